@@ -1,0 +1,36 @@
+# Two commands for a fresh machine: `make repro` and `make test`. Both set up .venv where it is missing.
+PYTHON ?= $(firstword $(foreach name,python3.12 python3.11 python3,$(shell command -v $(name) 2>/dev/null)))
+VENV := .venv
+BIN := $(VENV)/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export DVC_NO_ANALYTICS := 1
+
+.PHONY: repro test test-slow lint benchmark clean
+.DELETE_ON_ERROR:
+
+repro: $(VENV)/installed  ## Run every stage that is not up to date, then say where the results are.
+	@date +%s > .repro-started
+	dvc repro
+	@python benchmarks/repro_summary.py
+
+test: $(VENV)/installed  ## The quick tests, under five minutes.
+	python -m pytest -m "not slow"
+
+test-slow: $(VENV)/installed  ## The tests that run whole pipelines.
+	python -m pytest -m slow
+
+lint: $(VENV)/installed
+	ruff check .
+	ruff format --check .
+	lint-imports
+	mypy
+
+$(VENV)/installed: requirements.txt pyproject.toml
+	@"$(PYTHON)" -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 12) else "skinsynth needs Python 3.11 or 3.12: make PYTHON=/path/to/python3.11 repro")'
+	test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -r requirements.txt
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	touch $@
+
+clean:  ## Forget the environment and unfinished training; results and DVC's cache stay.
+	rm -rf $(VENV) .checkpoints

@@ -1,0 +1,133 @@
+"""Train, validation and test, and the hospitals within train."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Int
+
+from skinsynth.partition.groups import independent_groups, spread
+
+SIDES = ("train", "validation", "test")
+COLUMNS = ("image_id", "label", "split", "hospital", "group")
+# Patients with 1, 2 to 4, 5 to 15, 16 and more images: each kind goes to every side in proportion.
+SIZE_BINS = (2, 5, 16)
+
+
+@dataclass(frozen=True)
+class SplitConfig:
+    protocol: str  # a key of PROTOCOLS
+    classes: tuple[str, ...]  # in the order of the labels
+    validation_share: float  # of the images, between 0 and 1
+    test_share: float
+    hospitals: dict[str, float]  # name: share of the training images (only the proportions count)
+    seed: int
+
+
+def split_patients(lesions: pd.DataFrame, config: SplitConfig) -> pd.DataFrame:
+    """One row an image: image_id, label, split, hospital ("" outside train), group. Images left out have no row."""
+    if config.protocol not in PROTOCOLS:
+        raise ValueError(f"split_patients: no protocol {config.protocol!r}: choose one of {', '.join(PROTOCOLS)}")
+    lesions = lesions.sort_values("image_id", ignore_index=True)
+    table = pd.DataFrame({"image_id": lesions["image_id"], "label": lesions["label"]})
+    table["group"] = independent_groups(lesions)
+    table["split"] = PROTOCOLS[config.protocol](lesions.assign(group=table["group"]), config)
+    table = table[table["split"] != ""]
+    _check_classes(table, "split", list(dict.fromkeys(table["split"])), config)
+    return table.assign(hospital=_hospitals(table, config))[list(COLUMNS)].reset_index(drop=True)
+
+
+def _by_patient(lesions: pd.DataFrame, config: SplitConfig) -> np.ndarray:
+    """Sides by group; a test set that the source fixes stays, and training images tied to it are left out."""
+    shares = {
+        "train": 1 - config.validation_share - config.test_share,
+        "validation": config.validation_share,
+        "test": config.test_share,
+    }
+    if min(shares.values()) <= 0:
+        raise ValueError(
+            f"split_patients: shares of train, validation and test are {list(shares.values())}: each must be above 0"
+        )
+    split = pd.Series("", index=lesions.index)
+    fixed = lesions["given_split"] == "test"
+    free = ~lesions["group"].isin(lesions["group"][fixed])
+    if fixed.any():
+        split[fixed] = "test"
+        del shares["test"]
+    split[free] = _assign(lesions[free], shares, np.random.default_rng(config.seed))
+    return split.to_numpy()
+
+
+def _by_image(lesions: pd.DataFrame, config: SplitConfig) -> np.ndarray:
+    """The paper's own split: 80 / 20 by image, stratified by class, the 20 % serving as validation and as test."""
+    from sklearn.model_selection import train_test_split  # 1.5 s to import, and only the paper's protocol needs it
+
+    held_out = train_test_split(np.arange(len(lesions)), stratify=lesions["label"], test_size=0.2, random_state=42)[1]
+    split = np.full(len(lesions), "train", dtype=object)
+    split[held_out] = "validation"
+    return split
+
+
+PROTOCOLS = {"patient": _by_patient, "paper": _by_image}
+
+
+def _assign(images: pd.DataFrame, share_of: dict[str, float], rng: np.random.Generator) -> np.ndarray:
+    """The part of each image, whole groups together, classes and images-per-patient in proportion."""
+    groups, group = np.unique(images["group"], return_inverse=True)
+    if len(groups) < len(share_of):
+        raise ValueError(
+            f"split_patients: {len(groups)} patients cannot fill {len(share_of)} parts ({', '.join(share_of)}): add patients"
+        )
+    part = spread(_features(images["label"].to_numpy(), group), np.array(list(share_of.values())), rng)
+    return np.array(list(share_of), dtype=object)[part[group]]
+
+
+def _features(label: Int[np.ndarray, " n"], group: Int[np.ndarray, " n"]) -> Float[np.ndarray, "groups features"]:
+    """Images of each class, then images of patients of each size, by group."""
+    size = np.bincount(group)
+    kind = np.digitize(size, SIZE_BINS)
+    classes = np.zeros((len(size), label.max() + 1))
+    np.add.at(classes, (group, label), 1)
+    sizes = np.zeros((len(size), len(SIZE_BINS) + 1))
+    sizes[np.arange(len(size)), kind] = size
+    counts = np.hstack([classes, sizes])
+    return counts[:, counts.sum(axis=0) > 0]
+
+
+def _hospitals(table: pd.DataFrame, config: SplitConfig) -> pd.Series:
+    hospital = pd.Series("", index=table.index)
+    train = table["split"] == "train"
+    hospital[train] = _assign(table[train], config.hospitals, np.random.default_rng(config.seed + 1))
+    _check_classes(table[train].assign(hospital=hospital[train]), "hospital", list(config.hospitals), config)
+    return hospital
+
+
+def _check_classes(table: pd.DataFrame, column: str, parts: list[str], config: SplitConfig) -> None:
+    counts = pd.crosstab(table[column], table["label"]).reindex(parts, fill_value=0)
+    counts = counts.reindex(columns=range(len(config.classes)), fill_value=0)
+    for part, row in counts.iterrows():
+        for label in row.index[row == 0]:
+            name, patients = config.classes[label], table["group"][table["label"] == label].nunique()
+            raise ValueError(
+                f"split_patients: no image of class {name!r} in {column} {part!r}; the class has {patients} patients in all: "
+                f"add patients, or change the shares"
+            )
+
+
+def read_split(path: Path) -> pd.DataFrame:
+    """A split as `split_patients` wrote it; labels and groups are whole numbers, an unknown hospital is ""."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no split at {path}: run split_patients")
+    table = pd.read_csv(path, dtype={"image_id": str, "hospital": str}, keep_default_na=False)
+    missing = [column for column in COLUMNS if column not in table]
+    if missing:
+        raise ValueError(f"{path}: no column {', '.join(missing)}: is this a file of split_patients?")
+    return table
+
+
+def images_of(split: pd.DataFrame, side: str) -> pd.DataFrame:
+    """The rows of one side; under the paper's protocol, which has no test set of its own, test is validation."""
+    if side == "test" and not (split["split"] == "test").any():
+        side = "validation"
+    return split[split["split"] == side]

@@ -1,0 +1,194 @@
+"""What every stage needs and the library must not know: flags, params.yaml, errors in one line, files written whole, timings."""
+
+import argparse
+import contextlib
+import dataclasses
+import difflib
+import errno
+import hashlib
+import inspect
+import json
+import os
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, get_args, get_origin
+
+import dacite
+import yaml
+
+INTERRUPTED = 130
+T = TypeVar("T")
+
+
+def run(main: Callable[..., None]) -> None:
+    """Call `main`, each of its parameters read from the flag of the same name; `Annotated[type, "help"]` gives the help.
+
+    What the user can mend (ValueError, OSError) ends as one line on stderr and exit code 1, and a timing is left in
+    metrics/timing/, which no stage reads.
+    """
+    flags = vars(_parser(main).parse_args())
+    start = time.time()
+    try:
+        main(**flags)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except (ValueError, OSError) as error:
+        sys.exit(f"{Path(sys.argv[0]).stem}: {_one_line(error)}")
+    _write_timing(Path(sys.argv[0]).stem, flags.get("name"), start)
+
+
+def _parser(main: Callable[..., None]) -> argparse.ArgumentParser:
+    module = sys.modules[main.__module__].__doc__
+    parser = argparse.ArgumentParser(description=f"{main.__doc__}\n\n{module or ''}", formatter_class=_Help)
+    for name, parameter in inspect.signature(main, eval_str=True).parameters.items():
+        kind, help_text = parameter.annotation, ""
+        if get_origin(kind) is Annotated:
+            kind, help_text = get_args(kind)[:2]
+        flag, required = "--" + name.replace("_", "-"), parameter.default is inspect.Parameter.empty
+        if kind is bool:
+            parser.add_argument(flag, action="store_true", help=help_text)
+        elif get_origin(kind) is list:
+            parser.add_argument(flag, type=get_args(kind)[0], nargs="*", required=required, help=help_text)
+        else:
+            parser.add_argument(
+                flag, type=kind, required=required, default=None if required else parameter.default, help=help_text
+            )
+    return parser
+
+
+class _Help(argparse.RawDescriptionHelpFormatter):
+    pass
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return f"the disk is full while writing {error.filename or 'a result'}: free some space and run again; earlier results are untouched"
+    return " ".join(str(error).split())
+
+
+def _write_timing(stage: str, item: str | None, start: float) -> None:
+    name = stage if item is None else f"{stage}@{item}"
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    timing = {
+        "stage": name,
+        "started": start,
+        "seconds": time.time() - start,
+        "peak_memory_mb": max(usage.ru_maxrss, children.ru_maxrss) / 1024,
+    }
+    write_metrics(Path("metrics/timing") / f"{name}.json", timing)
+
+
+def load_params(section: str, schema: type[T], path: Path = Path("params.yaml")) -> T:
+    """The settings of one stage at the scale that params.yaml names; a missing, unknown or ill-typed key is a ValueError."""
+    values = _section(section, path)
+    config = dacite.Config(strict=True, cast=[tuple], type_hooks={float: float})
+    try:
+        return dacite.from_dict(schema, values, config=config)
+    except dacite.UnexpectedDataError as error:
+        raise ValueError(f"{path}, {section}: {_unknown_key(sorted(error.keys), schema)}") from error
+    except dacite.MissingValueError as error:
+        raise ValueError(f"{path}, {section}: the key {error.field_path} is missing: add it") from error
+    except (dacite.DaciteError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}, {section}: {error}") from error
+
+
+def _section(section: str, path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise FileNotFoundError(f"no {path} here: run the stage from the project's root")
+    try:
+        params = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not YAML: {error}") from error
+    scales = _lookup(params, "scales", str(path))
+    scale = _lookup(scales, _lookup(params, "scale", str(path)), f"{path}, scales")
+    return _lookup(scale, section, f"{path}, scale {params['scale']}")
+
+
+def _lookup(mapping: Any, key: str, where: str) -> Any:
+    if not isinstance(mapping, dict) or key not in mapping:
+        known = list(mapping) if isinstance(mapping, dict) else []
+        raise ValueError(f"{where}: no key {key!r}{_suggestion(key, known)}")
+    return mapping[key]
+
+
+def _unknown_key(keys: list[str], schema: type) -> str:
+    known = sorted(_field_names(schema))
+    return "; ".join(f"unknown key {key!r}{_suggestion(key, known)}" for key in keys)
+
+
+def _field_names(schema: Any) -> Iterator[str]:
+    """Names of the fields of a dataclass and of the dataclasses within it."""
+    for field in dataclasses.fields(schema):
+        yield field.name
+        for kind in (field.type, *get_args(field.type)):
+            if dataclasses.is_dataclass(kind):
+                yield from _field_names(kind)
+
+
+def _suggestion(key: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(str(key), [str(name) for name in known], n=1)
+    return f": did you mean {close[0]!r}?" if close else f" (known: {', '.join(map(str, known))})"
+
+
+@contextlib.contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A neighbour of `path` to write to; it takes the place of `path` only when the block ends without an error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+    os.close(handle)
+    aside = Path(name)
+    try:
+        yield aside
+        aside.chmod(0o644)
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def write_metrics(path: Path, metrics: Mapping[str, Any]) -> None:
+    """Headlines as JSON, four significant digits and more where the number is a count."""
+    with written_whole(path) as aside:
+        aside.write_text(json.dumps(_rounded(metrics), indent=2) + "\n")
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _rounded(entry) for key, entry in value.items()}
+    if isinstance(value, float):
+        return float(f"{value:.4g}") if abs(value) < 1000 else round(value, 1)
+    return value
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+    """A table for DVC's plots and for readers: CSV, one line a row, columns in the order of the first row."""
+    import pandas as pd  # here, since half of the stages write none
+
+    with written_whole(path) as aside:
+        pd.DataFrame(rows).to_csv(aside, index=False, float_format="%.6g", lineterminator="\n")
+
+
+def checkpoint_folder(stage: str, item: str, settings: Any, data: list[Path]) -> Path:
+    """Where a long stage leaves its state: named after settings, code and data, so that a stale state is never resumed.
+
+    The code is every module of skinsynth that is loaded by now; SKINSYNTH_CHECKPOINTS moves the root (experiments in
+    temporary folders need that).
+    """
+    code = sorted(
+        Path(module.__file__)
+        for name, module in sys.modules.items()
+        if name.split(".")[0] == "skinsynth" and getattr(module, "__file__", None)
+    )
+    digest = hashlib.sha256(repr(settings).encode())
+    for path in [*code, *sorted(file for entry in data for file in _files(entry))]:
+        digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
+    root = Path(os.environ.get("SKINSYNTH_CHECKPOINTS", ".checkpoints"))
+    return root / stage / f"{item}-{digest.hexdigest()[:16]}"
+
+
+def _files(path: Path) -> list[Path]:
+    return [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]

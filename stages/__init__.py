@@ -1,0 +1,1 @@
+"""Verbs: one script is one stage of dvc.yaml and one section of params.yaml."""

@@ -1,0 +1,155 @@
+"""Splits never leak, and keep the proportions asked for."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from skinsynth.partition.groups import independent_groups, spread
+from skinsynth.partition.leakage import measure_leakage
+from skinsynth.partition.split import SplitConfig, images_of, read_split, split_patients
+
+CONFIG = SplitConfig(
+    protocol="patient",
+    classes=("benign", "malignant"),
+    validation_share=0.15,
+    test_share=0.15,
+    hospitals={"small": 2.0, "middle": 12.0, "large": 20.0},
+    seed=1,
+)
+
+
+def lesions_of(patients: list[str], labels: list[int]) -> pd.DataFrame:
+    blank = [""] * len(patients)
+    return pd.DataFrame(
+        {
+            "image_id": [f"i{n:05d}" for n in range(len(patients))],
+            "patient_id": patients,
+            "lesion_id": blank,
+            "duplicate_group": blank,
+            "given_split": blank,
+            "label": labels,
+        }
+    )
+
+
+@pytest.fixture
+def crowd() -> pd.DataFrame:
+    """400 patients with one to many images each, a fifth of the images malignant."""
+    rng = np.random.default_rng(0)
+    counts = rng.geometric(0.2, size=400)
+    patients = np.repeat([f"p{n}" for n in range(400)], counts)
+    return lesions_of(list(patients), list((rng.random(len(patients)) < 0.2).astype(int)))
+
+
+@pytest.fixture(scope="module")
+def official(isic) -> pd.DataFrame:
+    """The study's 37,648 rows, read from the official CSVs with pandas alone."""
+    train = pd.read_csv(isic / "ISIC_2020_Training_GroundTruth_v2.csv", dtype=str, keep_default_na=False)
+    truth = pd.read_csv(isic / "ISIC_2019_Training_GroundTruth.csv")
+    older = pd.read_csv(isic / "ISIC_2019_Training_Metadata.csv", dtype=str, keep_default_na=False)
+    older = older[older["image"].isin(truth["image"][truth["MEL"] == 1])]
+    pairs = pd.read_csv(isic / "ISIC_2020_Training_Duplicates.csv")
+    group_of = {image: first for first, *rest in pairs.itertuples(index=False) for image in (first, *rest)}
+    newer = {"image_id": train["image_name"], "patient_id": train["patient_id"], "lesion_id": train["lesion_id"]}
+    rows = [
+        pd.DataFrame({**newer, "label": train["target"].astype(int)}),
+        pd.DataFrame({"image_id": older["image"], "patient_id": "", "lesion_id": older["lesion_id"], "label": 1}),
+    ]
+    table = pd.concat(rows, ignore_index=True)
+    return table.assign(duplicate_group=table["image_id"].map(group_of).fillna(""), given_split="")
+
+
+def test_a_chain_of_patient_lesion_and_duplicate_is_one_group():
+    table = lesions_of(["p", "p", "", "", "q"], [0, 0, 0, 0, 0])
+    table["lesion_id"] = ["", "l", "l", "", ""]
+    table["duplicate_group"] = ["", "", "d", "d", ""]
+    assert independent_groups(table).tolist() == [0, 0, 0, 0, 1]
+
+
+def test_unknown_patients_are_not_one_patient():
+    assert len(set(independent_groups(lesions_of(["", "", ""], [0, 0, 1])))) == 3
+
+
+def test_spread_keeps_every_feature_in_proportion():
+    counts = np.random.default_rng(0).integers(0, 5, size=(500, 3)).astype(float)
+    part = spread(counts, np.array([2.0, 12.0, 20.0]), np.random.default_rng(0))
+    shares = np.array([counts[part == p].sum(axis=0) for p in range(3)]) / counts.sum(axis=0)
+    np.testing.assert_allclose(shares, np.array([[2], [12], [20]]) / 34 * np.ones((1, 3)), atol=0.01)
+
+
+def test_no_group_stands_on_two_sides_or_in_two_hospitals(crowd):
+    split = split_patients(crowd, CONFIG)
+    assert split.groupby("group")["split"].nunique().max() == 1
+    assert split.groupby("group")["hospital"].nunique().max() == 1
+    assert measure_leakage(crowd, split).patient == 0
+
+
+def test_the_order_of_the_rows_does_not_matter(crowd):
+    shuffled = crowd.sample(frac=1, random_state=3)
+    assert split_patients(shuffled, CONFIG).equals(split_patients(crowd, CONFIG))
+
+
+def test_images_per_patient_are_alike_on_every_side(crowd):
+    split = split_patients(crowd, CONFIG)
+    per_patient = split.groupby("split")["group"].agg(lambda group: len(group) / group.nunique())
+    assert per_patient.max() / per_patient.min() < 1.35
+
+
+def test_a_given_test_set_stays_and_its_copies_leave_train():
+    table = lesions_of([f"p{n}" for n in range(60)], [n % 2 for n in range(60)])
+    table.loc[:9, "given_split"] = "test"
+    table.loc[[0, 30], "duplicate_group"] = "d"
+    split = split_patients(table, dataclasses.replace(CONFIG, hospitals={"all": 1.0}))
+    assert set(split["image_id"][split["split"] == "test"]) == set(table["image_id"][:10])
+    assert "i00030" not in set(split["image_id"])
+
+
+def test_the_paper_s_protocol_tests_on_its_validation_images(crowd):
+    split = split_patients(crowd, dataclasses.replace(CONFIG, protocol="paper"))
+    assert images_of(split, "test").equals(images_of(split, "validation"))
+    assert len(images_of(split, "test")) == pytest.approx(0.2 * len(crowd), abs=1)
+
+
+def test_too_few_patients_are_named():
+    table = lesions_of(["p0", "p1", "p2", "p3"], [0, 0, 0, 1])
+    with pytest.raises(ValueError, match="'malignant'.*1 patients in all"):
+        split_patients(table, CONFIG)
+
+
+def test_an_unknown_protocol_names_the_known_ones(crowd):
+    with pytest.raises(ValueError, match="patient, paper"):
+        split_patients(crowd, dataclasses.replace(CONFIG, protocol="patients"))
+
+
+def test_a_file_that_is_no_split_is_refused(tmp_path):
+    (tmp_path / "split.csv").write_text("image_id,label\na,0\n")
+    with pytest.raises(ValueError, match="no column split, hospital, group"):
+        read_split(tmp_path / "split.csv")
+
+
+def test_official_csvs_split_without_a_patient_lesion_or_duplicate_on_two_sides(official):
+    split = split_patients(official, CONFIG)
+    assert len(split) == 37_648
+    leakage = measure_leakage(official, split)
+    assert (leakage.patient, leakage.lesion, leakage.duplicate) == (0, 0, 0)
+    assert (official["duplicate_group"] != "").sum() == 850
+
+
+def test_official_csvs_give_three_alike_hospitals_of_the_sizes_asked(official):
+    split = split_patients(official, CONFIG)
+    train = split[split["split"] == "train"]
+    sizes = train["hospital"].value_counts(normalize=True)
+    assert sizes["small"] == pytest.approx(2 / 34, abs=0.002)
+    assert sizes["middle"] == pytest.approx(12 / 34, abs=0.002)
+    malignant = train.groupby("hospital")["label"].mean()
+    assert malignant.max() - malignant.min() < 0.01
+    assert abs(malignant - split["label"].mean()).max() < 0.01
+    assert train.groupby("group")["hospital"].nunique().max() == 1
+
+
+def test_the_paper_s_split_of_the_official_csvs_shares_nearly_every_patient(official):
+    leakage = measure_leakage(official, split_patients(official, dataclasses.replace(CONFIG, protocol="paper")))
+    assert leakage.patient_share > 0.99
+    assert 0.7 < leakage.lesion_share < 0.85
