@@ -1,7 +1,6 @@
-"""What every stage needs and the library must not know: flags, params.yaml, errors in one line, files written whole, timings."""
+"""What stages need and the library must not know: flags, params.yaml, one-line errors, metrics, timings."""
 
 import argparse
-import contextlib
 import dataclasses
 import difflib
 import errno
@@ -11,7 +10,6 @@ import json
 import os
 import resource
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -20,12 +18,14 @@ from typing import Annotated, Any, TypeVar, get_args, get_origin
 import dacite
 import yaml
 
+from skinsynth.files import written_whole
+
 INTERRUPTED = 130
 T = TypeVar("T")
 
 
 def run(main: Callable[..., None]) -> None:
-    """Call `main`, each of its parameters read from the flag of the same name; `Annotated[type, "help"]` gives the help.
+    """Call `main`, each parameter read from the flag of the same name; `Annotated[type, "help"]` gives the help.
 
     What the user can mend (ValueError, OSError) ends as one line on stderr and exit code 1, and a timing is left in
     metrics/timing/, which no stage reads.
@@ -66,7 +66,7 @@ class _Help(argparse.RawDescriptionHelpFormatter):
 
 def _one_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return f"the disk is full while writing {error.filename or 'a result'}: free some space and run again; earlier results are untouched"
+        return f"the disk is full at {error.filename or 'a result'}: free some space and run again"
     return " ".join(str(error).split())
 
 
@@ -84,7 +84,7 @@ def _write_timing(stage: str, item: str | None, start: float) -> None:
 
 
 def load_params(section: str, schema: type[T], path: Path = Path("params.yaml")) -> T:
-    """The settings of one stage at the scale that params.yaml names; a missing, unknown or ill-typed key is a ValueError."""
+    """The settings of one stage at the scale in params.yaml; a missing, unknown or ill-typed key is a ValueError."""
     values = _section(section, path)
     config = dacite.Config(strict=True, cast=[tuple], type_hooks={float: float})
     try:
@@ -133,21 +133,6 @@ def _field_names(schema: Any) -> Iterator[str]:
 def _suggestion(key: str, known: list[str]) -> str:
     close = difflib.get_close_matches(str(key), [str(name) for name in known], n=1)
     return f": did you mean {close[0]!r}?" if close else f" (known: {', '.join(map(str, known))})"
-
-
-@contextlib.contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """A neighbour of `path` to write to; it takes the place of `path` only when the block ends without an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-    os.close(handle)
-    aside = Path(name)
-    try:
-        yield aside
-        aside.chmod(0o644)
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def write_metrics(path: Path, metrics: Mapping[str, Any]) -> None:

@@ -59,7 +59,7 @@ def _by_patient(lesions: pd.DataFrame, config: SplitConfig) -> np.ndarray:
     return split.to_numpy()
 
 
-def _by_image(lesions: pd.DataFrame, config: SplitConfig) -> np.ndarray:
+def _by_image(lesions: pd.DataFrame, _: SplitConfig) -> np.ndarray:
     """The paper's own split: 80 / 20 by image, stratified by class, the 20 % serving as validation and as test."""
     from sklearn.model_selection import train_test_split  # 1.5 s to import, and only the paper's protocol needs it
 
@@ -77,7 +77,8 @@ def _assign(images: pd.DataFrame, share_of: dict[str, float], rng: np.random.Gen
     groups, group = np.unique(images["group"], return_inverse=True)
     if len(groups) < len(share_of):
         raise ValueError(
-            f"split_patients: {len(groups)} patients cannot fill {len(share_of)} parts ({', '.join(share_of)}): add patients"
+            f"split_patients: {len(groups)} patients cannot fill {len(share_of)} parts ({', '.join(share_of)}): "
+            f"add patients"
         )
     part = spread(_features(images["label"].to_numpy(), group), np.array(list(share_of.values())), rng)
     return np.array(list(share_of), dtype=object)[part[group]]
@@ -108,10 +109,10 @@ def _check_classes(table: pd.DataFrame, column: str, parts: list[str], config: S
     counts = counts.reindex(columns=range(len(config.classes)), fill_value=0)
     for part, row in counts.iterrows():
         for label in row.index[row == 0]:
-            name, patients = config.classes[label], table["group"][table["label"] == label].nunique()
+            patients = table["group"][table["label"] == label].nunique()
             raise ValueError(
-                f"split_patients: no image of class {name!r} in {column} {part!r}; the class has {patients} patients in all: "
-                f"add patients, or change the shares"
+                f"split_patients: no image of class {config.classes[label]!r} in {column} {part!r}; "
+                f"the class has {patients} patients in all: add patients, or change the shares"
             )
 
 

@@ -1,0 +1,62 @@
+"""Divide the images into train, validation and test, and train into hospitals, so that no patient stands on two sides."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+
+from skinsynth.files import written_whole
+from skinsynth.lesions.table import read_lesions
+from skinsynth.partition.leakage import measure_leakage
+from skinsynth.partition.split import SplitConfig, split_patients
+from skinsynth.stage import load_params, run, write_metrics, write_rows
+
+
+def main(
+    lesions: Annotated[Path, "lesions.csv, as prepare_images wrote it"],
+    split: Annotated[Path, "the split to write: image_id, label, split, hospital, group"],
+    metrics: Annotated[Path, "headlines as JSON: images on each side, and what leaks"],
+    counts: Annotated[Path, "CSV of images and patients by side, hospital and class"],
+) -> None:
+    """Split the study by patient, lesion and duplicate (or as the paper did: see `protocol` in params.yaml)."""
+    config = load_params("split_patients", SplitConfig)
+    table = read_lesions(lesions)
+    sides = split_patients(table, config)
+    with written_whole(split) as aside:
+        sides.to_csv(aside, index=False, lineterminator="\n")
+    write_rows(counts, count_images(sides, config.classes))
+    write_metrics(metrics, headlines(table, sides))
+
+
+def count_images(sides: pd.DataFrame, classes: tuple[str, ...]) -> list[dict[str, str | int]]:
+    """One row for each side, hospital and class."""
+    grouped = sides.groupby(["split", "hospital", "label"])
+    return [
+        {
+            "split": side,
+            "hospital": hospital,
+            "class": classes[label],
+            "images": len(rows),
+            "groups": rows["group"].nunique(),
+        }
+        for (side, hospital, label), rows in grouped
+    ]
+
+
+def headlines(table: pd.DataFrame, sides: pd.DataFrame) -> dict[str, float]:
+    """Images a side, those left out, and what is held out but shares a patient or lesion with train."""
+    leakage = asdict(measure_leakage(table, sides))
+    counts = {f"{side}_images": int((sides["split"] == side).sum()) for side in ("train", "validation", "test")}
+    return {
+        **counts,
+        "left_out_images": len(table) - len(sides),
+        "held_out_sharing_patient": leakage["patient"],
+        "held_out_sharing_patient_percent": 100 * leakage["patient_share"],
+        "held_out_sharing_lesion": leakage["lesion"],
+        "held_out_sharing_lesion_percent": 100 * leakage["lesion_share"],
+    }
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,138 @@
+"""dvc.yaml is the map: it names every stage, every file that a stage imports, and nothing besides."""
+
+import ast
+import importlib
+import inspect
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from skinsynth.stage import load_params
+
+ROOT = Path(__file__).parent.parent
+PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
+SCRIPTS = sorted(path.stem for path in (ROOT / "stages").glob("[!_]*.py"))
+
+
+def body_of(stage: dict) -> dict:
+    """The stage itself, or what a foreach repeats."""
+    return stage.get("do", stage)
+
+
+STAGES = {name: body_of(stage) for name, stage in PIPELINE["stages"].items()}
+
+
+def file_of(module: str) -> Path | None:
+    """The file that holds `module`, or None where it is no module of ours."""
+    path = ROOT.joinpath(*module.split("."))
+    return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
+
+
+def imported_files(source: Path) -> set[Path]:
+    """`source` and every file of ours that it imports, straight or through others."""
+    found, to_read = set(), [source]
+    while to_read:
+        file = to_read.pop()
+        if file in found:
+            continue
+        found.add(file)
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            elif isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            else:
+                continue
+            to_read += filter(None, map(file_of, names))
+    return {file for file in found if file.name != "__init__.py"}
+
+
+def script_of(stage: dict) -> Path:
+    return ROOT / re.search(r"stages/\w+\.py", stage["cmd"]).group()
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_deps_are_the_imports(name):
+    stage = STAGES[name]
+    code = {ROOT / dep for dep in stage["deps"] if dep.startswith(("stages/", "skinsynth"))}
+    imported = imported_files(script_of(stage))
+    covered = {file for dep in code for file in ([dep] if dep.suffix else dep.rglob("*.py"))}
+    assert imported <= covered, f"add to deps: {sorted(str(f.relative_to(ROOT)) for f in imported - covered)}"
+    unused = {dep for dep in code if not any(file == dep or dep in file.parents for file in imported)}
+    assert not unused, f"strike from deps: {sorted(map(str, unused))}"
+
+
+def test_every_script_is_a_stage_and_every_stage_a_script():
+    assert {script_of(stage).stem for stage in STAGES.values()} == set(SCRIPTS)
+    assert set(STAGES) == set(SCRIPTS)
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_says_what_it_does_and_depends_on_its_settings(name):
+    stage = STAGES[name]
+    assert stage["desc"].endswith(".")
+    assert stage["params"] == ["scale", f"scales.${{scale}}.{name}"]
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_flags_of_dvc_yaml_are_the_parameters_of_the_script(name):
+    main = importlib.import_module(f"stages.{name}").main
+    given = {flag.replace("-", "_") for flag in re.findall(r"--([\w-]+)", STAGES[name]["cmd"])}
+    parameters = inspect.signature(main).parameters.values()
+    assert {p.name for p in parameters if p.default is inspect.Parameter.empty} <= given <= {p.name for p in parameters}
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_every_path_of_a_command_is_a_dep_or_an_out(name):
+    stage = STAGES[name]
+    listed = list(stage["deps"])
+    for kind in ("outs", "metrics", "plots"):
+        listed += [next(iter(entry)) if isinstance(entry, dict) else entry for entry in stage.get(kind, [])]
+    for path in re.findall(r"(?:data|models|metrics|stages)/[\w./{}$@-]+", stage["cmd"]):
+        assert path in listed, f"{path} is in the command of {name} but neither dep nor out"
+
+
+def test_what_shows_a_real_image_is_neither_cached_nor_committed():
+    for stage, out in (("prepare_images", "data/images.zip"), ("project_images", "data/projections/pairs.zip")):
+        options = next(entry[out] for entry in STAGES[stage]["outs"] if isinstance(entry, dict) and out in entry)
+        # persist keeps the ZIP where a run fails, and keeps it out of DVC's run cache.
+        assert options == {"cache": False, "persist": True}
+        assert not subprocess.run(["git", "check-ignore", "-q", out], cwd=ROOT, check=False).returncode
+
+
+@pytest.mark.parametrize("scale", PARAMS["scales"])
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_settings_of_every_scale_are_whole(scale, name, tmp_path):
+    module = importlib.import_module(f"stages.{name}")
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump({**PARAMS, "scale": scale}))
+    load_params(name, module.SETTINGS, path)
+
+
+@pytest.mark.parametrize("scale", PARAMS["scales"])
+def test_a_scale_has_a_section_for_every_stage_and_no_other(scale):
+    assert set(PARAMS["scales"][scale]) == set(SCRIPTS)
+
+
+def test_the_study_s_settings_are_the_paper_s():
+    paper = PARAMS["scales"]["isic256"]
+    assert paper["prepare_images"]["size"] == 256
+    classifier = paper["train_classifier"]["classifier"]
+    assert (classifier["network"], classifier["learning_rate"]) == ("efficientnet_b2", 5.0e-4)
+    assert (classifier["epochs"], classifier["patience"]) == (20, 3)
+    assert sum(paper["train_classifier"]["scenarios"]["synth-cgan"]["synthetic"].values()) == 55_000
+    assert paper["train_classifier"]["scenarios"]["aug-cgan"]["synthetic"] == {"malignant": 22_000}
+    assert paper["project_images"]["images"] == 12_000
+
+
+def test_code_never_unpickles_and_names_no_absolute_path():
+    for file in [*(ROOT / "skinsynth").rglob("*.py"), *(ROOT / "stages").glob("*.py")]:
+        text = file.read_text()
+        assert not re.search(r"^\s*(import|from) (pickle|joblib|dill)\b|torch\.load\(|allow_pickle=True", text, re.M), (
+            file
+        )
+        assert not re.search(r"[\"'](/work|/home|/root|/data)/", text), file

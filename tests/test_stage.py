@@ -1,0 +1,137 @@
+"""What a user meets at the border: settings, flags, errors in one line, files that are whole or not there."""
+
+import errno
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from skinsynth.files import folder_written_whole, written_whole
+from skinsynth.stage import checkpoint_folder, load_params, write_metrics
+
+ROOT = Path(__file__).parent.parent
+
+
+@dataclass(frozen=True)
+class Inner:
+    learning_rate: float
+    seeds: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Settings:
+    images: int
+    inner: Inner
+
+
+def params(tmp_path: Path, section: str, scale: str = "small") -> Path:
+    path = tmp_path / "params.yaml"
+    path.write_text(f"scale: {scale}\nscales: {{small: {{train: {{{section}}}}}}}\n")
+    return path
+
+
+def test_settings_are_read_with_their_nested_ones(tmp_path):
+    path = params(tmp_path, "images: 3, inner: {learning_rate: 5e-4, seeds: [1, 2]}")
+    assert load_params("train", Settings, path) == Settings(3, Inner(0.0005, (1, 2)))
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ("image: 3, inner: {learning_rate: 1, seeds: []}", "'image': did you mean 'images'"),
+        ("images: 3, inner: {learning_rat: 1, seeds: []}", "'learning_rat': did you mean 'learning_rate'"),
+        ("images: 3, inner: {learning_rate: 1}", "inner.seeds is missing"),
+        ("images: many, inner: {learning_rate: 1, seeds: []}", '"images" - should be "int"'),
+        ("images: 3, inner: {learning_rate: fast, seeds: []}", "could not convert string to float: 'fast'"),
+    ],
+)
+def test_a_wrong_key_or_value_is_named_with_its_section(tmp_path, section, message):
+    with pytest.raises(ValueError, match=message) as error:
+        load_params("train", Settings, params(tmp_path, section))
+    assert "params.yaml, train" in str(error.value)
+
+
+def test_a_misspelt_scale_or_section_gets_a_suggestion(tmp_path):
+    with pytest.raises(ValueError, match="did you mean 'small'"):
+        load_params("train", Settings, params(tmp_path, "", scale="smal"))
+    with pytest.raises(ValueError, match="did you mean 'train'"):
+        load_params("trian", Settings, params(tmp_path, ""))
+
+
+def test_a_file_is_replaced_only_when_the_new_one_is_whole(tmp_path):
+    path = tmp_path / "metrics.json"
+    write_metrics(path, {"auc": 0.87654321, "images": 123456})
+    assert path.read_text() == '{\n  "auc": 0.8765,\n  "images": 123456\n}\n'
+    with pytest.raises(OSError, match="full"), written_whole(path) as aside:
+        aside.write_text("half")
+        raise OSError(errno.ENOSPC, "full")
+    assert '"auc": 0.8765' in path.read_text()
+    assert [file.name for file in tmp_path.iterdir()] == ["metrics.json"]
+
+
+def test_a_folder_is_replaced_only_when_the_new_one_is_whole(tmp_path):
+    for text in ("first", "second"):
+        with folder_written_whole(tmp_path / "model") as aside:
+            (aside / "weights").write_text(text)
+    with pytest.raises(ValueError, match="broke"), folder_written_whole(tmp_path / "model") as aside:
+        raise ValueError("broke")
+    assert (tmp_path / "model" / "weights").read_text() == "second"
+    assert [file.name for file in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_checkpoint_belongs_to_its_settings_and_data(tmp_path):
+    data = tmp_path / "data.csv"
+    data.write_text("a")
+    folder = checkpoint_folder("train", "ben", Settings(3, Inner(0.1, ())), [data])
+    assert folder == checkpoint_folder("train", "ben", Settings(3, Inner(0.1, ())), [data])
+    assert folder != checkpoint_folder("train", "ben", Settings(4, Inner(0.1, ())), [data])
+    data.write_text("b")
+    assert folder != checkpoint_folder("train", "ben", Settings(3, Inner(0.1, ())), [data])
+
+
+SCRIPT = '''
+"""A stage."""
+import errno
+import sys
+from pathlib import Path
+from typing import Annotated
+from skinsynth.stage import run
+def main(images: Annotated[Path, "where images are"], dry_run: bool = False) -> None:
+    """Do a thing."""
+    if images.name == "full":
+        raise OSError(errno.ENOSPC, "No space left on device", "out.zip")
+    if not images.is_file():
+        raise FileNotFoundError(f"no images at {images}:\\n run prepare_images")
+    print("dry" if dry_run else "wet")
+run(main)
+'''
+
+
+def call(tmp_path: Path, *flags: str) -> subprocess.CompletedProcess:
+    (tmp_path / "look.py").write_text(SCRIPT)
+    return subprocess.run(
+        [sys.executable, "look.py", *flags],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PYTHONPATH": str(ROOT)},
+    )
+
+
+def test_an_error_is_one_line_and_exit_code_one(tmp_path):
+    ended = call(tmp_path, "--images", "nowhere.zip")
+    assert (ended.returncode, ended.stderr) == (1, "look: no images at nowhere.zip: run prepare_images\n")
+
+
+def test_a_full_disk_is_said_in_one_line(tmp_path):
+    ended = call(tmp_path, "--images", "full")
+    assert (ended.returncode, ended.stderr) == (1, "look: the disk is full at out.zip: free some space and run again\n")
+
+
+def test_help_teaches_and_flags_come_from_the_signature(tmp_path):
+    assert "where images are" in call(tmp_path, "--help").stdout
+    assert call(tmp_path, "--images", "look.py", "--dry-run").stdout == "dry\n"
+    assert (tmp_path / "metrics" / "timing" / "look.json").is_file()
