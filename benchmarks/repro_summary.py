@@ -1,4 +1,4 @@
-"""What `make repro` says last: each stage's share of the time, the peak memory, whether the lock file is the committed one, where results are."""
+"""What `make repro` says last: each stage's share, peak memory, whether dvc.lock is the committed one, where to look."""
 
 import json
 import subprocess

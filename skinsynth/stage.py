@@ -7,6 +7,7 @@ import errno
 import hashlib
 import inspect
 import json
+import math
 import os
 import resource
 import sys
@@ -27,7 +28,7 @@ T = TypeVar("T")
 def run(main: Callable[..., None]) -> None:
     """Call `main`, each parameter read from the flag of the same name; `Annotated[type, "help"]` gives the help.
 
-    What the user can mend (ValueError, OSError) ends as one line on stderr and exit code 1, and a timing is left in
+    What the user can mend (ValueError, OSError; ArithmeticError of diverged training) ends as one line on stderr and exit code 1, and a timing is left in
     metrics/timing/, which no stage reads.
     """
     flags = vars(_parser(main).parse_args())
@@ -36,7 +37,9 @@ def run(main: Callable[..., None]) -> None:
         main(**flags)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
-    except (ValueError, OSError) as error:
+    except BrokenPipeError:
+        sys.exit(0)  # the reader (head, say) has seen enough
+    except (ValueError, OSError, ArithmeticError) as error:
         sys.exit(f"{Path(sys.argv[0]).stem}: {_one_line(error)}")
     _write_timing(Path(sys.argv[0]).stem, flags.get("name"), start)
 
@@ -144,6 +147,8 @@ def write_metrics(path: Path, metrics: Mapping[str, Any]) -> None:
 def _rounded(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): _rounded(entry) for key, entry in value.items()}
+    if isinstance(value, float) and math.isnan(value):
+        return None  # JSON has no other word for it
     if isinstance(value, float):
         return float(f"{value:.4g}") if abs(value) < 1000 else round(value, 1)
     return value
@@ -177,3 +182,10 @@ def checkpoint_folder(stage: str, item: str, settings: Any, data: list[Path]) ->
 
 def _files(path: Path) -> list[Path]:
     return [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
+
+
+def best_device() -> Any:
+    """The GPU where torch sees one, else the CPU (a torch.device)."""
+    import torch  # here, since stages without networks need none of it
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,4 +1,4 @@
-"""Divide the images into train, validation and test, and train into hospitals, so that no patient stands on two sides."""
+"""Divide images into train, validation and test, and train into hospitals: no patient stands on two sides."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +11,9 @@ from skinsynth.lesions.table import read_lesions
 from skinsynth.partition.leakage import measure_leakage
 from skinsynth.partition.split import SplitConfig, split_patients
 from skinsynth.stage import load_params, run, write_metrics, write_rows
+
+
+SETTINGS = SplitConfig
 
 
 def main(

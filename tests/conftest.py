@@ -6,7 +6,6 @@ import pytest
 import torch
 
 ROOT = Path(__file__).parent.parent
-torch.set_num_threads(2)
 
 
 @pytest.fixture

@@ -1,0 +1,49 @@
+"""Seconds and peak memory of FID and of precision, recall, density and coverage: `python benchmarks/metrics.py`."""
+
+import argparse
+import json
+import multiprocessing
+import resource
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from skinsynth.quality.fid import frechet_distance
+from skinsynth.quality.neighbours import neighbour_scores
+
+MEASURED: dict[str, Callable[[Tensor, Tensor], object]] = {
+    "fid": frechet_distance,
+    "precision_recall_density_coverage": lambda real, fake: neighbour_scores(real, fake, k=5),
+}
+
+
+def measure(name: str, count: int, dim: int, threads: int) -> dict[str, float]:
+    """One metric on two sets of random features; a process of its own, so that peak memory is its own."""
+    torch.set_num_threads(threads)
+    rng = torch.Generator().manual_seed(0)
+    real, fake = (torch.randn(count, dim, generator=rng) for _ in range(2))
+    start = time.perf_counter()
+    MEASURED[name](real, fake)
+    seconds = time.perf_counter() - start
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"seconds": round(seconds, 2), "peak_memory_mb": round(peak), "features_mb": round(2 * real.nbytes / 2**20)}
+
+
+def main() -> None:
+    """Print one JSON object."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=50_000, help="features on each side")
+    parser.add_argument("--dim", type=int, default=2048)
+    parser.add_argument("--threads", type=int, default=2)
+    flags = parser.parse_args()
+    result: dict[str, object] = vars(flags).copy()
+    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+        for name in MEASURED:
+            result[name] = pool.apply(measure, (name, flags.count, flags.dim, flags.threads))
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""Run `scale: isic32` on real ISIC files in a clone beside the project; bring home metrics and synthetic images.
+
+The clone keeps its own data, models and DVC cache; only numbers, curves and synthetic images come back, to docs/results/<scale>/.
+"""
+
+import argparse
+import json
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+BROUGHT_HOME = (
+    "metrics/*.json",
+    "metrics/*/*.json",
+    "metrics/train_gan/*/samples.png",
+    "metrics/train_gan/*/scores.csv",
+    "metrics/generate_images/selected.png",
+)
+
+
+def main() -> None:
+    """Clone, link the raw files, switch the scale, run, bring home."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--isic", type=Path, default=ROOT.parent / "shared/data/isic", help="folder of the real files")
+    parser.add_argument("--clone", type=Path, default=ROOT.parent / "skinsynth-real", help="where to run")
+    parser.add_argument("--scale", default="isic32")
+    flags = parser.parse_args()
+    prepare_clone(flags.clone, flags.isic, flags.scale)
+    start = time.time()
+    subprocess.run(["dvc", "repro"], cwd=flags.clone, check=True)
+    seconds = time.time() - start
+    bring_home(flags.clone, ROOT / "docs/results" / flags.scale, flags.scale, seconds)
+
+
+def prepare_clone(clone: Path, isic: Path, scale: str) -> None:
+    """A clone at this commit whose data/raw/isic holds links to the real files; an unfinished one goes on."""
+    if not clone.exists():
+        subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
+    if not (clone / "data/raw/isic").exists():
+        # A tree of links, which DVC looks into; of a link to a folder it would see the name alone.
+        subprocess.run(["cp", "-rs", str(isic.resolve()), str(clone / "data/raw/isic")], check=True)
+    params = clone / "params.yaml"
+    lines = params.read_text().splitlines(keepends=True)
+    params.write_text("".join(f"scale: {scale}\n" if line.startswith("scale:") else line for line in lines))
+
+
+def bring_home(clone: Path, results: Path, scale: str, seconds: float) -> None:
+    """Numbers and synthetic images only: nothing that shows a real image."""
+    results.mkdir(parents=True, exist_ok=True)
+    for pattern in BROUGHT_HOME:
+        for file in sorted(clone.glob(pattern)):
+            if "timing" in file.parts:
+                continue
+            target = results / file.relative_to(clone / "metrics")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, target)
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=clone, check=True, capture_output=True, text=True)
+    timings = [json.loads(file.read_text()) for file in sorted((clone / "metrics/timing").glob("*.json"))]
+    run = {
+        "command": f"python benchmarks/real_files.py --scale {scale}",
+        "commit": commit.stdout.strip(),
+        "seconds": round(seconds),
+        "peak_memory_mb": round(max(timing["peak_memory_mb"] for timing in timings)),
+        "seconds_by_stage": {timing["stage"]: round(timing["seconds"], 1) for timing in timings},
+    }
+    (results / "run.json").write_text(json.dumps(run, indent=2) + "\n")
+    print(json.dumps(run, indent=2))
+
+
+if __name__ == "__main__":
+    main()

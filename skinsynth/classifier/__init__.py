@@ -1,0 +1,1 @@
+"""Networks that tell benign from malignant: their training, their files and their features."""

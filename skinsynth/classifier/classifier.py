@@ -1,0 +1,95 @@
+"""A trained classifier: what it says about images, its features, and its two files."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from skinsynth.classifier.networks import Network, build_network
+from skinsynth.files import folder_written_whole
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+WEIGHTS, ARCHITECTURE = "weights.safetensors", "config.json"
+# Pixels of the images that go through a network at once: keeps EfficientNet-B2 under half a GB on a CPU.
+PIXELS_AT_ONCE = {"cpu": 2**20, "cuda": 2**24}
+
+
+@dataclass(frozen=True)
+class Architecture:
+    network: str  # a key of NETWORKS or a name that timm knows
+    class_count: int
+    dropout: float
+
+
+class Classifier:
+    """A network that no longer changes, asked in batches; pixels come as uint8 and NCHW."""
+
+    def __init__(self, network: Network, architecture: Architecture) -> None:
+        self.network = network.eval().requires_grad_(False)
+        self.architecture = architecture
+        self.name = architecture.network
+        self.dim = network.head.in_features
+        self.device = network.head.weight.device
+
+    def embed(self, pixels: UInt8[np.ndarray | Tensor, "n 3 size size"]) -> Float[Tensor, "n dim"]:
+        """Penultimate features, on the classifier's device."""
+        return self._in_batches(self.network.body, pixels)
+
+    def logits(self, pixels: UInt8[np.ndarray | Tensor, "n 3 size size"]) -> Float[Tensor, "n classes"]:
+        return self._in_batches(self.network, pixels)
+
+    def probabilities(self, pixels: UInt8[np.ndarray | Tensor, "n 3 size size"]) -> Float[Tensor, "n classes"]:
+        return self.logits(pixels).softmax(dim=1)
+
+    def embed_differentiable(self, images: Float[Tensor, "n 3 size size"]) -> Float[Tensor, "n dim"]:
+        """Penultimate features of images in [-1, 1], with their gradient."""
+        return self.network.body(normalise((images + 1) / 2))
+
+    @torch.no_grad()
+    def _in_batches(
+        self, network: Callable[[Tensor], Tensor], pixels: UInt8[np.ndarray | Tensor, "n 3 size size"]
+    ) -> Float[Tensor, "n dim"]:
+        if len(pixels) == 0:
+            raise ValueError("a classifier was asked about no image at all: give at least one")
+        images = torch.as_tensor(pixels)
+        count = max(1, PIXELS_AT_ONCE.get(self.device.type, 2**20) // images[0, 0].numel())
+        batches = [network(normalise(batch.to(self.device) / 255)) for batch in images.split(count)]
+        return torch.cat(batches)
+
+
+def normalise(images: Float[Tensor, "n 3 size size"]) -> Float[Tensor, "n 3 size size"]:
+    """Images in [0, 1] to the mean and spread that ImageNet's networks expect."""
+    mean = images.new_tensor(IMAGENET_MEAN)[:, None, None]
+    std = images.new_tensor(IMAGENET_STD)[:, None, None]
+    return (images - mean) / std
+
+
+def save_classifier(folder: Path, classifier: Classifier) -> None:
+    """Write weights as safetensors and the architecture as JSON; the folder is replaced as a whole."""
+    state = {name: tensor.cpu().contiguous() for name, tensor in classifier.network.state_dict().items()}
+    architecture = json.dumps(asdict(classifier.architecture), indent=2) + "\n"
+    with folder_written_whole(folder) as aside:
+        save_file(state, aside / WEIGHTS)
+        (aside / ARCHITECTURE).write_text(architecture)
+
+
+def load_classifier(folder: Path, device: torch.device) -> Classifier:
+    """What `save_classifier` wrote; a FileNotFoundError or ValueError says what is missing or does not fit."""
+    for name in (WEIGHTS, ARCHITECTURE):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"no classifier at {folder}: {name} is missing; train one with train_classifier")
+    try:
+        architecture = Architecture(**json.loads((folder / ARCHITECTURE).read_text()))
+        network = build_network(architecture.network, architecture.class_count, False, architecture.dropout)
+        network.load_state_dict(load_file(folder / WEIGHTS))
+    except (TypeError, RuntimeError, SafetensorError, json.JSONDecodeError) as error:
+        raise ValueError(f"{folder} holds no classifier of ours ({error}): train it again") from error
+    return Classifier(network.to(device), architecture)

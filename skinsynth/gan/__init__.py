@@ -1,0 +1,1 @@
+"""StyleGAN2 with adaptive discriminator augmentation: networks, losses, training, storage and sampling."""

@@ -1,0 +1,123 @@
+"""The StyleGAN2 discriminator (Karras et al. 2020), with projection of the classes (Miyato & Koyama 2018)."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from skinsynth.gan.layers import (
+    Conv,
+    HalfType,
+    Linear,
+    Mapping,
+    channels_at,
+    compute_type,
+    half_resolutions,
+    resolutions_to,
+)
+
+
+@dataclass(frozen=True)
+class DiscriminatorConfig:
+    resolution: int  # pixels, a power of two
+    image_channels: int
+    class_count: int  # 0: unconditional
+    mapping_layers: int  # of the classes' mapping
+    channel_base: int  # feature maps times resolution …
+    channel_max: int  # … but at most so many
+    residual: bool  # a skip past the two convolutions of each resolution
+    mbstd_group: int  # images over which the minibatch deviation is taken
+    mbstd_channels: int  # feature maps of deviation; 0: none
+    activation_clamp: float | None  # bound of the activations, for 16 bits; None: no bound
+    half_levels: int  # so many top resolutions in 16 bits on a GPU
+    half_type: HalfType
+
+
+def minibatch_deviation(x: Float[Tensor, "n c h w"], group: int, channels: int) -> Float[Tensor, "n channels h w"]:
+    """Mean standard deviation within each group of images, as constant maps (Karras et al. 2018, section 3).
+
+    A group takes every (n / group)-th image; a batch smaller than a group is one group.
+    """
+    group = min(group, len(x))
+    if len(x) % group:
+        raise ValueError(
+            f"minibatch deviation needs whole groups of {group}, but {len(x)} images came: change the batch"
+        )
+    grouped = x.unflatten(0, (group, len(x) // group)).unflatten(2, (channels, x.shape[1] // channels))
+    variance = (grouped - grouped.mean(dim=0)).square().mean(dim=0)
+    deviation = (variance + 1e-8).sqrt().mean(dim=(2, 3, 4))
+    return deviation.repeat(group, 1)[:, :, None, None].expand(-1, -1, *x.shape[2:])
+
+
+class DiscriminatorBlock(nn.Module):
+    """Two convolutions at one resolution, the second halving it; the topmost block reads the image."""
+
+    def __init__(self, config: DiscriminatorConfig, resolution: int, rng: torch.Generator) -> None:
+        super().__init__()
+        channels = channels_at(resolution, config.channel_base, config.channel_max)
+        below = channels_at(resolution // 2, config.channel_base, config.channel_max)
+        clamp = config.activation_clamp
+        top = resolution == config.resolution
+        self.fromrgb = Conv(config.image_channels, channels, 1, rng, clamp=clamp) if top else None
+        self.conv0 = Conv(channels, channels, 3, rng, clamp=clamp)
+        self.conv1 = Conv(channels, below, 3, rng, down=True, clamp=clamp)
+        self.skip = Conv(channels, below, 1, rng, active=False, down=True) if config.residual else None
+        self.in_half = resolution in half_resolutions(config.resolution, config.half_levels)
+        self.half_type = config.half_type
+
+    def forward(self, x: Float[Tensor, "n cin h w"]) -> Float[Tensor, "n cout h//2 w//2"]:
+        x = x.to(compute_type(x, self.in_half, self.half_type))
+        if self.fromrgb is not None:
+            x = self.fromrgb(x)
+        if self.skip is None:
+            return self.conv1(self.conv0(x))
+        # Both ways have unit variance; their sum is kept at one too.
+        return self.skip(x, gain=math.sqrt(0.5)) + self.conv1(self.conv0(x), gain=math.sqrt(0.5))
+
+
+class DiscriminatorHead(nn.Module):
+    """From the 4x4 maps to one number, or to the vector that is projected on the class."""
+
+    def __init__(self, config: DiscriminatorConfig, rng: torch.Generator) -> None:
+        super().__init__()
+        channels = channels_at(4, config.channel_base, config.channel_max)
+        self.group, self.deviations = config.mbstd_group, config.mbstd_channels
+        self.conv = Conv(channels + self.deviations, channels, 3, rng, clamp=config.activation_clamp)
+        self.fc = Linear(channels * 16, channels, rng, active=True)
+        self.out = Linear(channels, channels if config.class_count else 1, rng)
+
+    def forward(self, x: Float[Tensor, "n cin 4 4"], batches: int) -> Float[Tensor, "n size"]:
+        x = x.to(torch.float32)
+        if self.deviations:
+            deviations = [minibatch_deviation(batch, self.group, self.deviations) for batch in x.chunk(batches)]
+            x = torch.cat([x, torch.cat(deviations)], dim=1)
+        return self.out(self.fc(self.conv(x).flatten(1)))
+
+
+class Discriminator(nn.Module):
+    """Logits of images being real, given their one-hot classes ([n, 0] where unconditional)."""
+
+    def __init__(self, config: DiscriminatorConfig, rng: torch.Generator) -> None:
+        super().__init__()
+        self.config = config
+        self.resolutions = resolutions_to(config.resolution)[:0:-1]
+        for resolution in self.resolutions:
+            self.add_module(f"b{resolution}", DiscriminatorBlock(config, resolution, rng))
+        self.b4 = DiscriminatorHead(config, rng)
+        features = channels_at(4, config.channel_base, config.channel_max)
+        classes = config.class_count
+        self.mapping = Mapping(0, features, classes, config.mapping_layers, rng) if classes else None
+
+    def forward(
+        self, images: Float[Tensor, "n c h w"], c: Float[Tensor, "n class_count"], batches: int = 1
+    ) -> Float[Tensor, "n 1"]:
+        """Logits; so many `batches` of equal size, one after the other, do not see each other's deviation."""
+        x = images.contiguous(memory_format=torch.channels_last)
+        for resolution in self.resolutions:
+            x = self.get_submodule(f"b{resolution}")(x)
+        features = self.b4(x, batches)
+        if self.mapping is None:
+            return features
+        return (features * self.mapping(None, c)).sum(dim=1, keepdim=True) / math.sqrt(features.shape[1])

@@ -1,0 +1,100 @@
+"""GANs that together make every class: one conditional GAN, or one for each class."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Int64, UInt8
+from torch import Tensor
+
+from skinsynth.files import folder_written_whole, written_whole
+from skinsynth.gan.model import Gan, load_gan, sample_images
+
+COST = "cost.json"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What training took and what an image takes."""
+
+    images_seen: int
+    flops_per_image: int  # of one generated image
+
+
+@dataclass(frozen=True)
+class Family:
+    members: dict[str, Gan]  # by name; no class belongs to two
+    costs: dict[str, Cost]
+
+    @property
+    def labels(self) -> list[int]:
+        """The dataset's labels that it makes, in order."""
+        return sorted(label for gan in self.members.values() for label in gan.classes)
+
+    @property
+    def device(self) -> torch.device:
+        return next(iter(self.members.values())).device
+
+    def member_name(self, label: int) -> str:
+        """Who makes a label; ValueError where none does."""
+        for name, gan in self.members.items():
+            if label in gan.classes:
+                return name
+        raise ValueError(f"no GAN of {', '.join(self.members)} makes label {label}: they make {self.labels}")
+
+    def sample(
+        self, labels: Int64[Tensor, " n"], batch_size: int, rng: torch.Generator, truncation_psi: float
+    ) -> UInt8[Tensor, "n 3 size size"]:
+        """One image for each label, each drawn by the member that makes it."""
+        owners = [self.member_name(label) for label in labels.tolist()]
+        config = next(iter(self.members.values())).config
+        pixels = torch.empty(len(labels), 3, config.resolution, config.resolution, dtype=torch.uint8)
+        for name, gan in self.members.items():
+            own = torch.tensor([owner == name for owner in owners], dtype=torch.bool)
+            if own.any():
+                pixels[own] = sample_images(gan, labels[own], batch_size, rng, truncation_psi)
+        return pixels
+
+    def cost(self) -> Cost:
+        """Images seen by all members together, and the operations of one image (the dearest member's)."""
+        costs = self.costs.values()
+        return Cost(sum(cost.images_seen for cost in costs), max(cost.flops_per_image for cost in costs))
+
+
+def save_cost(folder: Path, cost: Cost) -> None:
+    """Beside the weights of one GAN."""
+    with written_whole(folder / COST) as aside:
+        aside.write_text(json.dumps(cost.__dict__, indent=2) + "\n")
+
+
+def load_family(folders: Sequence[Path], device: torch.device) -> Family:
+    """The GANs in the folders; a folder without weights of its own holds one folder for each member."""
+    members: dict[str, Gan] = {}
+    costs: dict[str, Cost] = {}
+    for folder in dict.fromkeys(folders):
+        for place in _members_of(folder):
+            members[place.name] = load_gan(place, device)
+            costs[place.name] = Cost(**json.loads((place / COST).read_text()))
+    family = Family(members, costs)
+    if len(set(family.labels)) < len(family.labels):
+        raise ValueError(f"two of {', '.join(members)} make the same class: give GANs of different classes")
+    return family
+
+
+def copy_family(folders: Sequence[Path], target: Path) -> None:
+    """Copy the members into one folder, which `load_family` reads."""
+    with folder_written_whole(target) as aside:
+        for folder in folders:
+            shutil.copytree(folder, aside / folder.name)
+
+
+def _members_of(folder: Path) -> list[Path]:
+    if (folder / "config.json").is_file():
+        return [folder]
+    members = sorted(place.parent for place in folder.glob("*/config.json"))
+    if not members:
+        raise FileNotFoundError(f"no GAN in {folder}: run train_gan, or dvc pull")
+    return members

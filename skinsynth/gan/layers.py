@@ -1,0 +1,147 @@
+"""What both networks are made of: equalised linear and convolution layers and the mapping network."""
+
+import math
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import conv2d, leaky_relu_
+
+from skinsynth.gan.resample import conv_down2
+
+LEAK = 0.2
+# Keeps the variance of a unit Gaussian through the leaky ReLU, nearly.
+ACTIVATION_GAIN = math.sqrt(2)
+# Learning rate of the mapping network, relative to that of the rest (StyleGAN, appendix C).
+MAPPING_RATE = 0.01
+# Share of the old mean that one batch leaves in the running mean of w.
+W_AVERAGE_DECAY = 0.995
+HALF_TYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+HalfType = Literal["float16", "bfloat16"]
+
+
+def channels_at(resolution: int, channel_base: int, channel_max: int) -> int:
+    """Number of feature maps at one resolution (StyleGAN2, section 4.2)."""
+    return min(channel_base // resolution, channel_max)
+
+
+def resolutions_to(resolution: int) -> list[int]:
+    """4, 8, … up to `resolution`."""
+    if resolution < 8 or resolution & (resolution - 1):
+        raise ValueError(
+            f"a network's resolution is a power of two from 8 on, but {resolution} came: resize the images"
+        )
+    return [2**level for level in range(2, resolution.bit_length())]
+
+
+def half_resolutions(resolution: int, half_levels: int) -> set[int]:
+    """The top `half_levels` resolutions, which a GPU computes in 16 bits."""
+    return {resolution >> level for level in range(half_levels)}
+
+
+def compute_type(images: Tensor, half: bool, half_type: HalfType) -> torch.dtype:
+    """16 bits where asked for and the tensor lies on a GPU (a CPU gains nothing), else 32."""
+    return HALF_TYPES[half_type] if half and images.is_cuda else torch.float32
+
+
+def unit_second_moment(x: Float[Tensor, "n size"]) -> Float[Tensor, "n size"]:
+    """Each row divided by its root mean square (pixel norm, Karras et al. 2018)."""
+    return x * (x.square().mean(dim=1, keepdim=True) + 1e-8).rsqrt()
+
+
+def activate(x: Float[Tensor, "*shape"], clamp: float | None) -> Float[Tensor, "*shape"]:
+    """Leaky ReLU in place, whose gain the caller has put into the weights, cut to ±clamp."""
+    x = leaky_relu_(x, LEAK)
+    return x if clamp is None else x.clamp(-clamp, clamp)
+
+
+def kernels(out_channels: int, in_channels: int, size: int, rng: torch.Generator) -> nn.Parameter:
+    """Unit Gaussian kernels, laid out channels-last like the images, which spares each convolution a reordering."""
+    weight = torch.randn(out_channels, in_channels, size, size, generator=rng, device=rng.device)
+    return nn.Parameter(weight.contiguous(memory_format=torch.channels_last))
+
+
+class Linear(nn.Module):
+    """Equalised linear layer: unit Gaussian weights, scaled at run time (Karras et al. 2018, section 4.1)."""
+
+    def __init__(
+        self,
+        in_size: int,
+        out_size: int,
+        rng: torch.Generator,
+        *,
+        active: bool = False,
+        rate: float = 1.0,
+        bias: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(out_size, in_size, generator=rng, device=rng.device) / rate)
+        self.bias = nn.Parameter(torch.full([out_size], bias / rate, device=rng.device))
+        self.active = active
+        gain = ACTIVATION_GAIN if active else 1
+        self.weight_scale = gain * rate / math.sqrt(in_size)
+        self.bias_scale = gain * rate
+
+    def forward(self, x: Float[Tensor, "n cin"]) -> Float[Tensor, "n cout"]:
+        y = torch.addmm(self.bias, x, self.weight.T, beta=self.bias_scale, alpha=self.weight_scale)
+        return activate(y, None) if self.active else y
+
+
+class Conv(nn.Module):
+    """Equalised convolution with an optional halving before it; active layers have a bias and a leaky ReLU."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int,
+        rng: torch.Generator,
+        *,
+        active: bool = True,
+        down: bool = False,
+        clamp: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.weight = kernels(out_channels, in_channels, kernel, rng)
+        self.bias = nn.Parameter(torch.zeros(out_channels, device=rng.device)) if active else None
+        self.down, self.clamp = down, clamp
+        self.scale = (ACTIVATION_GAIN if active else 1) / math.sqrt(in_channels * kernel**2)
+
+    def forward(self, x: Float[Tensor, "n cin h w"], gain: float = 1.0) -> Float[Tensor, "n cout h2 w2"]:
+        """The layer's output times `gain`."""
+        weight = (self.weight * (self.scale * gain)).to(x.dtype)
+        bias = None if self.bias is None else (self.bias * (ACTIVATION_GAIN * gain)).to(x.dtype)
+        padding = self.weight.shape[-1] // 2
+        y = conv_down2(x, weight, bias) if self.down else conv2d(x, weight, bias, padding=padding)
+        if bias is None:
+            return y
+        return activate(y, None if self.clamp is None else self.clamp * gain)
+
+
+class Mapping(nn.Module):
+    """From z and c to w: both normalised, joined, then active linear layers at a lower learning rate.
+
+    `z_size` 0 is the discriminator's mapping of c alone, `class_count` 0 the mapping of z alone.
+    """
+
+    def __init__(self, z_size: int, w_size: int, class_count: int, layers: int, rng: torch.Generator) -> None:
+        super().__init__()
+        self.z_size = z_size
+        self.embed = Linear(class_count, w_size, rng) if class_count else None
+        in_size = z_size + (w_size if class_count else 0)
+        self.stack = [f"fc{number}" for number in range(layers)]
+        for name in self.stack:
+            self.add_module(name, Linear(in_size, w_size, rng, active=True, rate=MAPPING_RATE))
+            in_size = w_size
+
+    def forward(
+        self, z: Float[Tensor, "n z_size"] | None, c: Float[Tensor, "n class_count"]
+    ) -> Float[Tensor, "n w_size"]:
+        parts = [] if z is None else [unit_second_moment(z)]
+        if self.embed is not None:
+            parts.append(unit_second_moment(self.embed(c)))
+        w = torch.cat(parts, dim=1)
+        for name in self.stack:
+            w = self.get_submodule(name)(w)
+        return w

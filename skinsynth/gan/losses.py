@@ -1,0 +1,71 @@
+"""Losses and regularisers of StyleGAN2 (Karras et al. 2020)."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from skinsynth.gan.generator import LatentMapping
+
+
+def generator_loss(fake_logits: Float[Tensor, "n 1"]) -> Float[Tensor, ""]:
+    """Non-saturating loss (Goodfellow et al. 2014)."""
+    return softplus(-fake_logits).mean()
+
+
+def discriminator_loss(real_logits: Float[Tensor, "n 1"], fake_logits: Float[Tensor, "m 1"]) -> Float[Tensor, ""]:
+    """Logistic loss (Goodfellow et al. 2014)."""
+    return softplus(-real_logits).mean() + softplus(fake_logits).mean()
+
+
+def squared_gradient_norms(images: Float[Tensor, "n c h w"], logits: Float[Tensor, "n 1"]) -> Float[Tensor, " n"]:
+    """Squared length of the gradient of each image's logit in that image."""
+    (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
+    return gradient.square().sum(dim=(1, 2, 3))
+
+
+def r1_penalty(real: Float[Tensor, "n c h w"], real_logits: Float[Tensor, "n 1"], gamma: float) -> Float[Tensor, ""]:
+    """gamma / 2 times the mean squared gradient at real images (R1, Mescheder et al. 2018, eq. 9)."""
+    return squared_gradient_norms(real, real_logits).mean() * (gamma / 2)
+
+
+def path_lengths(
+    images: Float[Tensor, "n c h w"], ws: Float[Tensor, "n layers w_size"], noise: Float[Tensor, "n c h w"]
+) -> Float[Tensor, " n"]:
+    """Length of the gradient of <image, noise> in w, its square averaged over the layers (StyleGAN2, eq. 4)."""
+    (gradient,) = torch.autograd.grad((images * noise).sum(), ws, create_graph=True)
+    return gradient.square().sum(dim=2).mean(dim=1).sqrt()
+
+
+def path_noise(images: Float[Tensor, "n c h w"], rng: torch.Generator) -> Float[Tensor, "n c h w"]:
+    """Directions in image space, scaled so that path lengths do not grow with the resolution."""
+    noise = torch.randn(images.shape, generator=rng, device=images.device)
+    return noise / math.sqrt(images.shape[2] * images.shape[3])
+
+
+def path_penalty(
+    lengths: Float[Tensor, " n"], mean: Float[Tensor, ""], decay: float
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """The mean squared distance of path lengths from their running mean, and that mean moved by the share `decay`."""
+    mean = mean.lerp(lengths.detach().mean(), decay)
+    return (lengths - mean).square().mean(), mean
+
+
+def mix_styles(
+    mapping: LatentMapping,
+    ws: Float[Tensor, "n layers w_size"],
+    c: Float[Tensor, "n class_count"],
+    probability: float,
+    rng: torch.Generator,
+) -> Float[Tensor, "n layers w_size"]:
+    """With some probability, the layers from a random one on take the w of other latents (StyleGAN, section 3.1)."""
+    if probability <= 0:
+        return ws
+    draw, place = torch.rand(2, generator=rng, device=rng.device).tolist()
+    if draw >= probability:
+        return ws
+    crossover = 1 + int(place * (ws.shape[1] - 1))
+    z = torch.randn(len(ws), mapping.z_size, generator=rng, device=ws.device)
+    return torch.cat([ws[:, :crossover], mapping(z, c)[:, crossover:]], dim=1)

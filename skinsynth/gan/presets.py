@@ -1,0 +1,110 @@
+"""Published settings of StyleGAN2-ADA by name (arXiv 2006.06676, appendix C), for a resolution."""
+
+from dataclasses import dataclass
+
+from skinsynth.gan.augment import AugmentConfig
+from skinsynth.gan.discriminator import DiscriminatorConfig
+from skinsynth.gan.generator import GeneratorConfig
+from skinsynth.gan.trainer import TrainerConfig
+
+CHANNEL_BASE = 32768  # feature maps times resolution in the full network
+
+
+@dataclass(frozen=True)
+class Preset:
+    batch_size: int
+    mbstd_group: int
+    channel_share: float  # of the full network's feature maps
+    learning_rate: float
+    r1_gamma: float
+    ema_half_life_images: float
+    ema_rampup: float | None
+    mapping_layers: int
+    path_length_weight: float
+    style_mixing_probability: float
+    residual: bool
+
+
+def preset_auto(resolution: int) -> Preset:
+    """What one GPU does well with at a resolution."""
+    batch_size = max(min(4096 // resolution, 32), 1)
+    return Preset(
+        batch_size=batch_size,
+        mbstd_group=min(batch_size, 4),
+        channel_share=1.0 if resolution >= 512 else 0.5,
+        learning_rate=0.002 if resolution >= 1024 else 0.0025,
+        r1_gamma=0.0002 * resolution**2 / batch_size,
+        ema_half_life_images=batch_size * 10_000 / 32,
+        ema_rampup=0.05,
+        mapping_layers=2,
+        path_length_weight=2.0,
+        style_mixing_probability=0.9,
+        residual=True,
+    )
+
+
+FIXED_PRESETS = {
+    "stylegan2": Preset(32, 4, 1.0, 0.002, 10.0, 10_000.0, None, 8, 2.0, 0.9, residual=True),
+    "paper256": Preset(64, 8, 0.5, 0.0025, 1.0, 20_000.0, None, 8, 2.0, 0.9, residual=True),
+    "paper512": Preset(64, 8, 1.0, 0.0025, 0.5, 20_000.0, None, 8, 2.0, 0.9, residual=True),
+    "paper1024": Preset(32, 4, 1.0, 0.002, 2.0, 10_000.0, None, 8, 2.0, 0.9, residual=True),
+    "cifar": Preset(64, 32, 1.0, 0.0025, 0.01, 500_000.0, 0.05, 2, 0.0, 0.0, residual=False),
+}
+
+
+def trainer_config(
+    name: str, resolution: int, image_channels: int, class_count: int, augment: str, *, x_flip: bool, seed: int
+) -> TrainerConfig:
+    """The settings of a preset (`auto` or a key of FIXED_PRESETS) for images of one size.
+
+    `augment` is a key of the augmentation's PRESETS.
+    """
+    if name != "auto" and name not in FIXED_PRESETS:
+        raise ValueError(f"a preset is one of auto, {', '.join(FIXED_PRESETS)}, but {name!r} came")
+    preset = preset_auto(resolution) if name == "auto" else FIXED_PRESETS[name]
+    channel_base = int(CHANNEL_BASE * preset.channel_share)
+    return TrainerConfig(
+        generator=GeneratorConfig(
+            resolution=resolution,
+            image_channels=image_channels,
+            z_size=512,
+            w_size=512,
+            class_count=class_count,
+            mapping_layers=preset.mapping_layers,
+            channel_base=channel_base,
+            channel_max=512,
+            activation_clamp=256.0,
+            half_levels=4,
+            half_type="float16",
+        ),
+        discriminator=DiscriminatorConfig(
+            resolution=resolution,
+            image_channels=image_channels,
+            class_count=class_count,
+            mapping_layers=8,
+            channel_base=channel_base,
+            channel_max=512,
+            residual=preset.residual,
+            mbstd_group=preset.mbstd_group,
+            mbstd_channels=1,
+            activation_clamp=256.0,
+            half_levels=4,
+            half_type="float16",
+        ),
+        augment=AugmentConfig(
+            preset=augment, initial_p=0.0, adaptive=True, target_sign=0.6, interval=4, images_to_full=500_000
+        ),
+        batch_size=preset.batch_size,
+        learning_rate=preset.learning_rate,
+        betas=(0.0, 0.99),
+        r1_gamma=preset.r1_gamma,
+        r1_interval=16,
+        path_length_weight=preset.path_length_weight,
+        path_length_interval=4,
+        path_length_decay=0.01,
+        style_mixing_probability=preset.style_mixing_probability,
+        ema_half_life_images=preset.ema_half_life_images,
+        ema_rampup=preset.ema_rampup,
+        x_flip=x_flip,
+        seed=seed,
+    )

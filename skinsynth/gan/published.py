@@ -1,0 +1,142 @@
+"""Networks out of the weights of published StyleGAN2 checkpoints, named as those name them."""
+
+import re
+from collections.abc import Mapping as ArrayMapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from skinsynth.gan.discriminator import Discriminator, DiscriminatorConfig
+from skinsynth.gan.generator import Generator, GeneratorConfig
+from skinsynth.gan.resample import TAPS
+
+Arrays = ArrayMapping[str, np.ndarray | Tensor]
+Shapes = dict[str, tuple[int, ...]]
+
+
+def from_arrays(arrays: Arrays, mbstd_group: int = 4) -> tuple[Generator, Discriminator]:
+    """The generator and the discriminator whose weights are the arrays `G/…` and `D/…`; other keys are left aside.
+
+    All sizes are read off the shapes. The group of the minibatch deviation is no weight, so it is given.
+    Raises ValueError where the arrays are not those of a skip generator and its discriminator.
+    """
+    generator_weights, discriminator_weights = _part(arrays, "G/"), _part(arrays, "D/")
+    rng = torch.Generator().manual_seed(0)
+    generator = Generator(_generator_config(_shapes(generator_weights)), rng)
+    discriminator = Discriminator(_discriminator_config(_shapes(discriminator_weights), mbstd_group), rng)
+    _load(generator, generator_weights, "G")
+    _load(discriminator, discriminator_weights, "D")
+    return generator, discriminator
+
+
+def to_arrays(generator: Generator, discriminator: Discriminator) -> dict[str, np.ndarray]:
+    """The weights under their published names; the inverse of `from_arrays`."""
+    networks = {"G": generator, "D": discriminator}
+    return {
+        f"{letter}/{name}": weight.detach().cpu().numpy().copy()
+        for letter, network in networks.items()
+        for name, weight in network.state_dict().items()
+    }
+
+
+def _part(arrays: Arrays, prefix: str) -> dict[str, Tensor]:
+    part = {name.removeprefix(prefix): torch.as_tensor(arrays[name]) for name in arrays if name.startswith(prefix)}
+    if not part:
+        raise ValueError(f"a StyleGAN2 has weights named {prefix}…, but there are none: give those of G and of D")
+    _check_filters(part)
+    return {name: weight for name, weight in part.items() if not name.endswith("resample_filter")}
+
+
+def _check_filters(weights: dict[str, Tensor]) -> None:
+    taps = torch.tensor(TAPS)
+    expected = taps.outer(taps) / taps.sum() ** 2
+    for name, value in weights.items():
+        if name.endswith("resample_filter") and not (value.shape == (4, 4) and torch.allclose(value.float(), expected)):
+            raise ValueError(f"StyleGAN2 resamples with the filter {list(TAPS)}, but {name} is another: not supported")
+
+
+def _load(network: nn.Module, weights: dict[str, Tensor], letter: str) -> None:
+    own = _shapes(network.state_dict())
+    differing = sorted(name for name in own.keys() | weights.keys() if own.get(name) != _shapes(weights).get(name))
+    if differing:
+        raise ValueError(
+            f"the arrays {letter}/… are not those of a StyleGAN2 with output skips: {', '.join(differing[:3])} "
+            f"({len(differing)} in all) miss, are too many or have other shapes"
+        )
+    network.load_state_dict(weights)
+
+
+def _shapes(weights: ArrayMapping[str, Tensor]) -> Shapes:
+    return {name: tuple(weight.shape) for name, weight in weights.items()}
+
+
+def _shape(shapes: Shapes, name: str) -> tuple[int, ...]:
+    if name not in shapes:
+        raise ValueError(f"a StyleGAN2 has a weight {name}, but the arrays have none of that name")
+    return shapes[name]
+
+
+def _count(shapes: Shapes, pattern: str) -> int:
+    return sum(re.fullmatch(pattern, name) is not None for name in shapes)
+
+
+def _resolution(shapes: Shapes) -> int:
+    return max((int(found[1]) for name in shapes if (found := re.search(r"\bb(\d+)\.", name))), default=0)
+
+
+def _channel_law(channels: dict[int, int]) -> tuple[int, int]:
+    """The base and the maximum with which `channels_at` gives these numbers of feature maps by resolution."""
+    channel_max = max(channels.values())
+    bounded = {resolution: count for resolution, count in channels.items() if count < channel_max}
+    bases = [(count * resolution, (count + 1) * resolution - 1) for resolution, count in bounded.items()]
+    free = channel_max * max(resolution for resolution, count in channels.items() if count == channel_max)
+    low = max([free, *(least for least, _ in bases)])
+    high = min([most for _, most in bases], default=low)
+    if low > high:
+        raise ValueError(f"feature maps follow min(base / resolution, max), but these came by resolution: {channels}")
+    return low, channel_max
+
+
+def _generator_config(shapes: Shapes) -> GeneratorConfig:
+    classes = shapes["mapping.embed.weight"][1] if "mapping.embed.weight" in shapes else 0
+    w_size, in_size = _shape(shapes, "mapping.fc0.weight")
+    resolution = _resolution(shapes)
+    levels = [2**level for level in range(2, resolution.bit_length())]
+    channels = {level: _shape(shapes, f"synthesis.b{level}.conv1.weight")[0] for level in levels}
+    channel_base, channel_max = _channel_law(channels)
+    return GeneratorConfig(
+        resolution=resolution,
+        image_channels=_shape(shapes, "synthesis.b4.torgb.weight")[0],
+        z_size=in_size - (w_size if classes else 0),
+        w_size=w_size,
+        class_count=classes,
+        mapping_layers=_count(shapes, r"mapping\.fc\d+\.weight"),
+        channel_base=channel_base,
+        channel_max=channel_max,
+        activation_clamp=None,
+        half_levels=0,
+        half_type="float16",
+    )
+
+
+def _discriminator_config(shapes: Shapes, mbstd_group: int) -> DiscriminatorConfig:
+    resolution = _resolution(shapes)
+    levels = [2**level for level in range(3, resolution.bit_length())]
+    channels = {level: _shape(shapes, f"b{level}.conv0.weight")[0] for level in levels}
+    channels[4] = _shape(shapes, "b4.conv.weight")[0]
+    channel_base, channel_max = _channel_law(channels)
+    return DiscriminatorConfig(
+        resolution=resolution,
+        image_channels=_shape(shapes, f"b{resolution}.fromrgb.weight")[1],
+        class_count=shapes["mapping.embed.weight"][1] if "mapping.embed.weight" in shapes else 0,
+        mapping_layers=_count(shapes, r"mapping\.fc\d+\.weight"),
+        channel_base=channel_base,
+        channel_max=channel_max,
+        residual=f"b{resolution}.skip.weight" in shapes,
+        mbstd_group=mbstd_group,
+        mbstd_channels=_shape(shapes, "b4.conv.weight")[1] - channels[4],
+        activation_clamp=None,
+        half_levels=0,
+        half_type="float16",
+    )

@@ -1,0 +1,98 @@
+"""A whole training run: ticks of images, each ending with a row of losses and a checkpoint, some with scores too."""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from skinsynth.gan.checkpoint import read_checkpoint, write_checkpoint
+from skinsynth.gan.generator import Generator
+from skinsynth.gan.trainer import StepReport, Trainer, TrainerConfig
+
+Row = dict[str, float | int]
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What sets one GAN of a study apart from the others."""
+
+    classes: tuple[str, ...]  # whose images it is trained on
+    conditional: bool
+    augment: str  # a key of PRESETS
+    adaptive: bool  # whether ADA steers the strength
+
+
+@dataclass(frozen=True)
+class Schedule:
+    images: int  # real images shown to the discriminator in all
+    images_per_tick: int  # between two checkpoints
+    ticks_per_score: int
+
+
+@dataclass
+class History:
+    """The two curves of a run, by images seen."""
+
+    losses: list[Row]
+    scores: list[Row]
+
+
+def configure(shared: TrainerConfig, run: RunConfig) -> TrainerConfig:
+    """The study's settings with the class count and the augmentation of one run."""
+    count = len(run.classes) if run.conditional else 0
+    return dataclasses.replace(
+        shared,
+        generator=dataclasses.replace(shared.generator, class_count=count),
+        discriminator=dataclasses.replace(shared.discriminator, class_count=count),
+        augment=dataclasses.replace(shared.augment, preset=run.augment, adaptive=run.adaptive),
+    )
+
+
+def train(
+    trainer: Trainer, schedule: Schedule, checkpoints: Path, score: Callable[[Generator], dict[str, float]], title: str
+) -> History:
+    """Train to the end of the schedule, from the checkpoint where there is one; ends the same either way.
+
+    `score` judges the averaged generator, before the first step and then every few ticks.
+    """
+    history = _resume(trainer, checkpoints)
+    if not history.scores:
+        history.scores.append({"images": 0, **score(trainer.generator_ema)})
+    with tqdm(total=schedule.images, initial=trainer.images_seen, unit="image", desc=title) as bar:
+        while trainer.images_seen < schedule.images:
+            history.losses.append(_tick(trainer, schedule, bar))
+            if len(history.losses) % schedule.ticks_per_score == 0 or trainer.images_seen >= schedule.images:
+                history.scores.append({"images": trainer.images_seen, **score(trainer.generator_ema)})
+            _save(trainer, history, checkpoints)
+    return history
+
+
+def _tick(trainer: Trainer, schedule: Schedule, bar: Any) -> Row:
+    """Steps until the next multiple of a tick; the mean of what they report."""
+    end = min(schedule.images, (trainer.images_seen // schedule.images_per_tick + 1) * schedule.images_per_tick)
+    reports: list[StepReport] = []
+    while trainer.images_seen < end:
+        reports.append(trainer.step())
+        bar.update(trainer.config.batch_size)
+        bar.set_postfix(p=f"{reports[-1].augment_p:.2f}", refresh=False)
+    columns = [field.name for field in dataclasses.fields(StepReport) if field.name != "images_seen"]
+    means = {name: float(np.mean([getattr(report, name) for report in reports])) for name in columns}
+    return {"images": trainer.images_seen, **means}
+
+
+def _resume(trainer: Trainer, checkpoints: Path) -> History:
+    state = read_checkpoint(checkpoints)
+    if state is None:
+        return History([], [])
+    tensors, numbers = state
+    trainer.restore((tensors, numbers["trainer"]))
+    return History(**numbers["history"])
+
+
+def _save(trainer: Trainer, history: History, checkpoints: Path) -> None:
+    tensors, numbers = trainer.state()
+    write_checkpoint(checkpoints, (tensors, {"trainer": numbers, "history": dataclasses.asdict(history)}))

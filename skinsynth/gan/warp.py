@@ -1,0 +1,139 @@
+"""Images warped by affine maps with a sharp filter: twice the size, bilinear, half the size (arXiv 2006.06676, B.1)."""
+
+import math
+from functools import lru_cache
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+from torch.nn.functional import grid_sample
+
+# The sym6 wavelet's low-pass filter: orthonormal, so that upsampling and downsampling alone give the image back.
+SYM6 = (
+    0.015404109327027373,
+    0.0034907120842174702,
+    -0.11799011114819057,
+    -0.048311742585633,
+    0.4910559419267466,
+    0.787641141030194,
+    0.3379294217276218,
+    -0.07263752278646252,
+    -0.021060292512300564,
+    0.04472490177066578,
+    0.0017677118642428036,
+    -0.007800708325034148,
+)
+# The tap that stands over a pixel, so that the pixel i lies at 2 i of the doubled image.
+CENTRE = 5
+# Pixels of the doubled image that the filter reaches to the left and to the right of one.
+LEFT, RIGHT = CENTRE, len(SYM6) - 1 - CENTRE
+
+
+def reflect(index: Int64[Tensor, "*shape"], size: int) -> Int64[Tensor, "*shape"]:
+    """Positions on a line mirrored at the centres of its first and last pixel, as often as needed."""
+    period = max(2 * size - 2, 1)
+    folded = index.remainder(period)
+    return torch.minimum(folded, period - folded)
+
+
+@lru_cache(maxsize=64)
+def _doubling(size: int, margin: int, device: torch.device, dtype: torch.dtype) -> Float[Tensor, "doubled size"]:
+    """Matrix that reflects a line by a margin and doubles it; row 0 is the doubled pixel at -2 margin."""
+    row = torch.arange(2 * (size + 2 * margin))
+    reach = (len(SYM6) + 1) // 2
+    pixel = row[:, None] // 2 - margin + torch.arange(-reach, reach + 1)
+    tap = CENTRE + (row[:, None] - 2 * margin) - 2 * pixel
+    taps = math.sqrt(2) * torch.tensor([*SYM6, 0.0], dtype=torch.float64)
+    weight = taps[tap.where((tap >= 0) & (tap < len(SYM6)), len(SYM6))]
+    matrix = torch.zeros(len(row), size, dtype=torch.float64)
+    return matrix.scatter_add_(1, reflect(pixel, size), weight).to(device, dtype)
+
+
+@lru_cache(maxsize=32)
+def _halving(size: int, device: torch.device, dtype: torch.dtype) -> Float[Tensor, "size doubled"]:
+    """Matrix that halves a line; column 0 is the doubled pixel at -LEFT."""
+    taps = torch.tensor(SYM6, dtype=torch.float64) / math.sqrt(2)
+    matrix = torch.zeros(size, 2 * size + LEFT + RIGHT - 1, dtype=torch.float64)
+    for pixel in range(size):
+        matrix[pixel, 2 * pixel : 2 * pixel + len(SYM6)] = taps
+    return matrix.to(device, dtype)
+
+
+class _Sample(torch.autograd.Function):
+    """Bilinear sampling, linear in the image; unlike torch's own it can be differentiated twice."""
+
+    @staticmethod
+    def forward(ctx, image: Tensor, grid: Tensor) -> Tensor:
+        ctx.save_for_backward(grid)
+        ctx.size = image.shape[2:]
+        return grid_sample(image, grid, mode="bilinear", padding_mode="zeros", align_corners=True)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+        (grid,) = ctx.saved_tensors
+        return _Spread.apply(gradient, grid, ctx.size), None
+
+
+class _Spread(torch.autograd.Function):
+    """The adjoint of bilinear sampling."""
+
+    @staticmethod
+    def forward(ctx, samples: Tensor, grid: Tensor, size: torch.Size) -> Tensor:
+        ctx.save_for_backward(grid)
+        # Only the image's shape matters here: the operator is linear.
+        image = samples.new_zeros(1).expand(*samples.shape[:2], *size)
+        bilinear, zeros = 0, 0
+        return torch.ops.aten.grid_sampler_2d_backward(
+            samples.contiguous(), image, grid, bilinear, zeros, True, [True, False]
+        )[0]
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (grid,) = ctx.saved_tensors
+        return _Sample.apply(gradient, grid), None, None
+
+
+def sample(
+    image: Float[Tensor, "n c h w"], x: Float[Tensor, "n a b"], y: Float[Tensor, "n a b"]
+) -> Float[Tensor, "n c a b"]:
+    """The image between its pixels, at columns x and rows y; zero outside."""
+    height, width = image.shape[2:]
+    grid = torch.stack([x * (2 / (width - 1)) - 1, y * (2 / (height - 1)) - 1], dim=-1)
+    return _Sample.apply(image, grid)
+
+
+def warp(images: Float[Tensor, "n c h w"], inverse: Float[Tensor, "n 3 3"]) -> Float[Tensor, "n c h w"]:
+    """The images moved by affine maps, given as maps from output to input pixels about the image's centre.
+
+    The surroundings are the image's reflections.
+    """
+    height, width = images.shape[2:]
+    x, y = _sources(inverse, height, width)
+    left, top = ((2 * coordinate).floor() for coordinate in (x, y))
+    margin_x, margin_y = _margin(left, width), _margin(top, height)
+    of = images.device, images.dtype
+    doubled = _doubling(height, margin_y, *of) @ (images @ _doubling(width, margin_x, *of).T)
+    moved = sample(doubled, 2 * (x + margin_x), 2 * (y + margin_y))
+    return _halving(height, *of) @ (moved @ _halving(width, *of).T)
+
+
+def _sources(
+    inverse: Float[Tensor, "n 3 3"], height: int, width: int
+) -> tuple[Float[Tensor, "n a b"], Float[Tensor, "n a b"]]:
+    """Column and row of the input, in its pixels, for each pixel of the doubled output."""
+    columns, rows = (
+        torch.arange(-LEFT, 2 * size + RIGHT - 1, device=inverse.device, dtype=inverse.dtype) / 2 - (size - 1) / 2
+        for size in (width, height)
+    )
+    x, y = (
+        row[:, 0, None, None] * columns + row[:, 1, None, None] * rows[:, None] + row[:, 2, None, None]
+        for row in (inverse[:, 0], inverse[:, 1])
+    )
+    return x + (width - 1) / 2, y + (height - 1) / 2
+
+
+def _margin(doubled: Float[Tensor, "n a b"], size: int) -> int:
+    """Pixels of surroundings that hold the doubled pixels met and their right neighbours, a multiple of 4."""
+    least, most = (float(bound) for bound in doubled.aminmax())
+    margin = math.ceil(max(-least, most + 2 - 2 * size, 0) / 2)
+    return -4 * (-margin // 4)

@@ -1,0 +1,131 @@
+"""lesions.csv: one row an image, with all that is known of it."""
+
+import csv
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+
+from skinsynth.files import written_whole
+
+COLUMNS = (
+    "image_id",
+    "patient_id",
+    "lesion_id",
+    "diagnosis",  # as the source says
+    "label",  # number of the class
+    "source",
+    "sex",
+    "age",  # years
+    "site",
+    "width",  # of the source, in pixels
+    "height",
+    "hair",
+    "black_frame",
+    "ruler",
+    "other_artefact",
+    "licence",
+    "sha256",  # of the source's file, or of the drawn pixels
+    "duplicate_group",  # smallest image_id of the images that show one photograph
+    "given_split",  # where the source fixes it
+)
+FLAGS = ("hair", "black_frame", "ruler", "other_artefact")
+VALUES_OF = {**dict.fromkeys(FLAGS, ("", "0", "1")), "given_split": ("", "train", "test")}
+SHOWN = 5  # wrong values that an error names
+
+
+def read_csv(path: Path, required: Iterable[str]) -> pd.DataFrame:
+    """A CSV as text, "" where it says nothing; commas, semicolons or tabs, with or without a byte order mark."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}")
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            header = file.readline()
+            file.seek(0)
+            rows = list(csv.reader(file, delimiter=max(",;\t", key=header.count), strict=True))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not in UTF-8 ({error.reason} at byte {error.start}): save it as UTF-8") from error
+    except csv.Error as error:
+        raise ValueError(f"{path} is not a CSV: {error}") from error
+    names, *rows = [[cell.strip() for cell in row] for row in rows if any(row)] or [[]]
+    twice = sorted({name for name in names if name and names.count(name) > 1})
+    if not names or twice:
+        raise ValueError(
+            f"{path}: a CSV starts with the names of its columns, each once, but {twice or 'nothing'} came"
+        )
+    table = pd.DataFrame([_cells(path, row, len(names)) for row in rows], columns=names, dtype=str)
+    check_columns(path, table, required)
+    return table
+
+
+def _cells(path: Path, row: list[str], count: int) -> list[str]:
+    """As many cells as there are columns; empty ones may be missing or too many at the end of a row."""
+    if any(row[count:]):
+        raise ValueError(
+            f"{path}: a row has {len(row)} cells for {count} columns, it starts with {row[0]!r}: put a cell with a "
+            f"separator in it between quotes"
+        )
+    return row[:count] + [""] * (count - len(row))
+
+
+def check_columns(path: Path, table: pd.DataFrame, required: Iterable[str]) -> None:
+    """ValueError where a required column is missing, with the column that was perhaps meant."""
+    missing = [column for column in required if column not in table]
+    if missing:
+        meant = [close for column in missing for close in difflib.get_close_matches(column, list(table.columns), n=1)]
+        hint = f": did you mean {', '.join(map(repr, meant))}?" if meant else ""
+        raise ValueError(
+            f"{path}: no column {', '.join(map(repr, missing))}{hint} (its columns: {', '.join(table.columns)})"
+        )
+
+
+def read_lesions(path: Path) -> pd.DataFrame:
+    """The table as `write_lesions` wrote it: text, "" where unknown, and `label` as whole numbers."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no table of lesions at {path}: run prepare_images")
+    table = read_csv(path, COLUMNS)[list(COLUMNS)]
+    wrong = table.loc[~table["label"].str.fullmatch(r"\d+"), "label"]
+    if len(wrong):
+        raise ValueError(f"{path}: a label is the number of a class, but {_named(wrong)} came")
+    table = table.astype({"label": "int64"})
+    _check(path, table)
+    return table
+
+
+def write_lesions(path: Path, table: pd.DataFrame) -> None:
+    """The same bytes for the same lesions: sorted by image_id, all columns, either whole or not there."""
+    check_columns(path, table, ("image_id", "label"))
+    unknown = [column for column in table if column not in COLUMNS]
+    if unknown:
+        raise ValueError(f"{path}: lesions.csv has no column {', '.join(map(repr, unknown))}: drop it first")
+    table = table.reindex(columns=list(COLUMNS)).astype({"label": "int64"})
+    texts = [column for column in COLUMNS if column != "label"]
+    table[texts] = table[texts].astype(object).fillna("").astype(str)
+    _check(path, table)
+    with written_whole(path) as aside:
+        table.sort_values("image_id").to_csv(aside, index=False, lineterminator="\n")
+
+
+def _check(path: Path, table: pd.DataFrame) -> None:
+    twice = table.loc[table["image_id"].duplicated(), "image_id"]
+    if len(twice):
+        raise ValueError(f"{path}: an image has one row, but {_named(twice)} came more than once")
+    unsafe = table.loc[~table["image_id"].str.fullmatch(r"[A-Za-z0-9._-]+"), "image_id"]
+    if len(unsafe):
+        raise ValueError(
+            f"{path}: image_id {_named(unsafe)}: only letters, digits, '.', '_' and '-' may stand in an id"
+        )
+    if (table["label"] < 0).any():
+        raise ValueError(f"{path}: a label is the number of a class, but {table['label'].min()} came")
+    for column, values in VALUES_OF.items():
+        wrong = table.loc[~table[column].isin(values), column]
+        if len(wrong):
+            known = ", ".join(value or "nothing" for value in values)
+            raise ValueError(f"{path}: {column} is one of {known}, but {_named(wrong)} came")
+
+
+def _named(values: pd.Series) -> str:
+    """Up to five of the values, and how many there are."""
+    shown = ", ".join(repr(str(value)) for value in values.unique()[:SHOWN])
+    return f"{shown} ({len(values)} rows)"

@@ -1,0 +1,61 @@
+"""Authenticity: the share of generated images that are no copies of a training image, noise aside."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from skinsynth.privacy.distances import nearest, nearest_other
+
+NORMAL_95 = 1.959964
+
+
+class Share(NamedTuple):
+    value: float
+    low: float
+    high: float
+
+
+def authentic(train: Float[Tensor, "n dim"], fake: Float[Tensor, "m dim"]) -> Bool[Tensor, " m"]:
+    """Whether each fake is farther from its nearest training point than that point's neighbour is.
+
+    Alaa et al. 2022 (arXiv 2102.08921, section 4.3). The training set must be free of duplicates: beside a duplicate
+    everything counts as authentic (see `without_duplicates`).
+    """
+    if len(train) < 2:
+        raise ValueError(f"authenticity compares distances within the training set, which has {len(train)} image")
+    to_train, closest = nearest(fake, train)
+    among_train, _ = nearest_other(train)
+    return to_train > among_train[closest]
+
+
+def authenticity(train: Float[Tensor, "n dim"], fake: Float[Tensor, "m dim"]) -> Share:
+    """Share of authentic fakes, 0 to 1, higher is better, with Wilson's 95 % interval over the fakes.
+
+    A held-out real set does not reach 1: its score, by this same function, is what the generated one is read against.
+    """
+    verdicts = authentic(train, fake)
+    return wilson_share(int(verdicts.sum()), len(verdicts))
+
+
+def wilson_share(count: int, total: int) -> Share:
+    """A share and its 95 % interval (Wilson 1927)."""
+    share, spread = count / total, NORMAL_95**2 / total
+    centre = (share + spread / 2) / (1 + spread)
+    reach = math.sqrt(NORMAL_95**2 * share * (1 - share) / total + spread**2 / 4) / (1 + spread)
+    return Share(share, min(centre - reach, share), max(centre + reach, share))
+
+
+def without_duplicates(groups: Sequence[str]) -> Int64[np.ndarray, " kept"]:
+    """Places of the images to keep: every image without a duplicate group ("") and the first of each group."""
+    seen: set[str] = set()
+    kept = []
+    for place, group in enumerate(groups):
+        if group not in seen:
+            kept.append(place)
+        if group:
+            seen.add(group)
+    return np.array(kept, dtype=np.int64)

@@ -1,0 +1,123 @@
+"""Distances between images in feature space: to their own projection, and to the nearest training image."""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from jaxtyping import Bool, Float, Float64, Int64
+from torch import Tensor
+from torch.nn.functional import normalize
+
+# Entries of a distance matrix held at once: 128 MB, whatever the number of images.
+ENTRIES_AT_ONCE = 2**24
+# Candidates whose distance is computed again without cancellation, so that copies are found at a distance of zero.
+REFINED = 4
+
+
+def as_they_are(features: Float[Tensor, "n dim"]) -> Float64[Tensor, "n dim"]:
+    """For Euclidean distances."""
+    return features.double()
+
+
+def at_unit_length(features: Float[Tensor, "n dim"]) -> Float64[Tensor, "n dim"]:
+    """For cosine distances: of unit vectors they are half the squared Euclidean one."""
+    return normalize(features.double(), dim=1)
+
+
+def euclidean(gap: Float64[Tensor, "*n dim"]) -> Float64[Tensor, "*n"]:
+    """Length of the difference."""
+    return gap.square().sum(dim=-1).sqrt()
+
+
+def cosine(gap: Float64[Tensor, "*n dim"]) -> Float64[Tensor, "*n"]:
+    """1 - cos of the angle, 0 to 2, from the difference of unit vectors: exact for the smallest angles."""
+    return gap.square().sum(dim=-1) / 2
+
+
+METRICS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
+    "euclidean": (as_they_are, euclidean),
+    "cosine": (at_unit_length, cosine),
+}
+
+
+def paired(a: Float[Tensor, "n dim"], b: Float[Tensor, "n dim"], metric: str = "euclidean") -> Float64[Tensor, " n"]:
+    """Distance of each `a` to the `b` of the same row, such as real images and their own projections."""
+    place, length = _metric(metric)
+    return length(place(a) - place(b))
+
+
+def nearest(
+    points: Float[Tensor, "n dim"], among: Float[Tensor, "m dim"], metric: str = "euclidean"
+) -> tuple[Float64[Tensor, " n"], Int64[Tensor, " n"]]:
+    """Distance of each point to the nearest of the others, and which one that is; computed in blocks."""
+    return _nearest(points, among, metric, skip_own=False)
+
+
+def nearest_other(
+    points: Float[Tensor, "n dim"], metric: str = "euclidean"
+) -> tuple[Float64[Tensor, " n"], Int64[Tensor, " n"]]:
+    """Distance of each point to its nearest other point of the same set, and which one that is."""
+    return _nearest(points, points, metric, skip_own=True)
+
+
+def summary(distances: Float[Tensor, " n"], own_is_nearest: Bool[Tensor, " n"], close: float) -> dict[str, float | int]:
+    """Mean, median, the count under `close`, and for how many of these the own projection is the nearest candidate.
+
+    The last is the memorisation test of papers/000, section 4.3, where `close` is 1e-5 in cosine distance.
+    """
+    under = distances < close
+    return {
+        "count": len(distances),
+        "mean": float(distances.double().mean()),
+        "median": float(distances.double().median()),
+        "under_threshold": int(under.sum()),
+        "memorised": int((under & own_is_nearest).sum()),
+    }
+
+
+def extreme_pairs(
+    distances: Float[Tensor, " n"], partners: Int64[Tensor, " n"], count: int
+) -> list[dict[str, str | int | float]]:
+    """The `count` closest and the `count` furthest pairs as rows: kind, image, partner (both by place), distance."""
+    order = distances.argsort(stable=True).tolist()
+    count = min(count, len(order))
+    chosen = [("closest", place) for place in order[:count]]
+    chosen += [("furthest", place) for place in order[::-1][:count]]
+    return [
+        {"kind": kind, "image": place, "partner": int(partners[place]), "distance": float(distances[place])}
+        for kind, place in chosen
+    ]
+
+
+def _metric(name: str) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
+    if name not in METRICS:
+        raise ValueError(f"a distance is one of {sorted(METRICS)}, not {name!r}")
+    return METRICS[name]
+
+
+def _nearest(
+    points: Float[Tensor, "n dim"], among: Float[Tensor, "m dim"], metric: str, skip_own: bool
+) -> tuple[Float64[Tensor, " n"], Int64[Tensor, " n"]]:
+    place, length = _metric(metric)
+    points, among = place(points), place(among)
+    distances, partners = [], []
+    for rows, ranking in _rankings(points, among):
+        own = torch.arange(rows.start, rows.stop, device=points.device)
+        if skip_own:
+            ranking[own - rows.start, own] = torch.inf
+        candidates = ranking.topk(min(REFINED, len(among) - skip_own), dim=1, largest=False).indices
+        exact = length(points[rows, None] - among[candidates])
+        best = exact.min(dim=1)
+        distances.append(best.values)
+        partners.append(candidates.gather(1, best.indices[:, None])[:, 0])
+    return torch.cat(distances), torch.cat(partners)
+
+
+def _rankings(
+    points: Float64[Tensor, "n dim"], among: Float64[Tensor, "m dim"]
+) -> Iterator[tuple[slice, Float64[Tensor, "rows m"]]]:
+    """What orders `among` by distance from each point, some rows at a time: d² less the point's own squared norm."""
+    norms = among.square().sum(dim=1)
+    step = max(1, ENTRIES_AT_ONCE // max(len(among), REFINED * among.shape[1]))
+    for start in range(0, len(points), step):
+        rows = slice(start, min(start + step, len(points)))
+        yield rows, torch.addmm(norms, points[rows], among.T, alpha=-2)

@@ -1,0 +1,1 @@
+"""Real images found again in a generator's latent space."""

@@ -1,0 +1,211 @@
+"""Real images found again in a generator's latent space, many at a time (StyleGAN2, Karras et al. 2020, appendix D)."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from skinsynth.gan.pixels import from_pixels, to_pixels
+
+# Latents mapped at once for their statistics.
+MAPPED_AT_ONCE = 1024
+
+
+@dataclass(frozen=True)
+class ProjectionConfig:
+    space: str  # a key of SPACES: one w for all layers, or one for each
+    steps: int
+    learning_rate: float  # Adam's, at its highest
+    ramp_up: float  # share of the steps in which the rate rises
+    ramp_down: float  # share of the steps in which it falls again
+    noise: float  # on w, in its standard deviation, at the start
+    noise_ramp: float  # share of the steps until that is gone
+    pixel_weight: float  # of the mean squared pixel difference beside the relative feature distance
+    statistics_samples: int  # latents behind the mean and the spread of w
+    batch_size: int  # images at once
+    seed: int
+
+
+SPACES: dict[str, Callable[[int], int]] = {"w": lambda _: 1, "w+": lambda layers: layers}
+
+
+@runtime_checkable
+class GeneratorSizes(Protocol):
+    """What is asked of a generator's config."""
+
+    @property
+    def z_size(self) -> int: ...
+
+    @property
+    def class_count(self) -> int: ...
+
+
+@runtime_checkable
+class Generator(Protocol):
+    """What projection needs of a generator; noise is constant, so that an image has one latent."""
+
+    @property
+    def config(self) -> GeneratorSizes: ...
+
+    @property
+    def mapping(self) -> Callable[..., Tensor]: ...
+
+    @property
+    def synthesis(self) -> Callable[..., Tensor]: ...
+
+
+@runtime_checkable
+class Gan(Protocol):
+    """A generator and the dataset labels behind the columns of its c."""
+
+    @property
+    def generator(self) -> Generator: ...
+
+    @property
+    def classes(self) -> list[int]: ...
+
+
+class Projections(NamedTuple):
+    """Latents, their images, and how far these are from the real ones."""
+
+    ws: Float[Tensor, "n layers w"]
+    pixels: UInt8[Tensor, "n 3 size size"]
+    distances: Float[Tensor, " n"]  # Euclidean, between the loss's features
+
+
+class LatentStatistics(NamedTuple):
+    """Where a class lies in W."""
+
+    mean: Float[Tensor, "layers w"]
+    spread: float  # root of the mean squared distance from the mean
+
+
+class Projector:
+    """Finds images in the latent space of one GAN by one perceptual loss.
+
+    `perceptual` takes images in [-1, 1] to features, with gradient. Every image has a loss, a step size and random
+    draws of its own, so that the batch it is in does not matter.
+    """
+
+    def __init__(
+        self, gan: Gan, perceptual: Callable[[Tensor], Tensor], config: ProjectionConfig, device: torch.device
+    ) -> None:
+        if config.space not in SPACES:
+            raise ValueError(f"space is one of {sorted(SPACES)}, not {config.space!r}")
+        self.gan, self.perceptual, self.config, self.device = gan, perceptual, config, device
+        self._statistics: dict[int, LatentStatistics] = {}
+
+    def project(
+        self,
+        pixels: UInt8[np.ndarray | Tensor, "n 3 size size"],
+        labels: Int64[np.ndarray | Tensor, " n"],
+        image_numbers: Sequence[int],
+    ) -> Projections:
+        """Latents of `n` images; `labels` are the dataset's, and `image_numbers` name each image's random draws."""
+        real = from_pixels(torch.as_tensor(pixels).to(self.device))
+        with torch.no_grad():
+            target = self.perceptual(real).flatten(1)
+        statistics = [self.statistics(column) for column in self._columns(torch.as_tensor(labels))]
+        ws = self._descend(real, target, statistics, self._noise(statistics, image_numbers))
+        with torch.no_grad():
+            images = self._synthesize(ws)
+            distances = (self.perceptual(images).flatten(1) - target).square().sum(dim=1).sqrt()
+        return Projections(ws.cpu(), to_pixels(images).cpu(), distances.cpu())
+
+    def statistics(self, column: int) -> LatentStatistics:
+        """Mean and spread of w for one column of c (0 where the generator has no classes)."""
+        if column not in self._statistics:
+            self._statistics[column] = latent_statistics(self.gan.generator, column, self.config, self.device)
+        return self._statistics[column]
+
+    def _columns(self, labels: Int64[Tensor, " n"]) -> list[int]:
+        if not self.gan.generator.config.class_count:
+            return [0] * len(labels)
+        unknown = sorted(set(labels.tolist()) - set(self.gan.classes))
+        if unknown:
+            raise ValueError(
+                f"the generator knows the labels {list(self.gan.classes)}, but images have {unknown}: "
+                "project images of its own classes"
+            )
+        return [self.gan.classes.index(label) for label in labels.tolist()]
+
+    def _noise(
+        self, statistics: Sequence[LatentStatistics], image_numbers: Sequence[int]
+    ) -> Float[Tensor, "steps n 1 w"]:
+        """Each image's noise on w at every step at which there is any, all drawn ahead and from its own seed."""
+        steps = math.ceil(self.config.noise_ramp * self.config.steps)
+        size = statistics[0].mean.shape[1]
+        fading = (1 - torch.arange(steps) / max(1, self.config.noise_ramp * self.config.steps)) ** 2
+        draws = [torch.randn(steps, size, generator=self._rng(number)) for number in image_numbers]
+        scaled = [drawn * about.spread for drawn, about in zip(draws, statistics, strict=True)]
+        noise = self.config.noise * fading[:, None, None] * torch.stack(scaled, dim=1)
+        return noise[:, :, None].to(self.device)
+
+    def _rng(self, number: int) -> torch.Generator:
+        (seed,) = np.random.SeedSequence([self.config.seed, number]).generate_state(1, np.uint64)
+        return torch.Generator().manual_seed(int(seed >> 1))
+
+    def _descend(
+        self,
+        real: Float[Tensor, "n 3 size size"],
+        target: Float[Tensor, "n dim"],
+        statistics: Sequence[LatentStatistics],
+        noise: Float[Tensor, "steps n 1 w"],
+    ) -> Float[Tensor, "n layers w"]:
+        start = torch.stack([about.mean for about in statistics])
+        layers = start.shape[1]
+        w = start[:, : SPACES[self.config.space](layers)].clone().requires_grad_()
+        optimizer = torch.optim.Adam([w], lr=self.config.learning_rate, betas=(0.9, 0.999))
+        for step in range(self.config.steps):
+            optimizer.param_groups[0]["lr"] = self.config.learning_rate * _ramp(step, self.config)
+            noisy = w + noise[step] if step < len(noise) else w
+            images = self._synthesize(noisy.expand(-1, layers, -1))
+            (w.grad,) = torch.autograd.grad(self._losses(images, real, target).sum(), [w])
+            optimizer.step()
+        return w.detach().expand(-1, layers, -1).contiguous()
+
+    def _losses(
+        self,
+        images: Float[Tensor, "n 3 size size"],
+        real: Float[Tensor, "n 3 size size"],
+        target: Float[Tensor, "n dim"],
+    ) -> Float[Tensor, " n"]:
+        gap = (self.perceptual(images).flatten(1) - target).square().sum(dim=1)
+        # Relative to the target, so that pixel_weight means the same for every extractor.
+        losses = gap / target.square().sum(dim=1).clamp(min=1e-8)
+        if self.config.pixel_weight:
+            losses = losses + self.config.pixel_weight * (images - real).square().mean(dim=(1, 2, 3))
+        return losses
+
+    def _synthesize(self, ws: Float[Tensor, "n layers w"]) -> Float[Tensor, "n 3 size size"]:
+        return self.gan.generator.synthesis(ws, noise_mode="const")
+
+
+@torch.no_grad()
+def latent_statistics(
+    generator: Generator, column: int, config: ProjectionConfig, device: torch.device
+) -> LatentStatistics:
+    """Mean of w over random z of one class, and the root of the mean squared distance from it."""
+    sizes = generator.config
+    rng = torch.Generator().manual_seed(config.seed)
+    z = torch.randn(config.statistics_samples, sizes.z_size, generator=rng).to(device)
+    row = one_hot(torch.tensor(column), sizes.class_count).float() if sizes.class_count else torch.zeros(0)
+    c = row.to(device).expand(len(z), -1)
+    parts = zip(z.split(MAPPED_AT_ONCE), c.split(MAPPED_AT_ONCE), strict=True)
+    ws = torch.cat([generator.mapping(*part) for part in parts])
+    mean = ws.mean(dim=0)
+    return LatentStatistics(mean, float((ws[:, 0] - mean[0]).square().sum(dim=1).mean().sqrt()))
+
+
+def _ramp(step: int, config: ProjectionConfig) -> float:
+    """Share of the full learning rate: a straight rise, then level, then a cosine fall to 0."""
+    time = step / config.steps
+    fall = min(1.0, (1 - time) / max(config.ramp_down, 1e-12))
+    rise = min(1.0, (step + 1) / max(1.0, config.ramp_up * config.steps))
+    return (0.5 - 0.5 * math.cos(math.pi * fall)) * rise

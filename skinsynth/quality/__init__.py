@@ -1,0 +1,1 @@
+"""How good generated images and predictions are."""

@@ -1,0 +1,53 @@
+"""Kernel distance between two sets of features: unbiased, so fit for a few hundred images."""
+
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor
+
+# Entries of a kernel matrix held at once: 128 MB.
+ENTRIES_AT_ONCE = 2**24
+
+
+def kernel_distance(real: Float[Tensor, "n dim"], fake: Float[Tensor, "m dim"]) -> float:
+    """Squared MMD with the cubic kernel over all pairs, unbiased, so it may be < 0 (Bińkowski et al. 2018, eq. 4)."""
+    n, m = len(real), len(fake)
+    if min(n, m) < 2:
+        raise ValueError(f"KID needs two features or more on each side, not {n} real and {m} fake")
+    real, fake = real.double(), fake.double()
+    within_real = (_kernel_sum(real, real) - _kernel_diagonal(real).sum()) / (n * (n - 1))
+    within_fake = (_kernel_sum(fake, fake) - _kernel_diagonal(fake).sum()) / (m * (m - 1))
+    return float(within_real + within_fake - 2 * _kernel_sum(real, fake) / (n * m))
+
+
+def kernel_distance_of_subsets(
+    real: Float[Tensor, "n dim"], fake: Float[Tensor, "m dim"], subset_size: int, subsets: int, rng: torch.Generator
+) -> tuple[float, float]:
+    """Mean of `subsets` kernel distances, each between random subsets of both sides, and their standard deviation.
+
+    This is the published KID. Its deviation describes one subset; the interval of the whole is in `resampling`.
+    """
+    if subset_size > min(len(real), len(fake)):
+        raise ValueError(
+            f"KID draws subsets of {subset_size}, but there are {len(real)} real and {len(fake)} fake features: "
+            "lower kid_subset_size or give more images"
+        )
+    distances = torch.tensor(
+        [kernel_distance(_draw(real, subset_size, rng), _draw(fake, subset_size, rng)) for _ in range(subsets)],
+        dtype=torch.float64,
+    )
+    return float(distances.mean()), float(distances.std(correction=min(1, subsets - 1)))
+
+
+def _draw(features: Float[Tensor, "n dim"], count: int, rng: torch.Generator) -> Float[Tensor, "count dim"]:
+    chosen = torch.randperm(len(features), generator=rng, device=rng.device)[:count]
+    return features[chosen.to(features.device)]
+
+
+def _kernel_sum(x: Float64[Tensor, "n dim"], y: Float64[Tensor, "m dim"]) -> Float64[Tensor, ""]:
+    """Sum of (x·y / dim + 1)³ over all pairs."""
+    rows = max(1, ENTRIES_AT_ONCE // len(y))
+    return sum((((block @ y.T) / x.shape[1] + 1) ** 3).sum() for block in x.split(rows))
+
+
+def _kernel_diagonal(x: Float64[Tensor, "n dim"]) -> Float64[Tensor, " n"]:
+    return (x.square().sum(dim=1) / x.shape[1] + 1) ** 3

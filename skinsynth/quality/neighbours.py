@@ -1,0 +1,77 @@
+"""Precision, recall, density and coverage: who lies within whose neighbourhood."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor
+
+# Entries of a distance matrix held at once, and rows of features turned to float64 at once: 256 MB and 64 MB.
+ENTRIES_AT_ONCE = 2**25
+ROWS_AT_ONCE = 4096
+
+
+class NeighbourScores(NamedTuple):
+    precision: float  # share of fakes within the real manifold, 0 to 1
+    recall: float  # share of reals within the fake manifold, 0 to 1
+    density: float  # real neighbourhoods that a fake lies in, over k; 1 where both sets are alike, no upper limit
+    coverage: float  # share of reals with a fake in their neighbourhood, 0 to 1
+
+
+def neighbour_scores(real: Float[Tensor, "n dim"], fake: Float[Tensor, "m dim"], k: int) -> NeighbourScores:
+    """Precision and recall (Kynkäänniemi et al. 2019, eq. 2), density and coverage (Naeem et al. 2020, eq. 3 and 5).
+
+    The neighbourhood of a point ends before its k-th neighbour in its own set; distances in float64, in blocks.
+    """
+    if min(len(real), len(fake)) <= k:
+        raise ValueError(
+            f"neighbourhoods of {k} need more than {k} features on each side, not {len(real)} real and "
+            f"{len(fake)} fake: lower `neighbours` or give more images"
+        )
+    real_radius, fake_radius = squared_radii(real, k), squared_radii(fake, k)
+    holders = torch.zeros(len(fake), dtype=torch.int64, device=real.device)
+    recalled = covered = 0
+    for rows, distances in squared_distances(real, fake):
+        within_real = distances < real_radius[rows, None]
+        holders += within_real.sum(dim=0)
+        covered += int(within_real.any(dim=1).sum())
+        recalled += int((distances < fake_radius).any(dim=1).sum())
+    return NeighbourScores(
+        precision=float((holders > 0).double().mean()),
+        recall=recalled / len(real),
+        density=float(holders.double().mean()) / k,
+        coverage=covered / len(real),
+    )
+
+
+def squared_radii(points: Float[Tensor, "n dim"], k: int) -> Float64[Tensor, " n"]:
+    """Squared distance of each point to its k-th nearest other point."""
+    radii = torch.empty(len(points), dtype=torch.float64, device=points.device)
+    for rows, distances in squared_distances(points, points):
+        own = torch.arange(rows.start, rows.stop, device=points.device)
+        distances[own - rows.start, own] = torch.inf
+        radii[rows] = distances.topk(k, dim=1, largest=False).values[:, -1]
+    return radii
+
+
+def squared_distances(
+    x: Float[Tensor, "n dim"], y: Float[Tensor, "m dim"]
+) -> Iterator[tuple[slice, Float64[Tensor, "rows m"]]]:
+    """Squared Euclidean distances to all of `y`, some rows of `x` at a time, in float64 whatever the features are in.
+
+    What is yielded is written over by the next round.
+    """
+    # Distances lose digits to a mean that all points share.
+    centre = y.mean(dim=0, dtype=torch.float64)
+    step = min(len(x), max(1, ENTRIES_AT_ONCE // len(y)))
+    distances = torch.empty(step, len(y), dtype=torch.float64, device=y.device)
+    for start in range(0, len(x), step):
+        rows = slice(start, min(start + step, len(x)))
+        block = x[rows].double() - centre
+        part = distances[: len(block)]
+        for column in range(0, len(y), ROWS_AT_ONCE):
+            others = y[column : column + ROWS_AT_ONCE].double() - centre
+            target = part[:, column : column + len(others)]
+            torch.addmm(others.square().sum(dim=1), block, others.T, alpha=-2, out=target)
+        yield rows, part.add_(block.square().sum(dim=1)[:, None]).clamp_(min=0)

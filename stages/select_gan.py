@@ -1,0 +1,66 @@
+"""Choose among the GANs on equal counts: pooled and by class, with speed as images seen and operations per image."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import torch
+
+from skinsynth.classifier.classifier import load_classifier
+from skinsynth.features.extractor import build_extractor
+from skinsynth.gan.family import copy_family, load_family
+from skinsynth.images.archive import read_archive
+from skinsynth.partition.split import images_of, read_split
+from skinsynth.quality.by_class import Labelled, score_by_class
+from skinsynth.quality.fidelity import FidelityConfig
+from skinsynth.quality.selection import Candidate, rank, ranking_rows, selection_headlines
+from skinsynth.stage import best_device, load_params, run, write_metrics, write_rows
+
+
+@dataclass(frozen=True)
+class Settings:
+    classes: tuple[str, ...]
+    candidates: dict[str, tuple[str, ...]]  # candidate: the GANs that together make every class
+    images_per_class: int  # of each candidate and, where there are as many, of the real training images
+    extractor: str  # a key of EXTRACTORS
+    fidelity: FidelityConfig
+    batch_size: int
+    seed: int
+
+
+SETTINGS = Settings
+
+
+def main(
+    gans: Annotated[list[Path], "folders of all GANs, each called as in `candidates`"],
+    images: Annotated[Path, "real images"],
+    split: Annotated[Path, "who is on which side"],
+    classifier: Annotated[Path, "classifier of real images, the offline extractor"],
+    selected: Annotated[Path, "folder that the winner is copied to"],
+    metrics: Annotated[Path, "headlines of the winner"],
+    ranking: Annotated[Path, "CSV of every candidate, pooled and by class, with intervals"],
+) -> None:
+    """Rank the candidates by KID, then FID, against as many training images of each class, and copy the winner."""
+    settings = load_params("select_gan", Settings)
+    device = best_device()
+    extract = build_extractor(settings.extractor, load_classifier(classifier, device))
+    rows = images_of(read_split(split), "train").groupby("label").head(settings.images_per_class)
+    read = read_archive(images, rows["image_id"].tolist())
+    real = Labelled(extract(read.pixels), torch.from_numpy(read.labels))
+    folder_of = {folder.name: folder for folder in gans}
+    labels = torch.arange(len(settings.classes)).repeat_interleave(settings.images_per_class)
+    candidates = []
+    for name, members in settings.candidates.items():
+        family = load_family([folder_of[member] for member in members], device)
+        rng = torch.Generator(device).manual_seed(settings.seed)
+        fake = Labelled(extract(family.sample(labels, settings.batch_size, rng, truncation_psi=1.0)), labels)
+        scores = score_by_class(real, fake, None, settings.classes, settings.fidelity, settings.seed, extract.name)
+        candidates.append(Candidate(name, family.cost().images_seen, family.cost().flops_per_image, scores))
+    ranked = rank(candidates)
+    copy_family([folder_of[member] for member in settings.candidates[ranked[0].name]], selected)
+    write_rows(ranking, ranking_rows(ranked))
+    write_metrics(metrics, selection_headlines(ranked))
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,29 @@
+"""Extractors: a name, a size, and features that are those of the model behind them."""
+
+import pytest
+import torch
+
+from skinsynth.features.extractor import Extractor, build_extractor
+
+
+class MeanColour:
+    dim = 3
+
+    def embed(self, pixels):
+        return torch.as_tensor(pixels).double().mean(dim=(2, 3))
+
+
+def test_the_offline_extractor_gives_its_models_features(rng):
+    pixels = torch.randint(0, 256, (5, 3, 4, 4), generator=rng, dtype=torch.uint8)
+    extract = build_extractor("classifier", MeanColour())
+    assert isinstance(extract, Extractor)
+    assert (extract.name, extract.dim) == ("classifier", 3)
+    torch.testing.assert_close(extract(pixels), pixels.float().mean(dim=(2, 3)))
+    assert extract(pixels.numpy()).equal(extract(pixels))
+
+
+def test_an_unknown_extractor_names_the_one_that_works_offline():
+    with pytest.raises(
+        ValueError, match=r"no extractor is called 'dino' \(known: classifier\): set `extractor: classifier`"
+    ):
+        build_extractor("dino", MeanColour())

@@ -1,0 +1,203 @@
+"""Properties of adaptive discriminator augmentation."""
+
+import math
+
+import pytest
+import torch
+from torch.autograd import gradcheck, gradgradcheck
+
+from skinsynth.gan.augment import (
+    PRESETS,
+    AdaController,
+    AugmentConfig,
+    QuantileDraws,
+    RandomDraws,
+    augment,
+    band_filters,
+    band_gains,
+    inverse_transform,
+)
+from skinsynth.gan.warp import reflect, sample, warp
+
+
+@pytest.fixture
+def images(rng):
+    return torch.rand(6, 3, 16, 16, generator=rng) * 2 - 1
+
+
+def controller(**changes):
+    settings = {
+        "preset": "bgc",
+        "initial_p": 0.0,
+        "adaptive": True,
+        "target_sign": 0.6,
+        "interval": 4,
+        "images_to_full": 1000,
+    }
+    return AdaController(AugmentConfig(**(settings | changes)))
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_no_strength_is_the_identity(images, rng, preset):
+    assert torch.equal(augment(images, preset, p=0.0, rng=rng), images)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_keeps_shape_and_stays_finite(images, rng, preset):
+    changed = augment(images, preset, p=1.0, rng=rng)
+    assert changed.shape == images.shape
+    assert changed.isfinite().all()
+    assert preset == "none" or not torch.equal(changed, images)
+
+
+def test_presets_grow_by_their_letters():
+    assert len(PRESETS["bgc"]) == 12
+    assert len(PRESETS["bgcfnc"]) == 15
+
+
+def test_identity_and_whole_pixels_are_exact(images):
+    identity = torch.eye(3).repeat(6, 1, 1)
+    torch.testing.assert_close(warp(images, identity), images, atol=1e-5, rtol=0)
+    shifted = identity.clone()
+    shifted[:, 0, 2] = -3
+    moved = warp(images, shifted)
+    torch.testing.assert_close(moved[..., 3:], images[..., :-3], atol=1e-5, rtol=0)
+    torch.testing.assert_close(moved[..., :3], images[..., 1:4].flip(3), atol=1e-5, rtol=0)
+
+
+def test_images_with_closed_gates_stay_as_they_are(images):
+    _, moved = inverse_transform(PRESETS["bg"], 0.1, RandomDraws(6, torch.Generator().manual_seed(3)), 16, 16)
+    changed = augment(images, "bg", p=0.1, rng=torch.Generator().manual_seed(3))
+    assert 0 < moved.sum() < 6
+    assert torch.equal(changed[~moved], images[~moved])
+
+
+def test_gates_open_with_their_probability():
+    draws = RandomDraws(20_000, torch.Generator().manual_seed(0))
+    _, moved = inverse_transform(("rotate",), 0.3, draws, 8, 8)
+    assert moved.float().mean() == pytest.approx(0.3, abs=0.02)
+
+
+def test_warping_has_gradients_of_both_orders(rng):
+    images = torch.randn(2, 1, 5, 6, generator=rng, dtype=torch.float64, requires_grad=True)
+    angle = torch.tensor(0.3, dtype=torch.float64)
+    turn = torch.stack([angle.cos(), -angle.sin(), angle * 0, angle.sin(), angle.cos(), angle * 0])
+    inverse = torch.cat([turn, torch.tensor([0, 0, 1], dtype=torch.float64)]).view(1, 3, 3).repeat(2, 1, 1)
+    assert gradcheck(lambda x: warp(x, inverse), (images,))
+    assert gradgradcheck(lambda x: warp(x, inverse).square(), (images,))
+
+
+def test_sampling_between_pixels_is_linear_interpolation():
+    image = torch.arange(12.0).view(1, 1, 3, 4)
+    x, y = torch.tensor([[[0.0, 1.5, 2.25]]]), torch.tensor([[[0.0, 1.0, 0.5]]])
+    torch.testing.assert_close(sample(image, x, y)[0, 0, 0], torch.tensor([0.0, 5.5, 4.25]))
+
+
+def test_augmentation_is_linear_in_the_images_but_for_offsets(images):
+    def change(x):
+        return augment(x, "bgcfnc", p=0.8, rng=torch.Generator().manual_seed(5))
+
+    other = images.flip(0)
+    torch.testing.assert_close(change((images + other) / 2), (change(images) + change(other)) / 2, atol=1e-5, rtol=0)
+
+
+def test_reflection_folds_any_distance():
+    assert reflect(torch.tensor([-1, -2, -3, 3, 4, 5]), 3).tolist() == [1, 2, 1, 1, 0, 1]
+    assert reflect(torch.tensor([-4, 7]), 1).tolist() == [0, 0]
+
+
+def test_octaves_add_up_to_the_image():
+    longest = max(len(taps) for taps in band_filters())
+    total = torch.zeros(longest, dtype=torch.float64)
+    for taps in band_filters():
+        start = (longest - len(taps)) // 2
+        total[start : start + len(taps)] += taps
+    expected = torch.zeros(longest, dtype=torch.float64)
+    expected[longest // 2] = 1
+    torch.testing.assert_close(total, expected)
+
+
+def test_octave_gains_keep_the_power_of_natural_images(rng):
+    gains = band_gains(1.0, RandomDraws(100, rng))
+    closed = band_gains(0.0, RandomDraws(100, rng))
+    assert torch.allclose(closed, torch.ones(100, 4))
+    assert gains.std() > 0.1
+
+
+def test_colours_of_grey_images_and_of_odd_channels(rng):
+    grey = torch.rand(4, 1, 8, 8, generator=rng)
+    brighter = augment(grey, "brightness", quantile=0.9)
+    torch.testing.assert_close(brighter - grey, torch.full_like(grey, 0.2 * float(torch.erfinv(torch.tensor(0.8)))))
+    torch.testing.assert_close(augment(grey, "hue", quantile=0.9), grey)
+    with pytest.raises(ValueError, match="channels"):
+        augment(torch.zeros(4, 2, 8, 8), "color", quantile=0.9)
+
+
+def test_cut_out_removes_a_quarter_in_the_middle():
+    kept = augment(torch.ones(1, 3, 16, 16), "cutout", quantile=0.5)
+    assert kept.sum() == 3 * 256 * 3 / 4
+    assert kept[..., 4:12, 4:12].abs().sum() == 0
+
+
+def test_a_quarter_turn_turns(images):
+    turned = augment(images, "rotate90", quantile=0.3)
+    quarter = min((turned - images.rot90(k, (2, 3))).abs().max() for k in (1, 3))
+    assert quarter < (turned - images).abs().max()
+
+
+def test_the_middle_quantile_leaves_unflipped_images(images):
+    draws = QuantileDraws(6, images.device, 0.5)
+    inverse, _ = inverse_transform(("xint", "scale", "rotate", "aniso", "xfrac"), 1.0, draws, 16, 16)
+    torch.testing.assert_close(inverse, torch.eye(3).repeat(6, 1, 1))
+
+
+def test_bad_presets_and_missing_draws_are_named(images, rng):
+    with pytest.raises(ValueError, match="bgcfnc"):
+        augment(images, "everything", p=1.0, rng=rng)
+    with pytest.raises(ValueError, match="pass rng"):
+        augment(images, "bg", p=1.0)
+
+
+def test_strength_climbs_while_signs_are_high_and_stops_at_one():
+    ada = controller()
+    for _ in range(4):
+        ada.update(10.0, 10)
+    assert ada.p == pytest.approx(0.04)
+    for _ in range(400):
+        ada.update(10.0, 10)
+    assert ada.p == 1
+
+
+def test_strength_falls_while_signs_are_low_and_stops_at_zero():
+    ada = controller(initial_p=0.05)
+    for _ in range(4):
+        ada.update(5.0, 10)
+    assert ada.p == pytest.approx(0.01)
+    for _ in range(8):
+        ada.update(5.0, 10)
+    assert ada.p == 0
+
+
+def test_strength_moves_only_at_its_interval_and_only_where_adaptive():
+    ada = controller()
+    for _ in range(3):
+        ada.update(10.0, 10)
+    assert ada.p == 0
+    fixed = controller(adaptive=False, initial_p=0.3)
+    for _ in range(8):
+        fixed.update(10.0, 10)
+    assert fixed.p == 0.3
+    with pytest.raises(ValueError, match="initial_p"):
+        controller(initial_p=1.5)
+
+
+def test_a_controller_goes_on_where_it_was():
+    first, second = controller(), controller()
+    for _ in range(6):
+        first.update(9.0, 10)
+    second.restore(first.state())
+    for ada in (first, second):
+        ada.update(9.0, 10)
+        ada.update(9.0, 10)
+    assert first.state() == second.state()
+    assert math.isclose(first.p, 0.08)

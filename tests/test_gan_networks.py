@@ -1,0 +1,249 @@
+"""Properties of resampling, of both networks and of their losses."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from torch.autograd import gradcheck, gradgradcheck
+
+from skinsynth.gan.discriminator import Discriminator, DiscriminatorConfig, minibatch_deviation
+from skinsynth.gan.generator import Generator, GeneratorConfig, bound_for_half, demodulation
+from skinsynth.gan.layers import W_AVERAGE_DECAY, Conv, channels_at
+from skinsynth.gan.losses import (
+    discriminator_loss,
+    generator_loss,
+    mix_styles,
+    path_lengths,
+    path_noise,
+    path_penalty,
+    r1_penalty,
+)
+from skinsynth.gan.pixels import from_pixels, to_pixels
+from skinsynth.gan.presets import FIXED_PRESETS, trainer_config
+from skinsynth.gan.published import from_arrays, to_arrays
+from skinsynth.gan.resample import conv_down2, conv_up2, downsample2d, filter2d, upsample2d
+
+GENERATOR = GeneratorConfig(16, 3, 8, 12, 2, 2, 128, 16, None, 0, "float16")
+DISCRIMINATOR = DiscriminatorConfig(16, 3, 2, 8, 128, 16, True, 4, 1, None, 0, "float16")
+
+
+@pytest.fixture
+def generator(rng):
+    return Generator(GENERATOR, rng)
+
+
+@pytest.fixture
+def discriminator(rng):
+    return Discriminator(DISCRIMINATOR, rng)
+
+
+@pytest.fixture
+def classes():
+    return torch.eye(2)[[0, 1, 0, 1]]
+
+
+def test_resampling_keeps_a_constant_away_from_the_border():
+    constant = torch.ones(1, 2, 16, 16)
+    for operator in (filter2d, upsample2d, downsample2d):
+        torch.testing.assert_close(
+            operator(constant)[..., 2:-2, 2:-2], torch.ones_like(operator(constant)[..., 2:-2, 2:-2])
+        )
+
+
+def test_resampling_follows_translation(rng):
+    images = torch.zeros(1, 1, 24, 24)
+    images[..., 8:16, 8:16] = torch.randn(8, 8, generator=rng)
+    moved = images.roll((2, 4), dims=(2, 3))
+    torch.testing.assert_close(upsample2d(moved), upsample2d(images).roll((4, 8), dims=(2, 3)))
+    torch.testing.assert_close(downsample2d(moved), downsample2d(images).roll((1, 2), dims=(2, 3)))
+
+
+def test_upsampling_is_four_times_the_adjoint_of_downsampling(rng):
+    small, large = torch.randn(1, 2, 6, 8, generator=rng), torch.randn(1, 2, 12, 16, generator=rng)
+    torch.testing.assert_close((upsample2d(small) * large).sum(), 4 * (small * downsample2d(large)).sum())
+
+
+def test_convolutions_with_resampling_are_the_two_steps_joined(rng):
+    images, weight = torch.randn(2, 3, 12, 12, generator=rng), torch.randn(4, 3, 3, 3, generator=rng)
+    joined = conv_up2(images, weight)
+    steps = torch.nn.functional.conv2d(upsample2d(images), weight.flip(2, 3), padding=1)
+    torch.testing.assert_close(joined[..., 2:-2, 2:-2], steps[..., 2:-2, 2:-2], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("operator", [conv_up2, conv_down2])
+def test_gradients_of_resampling_convolutions(rng, operator):
+    images = torch.randn(1, 2, 4, 4, generator=rng, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(2, 2, 3, 3, generator=rng, dtype=torch.float64, requires_grad=True)
+    assert gradcheck(operator, (images, weight))
+    assert gradgradcheck(operator, (images, weight))
+
+
+def test_demodulated_kernels_have_unit_norm(rng):
+    weight, style = torch.randn(5, 4, 3, 3, generator=rng), torch.randn(3, 4, generator=rng)
+    kernels = weight * style[:, None, :, None, None] * demodulation(weight, style)[:, :, None, None, None]
+    torch.testing.assert_close(kernels.square().sum(dim=(2, 3, 4)), torch.ones(3, 5))
+
+
+def test_bounding_for_16_bits_does_not_change_demodulated_kernels(rng):
+    def kernels(weight, style):
+        return weight * style[:, None, :, None, None] * demodulation(weight, style)[:, :, None, None, None]
+
+    weight, style = 1e3 * torch.randn(5, 4, 3, 3, generator=rng), 1e3 * torch.randn(3, 4, generator=rng)
+    bounded = bound_for_half(weight, style)
+    assert max(tensor.abs().max() for tensor in bounded) <= 1
+    torch.testing.assert_close(kernels(*bounded), kernels(weight, style), atol=1e-5, rtol=1e-4)
+
+
+def test_mapping_does_not_see_the_scale_of_z(generator, rng, classes):
+    z = torch.randn(4, 8, generator=rng)
+    torch.testing.assert_close(generator.mapping(z, classes), generator.mapping(7 * z, classes))
+
+
+def test_truncation_to_zero_is_the_mean_and_the_cutoff_spares_later_layers(generator, rng, classes):
+    z = torch.randn(4, 8, generator=rng)
+    generator.mapping.w_avg.normal_(generator=rng)
+    ws = generator.mapping(z, classes)
+    drawn = generator.mapping(z, classes, 0.0, truncation_cutoff=2)
+    torch.testing.assert_close(drawn[:, :2], generator.mapping.w_avg.expand(4, 2, -1))
+    assert torch.equal(drawn[:, 2:], ws[:, 2:])
+
+
+def test_mean_of_w_moves_by_its_share(generator):
+    generator.mapping.update_average(torch.ones(4, 6, 12))
+    torch.testing.assert_close(generator.mapping.w_avg, torch.full([12], 1 - W_AVERAGE_DECAY))
+
+
+def test_noise_is_drawn_kept_or_left_out(generator, rng, classes):
+    for name, parameter in generator.named_parameters():
+        if name.endswith("noise_strength"):
+            torch.nn.init.ones_(parameter)
+    z = torch.randn(4, 8, generator=rng)
+
+    def image(mode, seed):
+        return generator(z, classes, noise_mode=mode, rng=torch.Generator().manual_seed(seed))
+
+    assert torch.equal(image("const", 1), image("const", 2))
+    assert torch.equal(image("random", 1), image("random", 1))
+    assert not torch.equal(image("random", 1), image("random", 2))
+    assert not torch.equal(image("none", 1), image("const", 1))
+    with pytest.raises(ValueError, match="pass rng"):
+        generator(z, classes, noise_mode="random")
+
+
+def test_classes_change_images_and_logits(generator, discriminator, rng, classes):
+    z = torch.randn(4, 8, generator=rng)
+    assert not torch.allclose(generator(z, classes), generator(z, classes.flip(1)))
+    images = torch.randn(4, 3, 16, 16, generator=rng)
+    assert not torch.allclose(discriminator(images, classes), discriminator(images, classes.flip(1)))
+
+
+def test_active_layers_keep_unit_variance(rng):
+    """E lrelu(x)² = (1 + 0.2²) / 2, times the squared gain of 2."""
+    y = Conv(32, 64, 3, rng)(torch.randn(8, 32, 16, 16, generator=rng))[..., 1:-1, 1:-1]
+    assert float(y.square().mean()) == pytest.approx(1.04, rel=0.05)
+
+
+def test_identical_images_have_no_minibatch_deviation(rng):
+    same = torch.randn(1, 6, 4, 4, generator=rng).expand(4, -1, -1, -1)
+    torch.testing.assert_close(minibatch_deviation(same, 4, 1), torch.zeros(4, 1, 4, 4), atol=2e-4, rtol=0)
+
+
+def test_minibatch_deviation_of_two_images_is_half_their_distance():
+    x = torch.stack([torch.full((2, 4, 4), value) for value in (0.0, 10.0, 4.0, 16.0)])
+    torch.testing.assert_close(minibatch_deviation(x, 2, 1)[:, 0, 0, 0], torch.tensor([2.0, 3.0, 2.0, 3.0]))
+    with pytest.raises(ValueError, match="whole groups"):
+        minibatch_deviation(x[:3], 2, 1)
+
+
+def test_clamped_layers_stay_in_bounds(rng, classes):
+    config = dataclasses.replace(GENERATOR, activation_clamp=0.01)
+    images = Generator(config, rng)(torch.randn(4, 8, generator=rng), classes)
+    # Three toRGB layers, each within the bound; upsampling adds nothing to a bound.
+    assert images.abs().max() <= 0.03 * (1 + 1e-5)
+
+
+def test_16_bits_are_for_gpus_only(rng, classes):
+    half = dataclasses.replace(GENERATOR, half_levels=2)
+    z = torch.randn(4, 8, generator=torch.Generator().manual_seed(1))
+    networks = [Generator(config, torch.Generator().manual_seed(0)) for config in (GENERATOR, half)]
+    assert torch.equal(networks[0](z, classes), networks[1](z, classes))
+
+
+@pytest.mark.parametrize("resolution", [8, 32, 64])
+@pytest.mark.parametrize("class_count", [0, 3])
+@pytest.mark.parametrize("residual", [True, False])
+def test_sizes_are_read_off_the_weights(rng, resolution, class_count, residual):
+    generator = Generator(GeneratorConfig(resolution, 1, 5, 7, class_count, 3, 300, 24, None, 0, "float16"), rng)
+    sizes = DiscriminatorConfig(resolution, 1, class_count, 4, 200, 20, residual, 2, 1, None, 0, "float16")
+    arrays = to_arrays(generator, Discriminator(sizes, rng))
+    again = to_arrays(*from_arrays(arrays, mbstd_group=2))
+    assert again.keys() == arrays.keys()
+    assert all(np.array_equal(again[name], arrays[name]) for name in arrays)
+
+
+def test_a_resolution_is_a_power_of_two(rng):
+    with pytest.raises(ValueError, match="power of two"):
+        Generator(dataclasses.replace(GENERATOR, resolution=24), rng)
+
+
+def test_losses_of_an_undecided_discriminator():
+    logits = torch.zeros(5, 1)
+    assert generator_loss(logits) == pytest.approx(np.log(2))
+    assert discriminator_loss(logits, logits) == pytest.approx(2 * np.log(2))
+
+
+def test_r1_of_a_linear_discriminator_is_half_gamma_times_its_slope(rng):
+    slope = torch.randn(3, 4, 4, generator=rng)
+    real = torch.randn(6, 3, 4, 4, generator=rng).requires_grad_()
+    logits = (real * slope).sum(dim=(1, 2, 3))[:, None]
+    torch.testing.assert_close(r1_penalty(real, logits, gamma=10.0), 5 * slope.square().sum())
+
+
+def test_no_path_penalty_for_an_isometry_of_w():
+    """A rotation of w has all path lengths equal to the noise's norm."""
+    rotation = torch.linalg.qr(torch.randn(12, 12, generator=torch.Generator().manual_seed(1))).Q
+    ws = torch.zeros(4, 1, 12, requires_grad=True)
+    images = (ws[:, 0] @ rotation).view(4, 3, 2, 2)
+    lengths = path_lengths(images, ws, torch.ones(4, 3, 2, 2) / np.sqrt(12))
+    penalty, mean = path_penalty(lengths, torch.ones([]), decay=0.01)
+    assert float(penalty) == pytest.approx(0, abs=1e-10)
+    assert float(mean) == pytest.approx(1)
+
+
+def test_path_mean_moves_by_its_decay():
+    _, mean = path_penalty(torch.tensor([2.0, 4.0]), torch.ones([]), decay=0.1)
+    assert float(mean) == pytest.approx(1.2)
+
+
+def test_path_noise_has_the_norm_of_one_pixel(rng):
+    noise = path_noise(torch.zeros(64, 3, 16, 16), rng)
+    assert noise.square().sum(dim=(1, 2, 3)).mean() == pytest.approx(3, rel=0.1)
+
+
+def test_mixed_styles_start_with_the_first_and_end_with_others(generator, rng, classes):
+    ws = generator.mapping(torch.randn(4, 8, generator=rng), classes)
+    assert mix_styles(generator.mapping, ws, classes, 0.0, rng) is ws
+    mixed = mix_styles(generator.mapping, ws, classes, 1.0, rng)
+    assert torch.equal(mixed[:, 0], ws[:, 0])
+    assert not torch.equal(mixed[:, -1], ws[:, -1])
+
+
+def test_pixels_survive_the_way_into_the_networks_and_out():
+    pixels = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
+    assert torch.equal(to_pixels(from_pixels(pixels)), pixels)
+    assert from_pixels(pixels).aminmax() == (-1, 1)
+
+
+@pytest.mark.parametrize("name", ["auto", *FIXED_PRESETS])
+def test_presets_make_networks(rng, name):
+    config = trainer_config(name, 32, 3, 2, "bg", x_flip=True, seed=0)
+    assert channels_at(4, config.generator.channel_base, config.generator.channel_max) == 512
+    assert config.batch_size % config.discriminator.mbstd_group == 0
+
+
+def test_auto_preset_at_256_is_the_published_one():
+    config = trainer_config("auto", 256, 3, 0, "bgc", x_flip=False, seed=0)
+    assert (config.batch_size, config.r1_gamma, config.ema_half_life_images) == (16, pytest.approx(0.8192), 5000)
+    with pytest.raises(ValueError, match="paper256"):
+        trainer_config("paper", 256, 3, 0, "bgc", x_flip=False, seed=0)

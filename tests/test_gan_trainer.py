@@ -1,0 +1,212 @@
+"""Training: what a step changes, and that a resumed run equals an undisturbed one."""
+
+import dataclasses
+import json
+
+import pytest
+import torch
+
+from skinsynth.gan.augment import AugmentConfig
+from skinsynth.gan.checkpoint import INDEX, read_checkpoint, write_checkpoint
+from skinsynth.gan.discriminator import DiscriminatorConfig
+from skinsynth.gan.generator import GeneratorConfig
+from skinsynth.gan.memory import keep_freed_memory
+from skinsynth.gan.trainer import Trainer, TrainerConfig, TrainingDiverged, data_order, ema_decay
+
+CONFIG = TrainerConfig(
+    generator=GeneratorConfig(8, 3, 6, 6, 2, 2, 64, 8, None, 0, "float16"),
+    discriminator=DiscriminatorConfig(8, 3, 2, 2, 64, 8, True, 2, 1, None, 0, "float16"),
+    augment=AugmentConfig("bgcfnc", 0.5, True, 0.6, 2, 100),
+    batch_size=4,
+    learning_rate=0.0025,
+    betas=(0.0, 0.99),
+    r1_gamma=1.0,
+    r1_interval=3,
+    path_length_weight=2.0,
+    path_length_interval=2,
+    path_length_decay=0.01,
+    style_mixing_probability=0.9,
+    ema_half_life_images=100.0,
+    ema_rampup=0.05,
+    x_flip=True,
+    seed=0,
+)
+
+
+def trainer_of(config=CONFIG):
+    rng = torch.Generator().manual_seed(7)
+    size = config.generator.resolution
+    images = torch.randint(0, 256, (10, 3, size, size), generator=rng, dtype=torch.uint8)
+    return Trainer(config, images, torch.arange(10) % 2, "cpu")
+
+
+def assert_same_state(first, second):
+    (tensors, numbers), (other_tensors, other_numbers) = first.state(), second.state()
+    assert numbers == other_numbers
+    assert tensors.keys() == other_tensors.keys()
+    assert [name for name in tensors if not torch.equal(tensors[name], other_tensors[name])] == []
+
+
+@pytest.mark.parametrize("class_count", [0, 2])
+def test_a_resumed_run_is_the_undisturbed_one_to_the_bit(tmp_path, class_count):
+    config = dataclasses.replace(
+        CONFIG,
+        generator=dataclasses.replace(CONFIG.generator, class_count=class_count),
+        discriminator=dataclasses.replace(CONFIG.discriminator, class_count=class_count),
+    )
+    undisturbed, killed = trainer_of(config), trainer_of(config)
+    reports = [undisturbed.step() for _ in range(9)]
+    for _ in range(5):
+        killed.step()
+    write_checkpoint(tmp_path, killed.state())
+    resumed = trainer_of(config)
+    resumed.restore(read_checkpoint(tmp_path))
+    assert_same_state(resumed, killed)
+    assert [resumed.step() for _ in range(4)] == reports[5:]
+    assert_same_state(resumed, undisturbed)
+
+
+def test_a_state_is_plain_tensors_and_json():
+    trainer = trainer_of()
+    trainer.step()
+    tensors, numbers = trainer.state()
+    assert json.loads(json.dumps(numbers)) == numbers
+    before = {name: tensor.clone() for name, tensor in tensors.items()}
+    trainer.step()
+    assert all(torch.equal(tensors[name], before[name]) for name in tensors)
+
+
+def test_a_state_of_other_settings_is_refused():
+    trainer = trainer_of()
+    with pytest.raises(ValueError, match="same settings"):
+        trainer_of(dataclasses.replace(CONFIG, r1_gamma=2.0)).restore(trainer.state())
+
+
+def test_a_step_moves_both_networks_and_reports():
+    trainer = trainer_of()
+    before, _ = trainer.state()
+    report = trainer.step()
+    after, _ = trainer.state()
+    moved = {name for name in before if name in after and not torch.equal(before[name], after[name])}
+    assert {"generator.synthesis.b8.conv1.weight", "discriminator.b8.conv0.weight", "generator.mapping.w_avg"} <= moved
+    assert report.images_seen == trainer.images_seen == 4
+    assert -1 <= report.real_sign <= 1
+    assert report.path_length > 0
+    assert report.r1 > 0
+
+
+def test_a_discriminator_learns_to_tell_a_plain_set_from_noise():
+    config = dataclasses.replace(CONFIG, augment=dataclasses.replace(CONFIG.augment, preset="none"), batch_size=8)
+    images = torch.full((10, 3, 8, 8), 255, dtype=torch.uint8)
+    trainer = Trainer(config, images, torch.zeros(10, dtype=torch.int64), "cpu")
+    first = [trainer.step() for _ in range(30)]
+    assert first[-1].discriminator_loss < first[0].discriminator_loss
+
+
+def test_the_generator_learns_a_colour():
+    config = dataclasses.replace(
+        CONFIG, augment=dataclasses.replace(CONFIG.augment, preset="none"), batch_size=8, learning_rate=0.01
+    )
+    images = torch.full((10, 3, 8, 8), 230, dtype=torch.uint8)
+    trainer = Trainer(config, images, torch.zeros(10, dtype=torch.int64), "cpu")
+    for _ in range(150):
+        trainer.step()
+    z = torch.randn(16, 6, generator=torch.Generator().manual_seed(0))
+    assert trainer.generator_ema(z, torch.eye(2)[[0] * 16]).mean() > 0.3
+
+
+def test_divergence_raises():
+    trainer = trainer_of()
+    with torch.no_grad():
+        trainer.generator.synthesis.b4.const.fill_(torch.nan)
+    with pytest.raises(TrainingDiverged, match="last checkpoint"):
+        trainer.step()
+
+
+def test_averaging_ramps_up_to_its_half_life():
+    assert ema_decay(CONFIG, 0) == 0
+    assert ema_decay(CONFIG, 80) == pytest.approx(0.5)
+    assert ema_decay(CONFIG, 10**6) == pytest.approx(0.5 ** (4 / 100))
+    assert ema_decay(dataclasses.replace(CONFIG, ema_rampup=None), 0) == pytest.approx(0.5 ** (4 / 100))
+
+
+def test_the_average_lies_between_the_old_and_the_new_weights():
+    trainer = trainer_of(dataclasses.replace(CONFIG, ema_rampup=None))
+    start = trainer.generator_ema.synthesis.b8.conv1.weight.clone()
+    trainer.step()
+    latest = trainer.generator.synthesis.b8.conv1.weight
+    expected = start.lerp(latest, 1 - 0.5 ** (4 / 100))
+    torch.testing.assert_close(trainer.generator_ema.synthesis.b8.conv1.weight, expected)
+
+
+def test_each_epoch_shows_every_image_once():
+    order = data_order(10, 0, 30, seed=3).view(3, 10)
+    assert all(sorted(epoch.tolist()) == list(range(10)) for epoch in order)
+    assert order[0].tolist() != order[1].tolist()
+    assert torch.equal(data_order(10, 7, 9, seed=3), order.flatten()[7:16])
+
+
+def test_lazy_regularisation_slows_adam():
+    trainer = trainer_of()
+    group = trainer.generator_adam.param_groups[0]
+    assert group["lr"] == pytest.approx(0.0025 * 2 / 3)
+    assert group["betas"] == (0, pytest.approx(0.99 ** (2 / 3)))
+    plain = trainer_of(dataclasses.replace(CONFIG, r1_gamma=0.0))
+    assert plain.discriminator_adam.param_groups[0]["lr"] == 0.0025
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "message"),
+    [
+        (torch.zeros(0, 3, 8, 8, dtype=torch.uint8), torch.zeros(0, dtype=torch.int64), "none came"),
+        (torch.zeros(4, 3, 8, 8, dtype=torch.uint8), torch.zeros(3, dtype=torch.int64), "3 labels"),
+        (torch.zeros(4, 3, 16, 16, dtype=torch.uint8), torch.zeros(4, dtype=torch.int64), "resize"),
+        (torch.zeros(4, 3, 8, 8, dtype=torch.uint8), torch.full([4], 2), "columns of c"),
+    ],
+)
+def test_unfit_data_is_named(images, labels, message):
+    with pytest.raises(ValueError, match=message):
+        Trainer(CONFIG, images, labels, "cpu")
+
+
+def test_no_checkpoint_is_none_and_a_new_one_replaces_the_old(tmp_path):
+    assert read_checkpoint(tmp_path / "none") is None
+    for value in (1.0, 2.0):
+        write_checkpoint(tmp_path, ({"weight": torch.full([3], value)}, {"steps": 5}))
+    tensors, numbers = read_checkpoint(tmp_path)
+    assert tensors["weight"].tolist() == [2, 2, 2]
+    assert numbers == {"steps": 5}
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_kill_between_the_two_files_leaves_the_old_checkpoint(tmp_path):
+    write_checkpoint(tmp_path, ({"weight": torch.ones(3)}, {"steps": 1}))
+    index = (tmp_path / INDEX).read_text()
+    old = {file.name: file.read_bytes() for file in tmp_path.glob("state-*")}
+    write_checkpoint(tmp_path, ({"weight": torch.zeros(3)}, {"steps": 2}))
+    for name, content in old.items():
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / INDEX).write_text(index)
+    tensors, numbers = read_checkpoint(tmp_path)
+    assert (tensors["weight"].tolist(), numbers["steps"]) == ([1, 1, 1], 1)
+
+
+def test_a_damaged_or_foreign_checkpoint_is_not_resumed(tmp_path):
+    write_checkpoint(tmp_path, ({"weight": torch.ones(3)}, {"steps": 1}))
+    (file,) = tmp_path.glob("state-*")
+    whole = file.read_bytes()
+    for content in (whole[:-4], whole[:-4] + b"\0\0\0\1"):
+        file.write_bytes(content)
+        with pytest.raises(ValueError, match="no whole checkpoint"):
+            read_checkpoint(tmp_path)
+    (tmp_path / INDEX).write_text('{"format": "another"}')
+    with pytest.raises(ValueError, match="another"):
+        read_checkpoint(tmp_path)
+
+
+def test_keeping_freed_memory_changes_no_result():
+    first = trainer_of()
+    reports = [first.step() for _ in range(2)]
+    keep_freed_memory()
+    second = trainer_of()
+    assert [second.step() for _ in range(2)] == reports

@@ -1,0 +1,199 @@
+"""The sources of files: official layouts, folders, a hospital's table."""
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from skinsynth.lesions.catalogue import present
+from skinsynth.lesions.folders import FoldersConfig, read_folders
+from skinsynth.lesions.hospital import TableConfig, read_hospital_table
+from skinsynth.lesions.isic import IsicConfig, read_isic
+from skinsynth.lesions.isic2017 import Isic2017Config, read_isic2017
+from skinsynth.lesions.phantom import PhantomConfig, Rate
+from skinsynth.lesions.sources import SourceConfigs, load_catalogue
+from skinsynth.lesions.table import COLUMNS, read_lesions, write_lesions
+
+CLASSES = ("benign", "malignant")
+NEVER = Rate(0.0, 0.0)
+
+
+def configs(root: Path) -> SourceConfigs:
+    return SourceConfigs(
+        phantom=PhantomConfig(0, 12, 4.0, 0.1, 0.5, 0.2, 32, NEVER, NEVER, NEVER, NEVER, 0.0, 0.0),
+        isic=IsicConfig(str(root)),
+        isic2017=Isic2017Config(str(root)),
+        folders=FoldersConfig(str(root), licence=""),
+        table=TableConfig(str(root / "lesions.csv"), str(root / "images"), licence="own"),
+    )
+
+
+def image_at(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (8, 6)).save(path)
+
+
+def test_the_official_csvs_hold_the_set_of_the_paper(isic):
+    catalogue = read_isic(IsicConfig(str(isic)))
+    table = catalogue.table
+    assert len(table) == 37_648
+    assert table["source"].value_counts().to_dict() == {"ISIC 2020": 33_126, "ISIC 2019": 4_522}
+    assert table["malignancy"].value_counts().to_dict() == {"benign": 32_542, "malignant": 584 + 4_522}
+    assert table.loc[table["source"] == "ISIC 2020", "patient_id"].nunique() == 2_056
+    assert (table.loc[table["source"] == "ISIC 2019", "patient_id"] == "").all()
+    assert table["image_id"].is_unique
+    assert set(table["licence"]) == {"CC BY-NC 4.0"}
+    assert set(table["hair"]) <= {"", "0", "1"}
+    assert not set(table["age"]) & {"unknown", "nan", "45.0"}
+
+
+def test_rows_without_their_image_are_counted_and_left_out(isic):
+    catalogue = load_catalogue("isic", configs(isic), CLASSES)
+    assert len(catalogue.table) == 2_108 + 940
+    assert catalogue.table["label"].sum() == 31 + 940
+    (note,) = catalogue.notes
+    assert f"{37_648 - 3_048} of 37648 rows have no image" in note
+    assert catalogue.rows_without_image == 37_648 - 3_048
+    assert all(catalogue.pictures[image_id].is_file() for image_id in catalogue.table["image_id"][:20])
+    assert catalogue.table["image_id"].is_monotonic_increasing
+
+
+def test_frames_are_more_frequent_on_malignant_lesions_in_isic(isic):
+    table = read_isic(IsicConfig(str(isic))).table
+    frames = (
+        table[table["black_frame"] != ""].groupby("malignancy")["black_frame"].apply(lambda flag: (flag == "1").mean())
+    )
+    assert frames["malignant"] > 5 * frames["benign"]
+
+
+def test_isic_2017_has_three_classes(isic):
+    classes = ("melanoma", "seborrheic keratosis", "nevus")
+    table = read_isic2017(Isic2017Config(str(isic))).table
+    assert table["diagnosis"].value_counts().to_dict() == {"nevus": 1372, "melanoma": 374, "seborrheic keratosis": 254}
+    assert "unknown" not in set(table["sex"]) | set(table["age"])
+    with pytest.raises(ValueError, match=r"no image of class 'seborrheic keratosis' \(images: melanoma 114"):
+        load_catalogue("isic2017", configs(isic), classes)
+    found = load_catalogue("isic2017", configs(isic), ("melanoma", "nevus")).table
+    assert found["label"].value_counts().to_dict() == {1: 342, 0: 114}
+
+
+@pytest.mark.parametrize("source", ["isic", "isic2017", "folders", "table"])
+def test_a_source_without_files_says_what_is_missing_where(tmp_path, source):
+    with pytest.raises(FileNotFoundError, match=str(tmp_path)) as caught:
+        load_catalogue(source, configs(tmp_path / "nothing"), CLASSES)
+    assert "\n" not in str(caught.value)
+
+
+def test_csvs_without_any_image_are_an_error(isic, tmp_path):
+    for path in isic.glob("*.csv"):
+        (tmp_path / path.name).symlink_to(path)
+    assert len(read_isic(IsicConfig(str(tmp_path))).table) == 37_648
+    with pytest.raises(FileNotFoundError, match="none of the 37648 rows"):
+        load_catalogue("isic", configs(tmp_path), CLASSES)
+
+
+def test_an_unknown_source_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="phantom, isic, isic2017, folders, table"):
+        load_catalogue("ham10000", configs(tmp_path), CLASSES)
+
+
+def test_folders_keep_the_given_test_set(tmp_path):
+    for name in ("train/benign/12.jpg", "train/malignant/12.jpg", "test/benign/1 2.png", "test/malignant/deep/3.TIF"):
+        image_at(tmp_path / name)
+    (tmp_path / "train" / "benign" / "Thumbs.db").write_text("no image")
+    table = load_catalogue("folders", configs(tmp_path), CLASSES).table.set_index("image_id")
+    assert sorted(table.index) == ["test-benign-1_2", "test-malignant-deep-3", "train-benign-12", "train-malignant-12"]
+    assert table["given_split"].to_dict()["train-benign-12"] == "train"
+    assert table.loc["test-malignant-deep-3", ["given_split", "label"]].tolist() == ["test", 1]
+    assert (table["patient_id"] == "").all()
+
+
+def test_folders_without_sides_fix_no_split(tmp_path):
+    for name in ("nevus/a.jpg", "seborrheic_keratosis/a.jpg"):
+        image_at(tmp_path / name)
+    catalogue = load_catalogue("folders", configs(tmp_path), ("nevus", "seborrheic keratosis"))
+    assert catalogue.table["image_id"].tolist() == ["nevus-a", "seborrheic_keratosis-a"]
+    assert catalogue.table["diagnosis"].tolist() == ["nevus", "seborrheic keratosis"]
+    assert set(catalogue.table["given_split"]) == {""}
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        (["beningn/a.jpg", "malignant/a.jpg"], "did you mean 'benign'"),
+        (["benign/a.jpg"], "no image of class 'malignant'"),
+        (["benign/a.jpg", "benign/a.png", "malignant/a.jpg"], "rename one"),
+    ],
+)
+def test_wrong_folders_get_one_clear_line(tmp_path, files, words):
+    for name in files:
+        image_at(tmp_path / name)
+    with pytest.raises(ValueError, match=words):
+        load_catalogue("folders", configs(tmp_path), CLASSES)
+
+
+def test_folders_take_a_folder_that_is_a_link(tmp_path):
+    image_at(tmp_path / "elsewhere/benign/a.jpg")
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    assert len(read_folders(FoldersConfig(str(tmp_path / "link"), ""), CLASSES).table) == 1
+
+
+@pytest.fixture
+def hospital(tmp_path) -> Path:
+    for name in ("a.jpg", "sub/b.png", "c.tif"):
+        image_at(tmp_path / "images" / name)
+    return tmp_path
+
+
+def table_of(hospital: Path, text: str):
+    (hospital / "lesions.csv").write_text(text)
+    return load_catalogue("table", configs(hospital), CLASSES).table
+
+
+def test_a_hospitals_table_is_read(hospital):
+    table = table_of(
+        hospital,
+        "path,patient_id,label,age,nurse\na.jpg,P1,benign,50,x\nsub/b.png,P1,melanoma,,y\nc.tif,P2,nevus,30,z\nd.jpg,P3,benign,,\n",
+    ).set_index("image_id")
+    assert sorted(table.index) == ["a", "c", "sub-b"]
+    assert table["label"].to_dict() == {"a": 0, "sub-b": 1, "c": 0}
+    assert table["diagnosis"].to_dict() == {"a": "", "sub-b": "melanoma", "c": "nevus"}
+    assert table["patient_id"].to_dict() == {"a": "P1", "sub-b": "P1", "c": "P2"}
+    assert set(table["licence"]) == {"own"}
+    notes = present(read_hospital_table(configs(hospital).table)).notes
+    assert any("nurse" in note for note in notes)
+    assert any("1 of 4 rows have no image" in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    "path", ["../secret.jpg", "/etc/passwd", "sub/../../secret.jpg", "..\\secret.jpg", "C:/a.jpg", ""]
+)
+def test_paths_out_of_the_folder_are_refused(hospital, path):
+    image_at(hospital / "secret.jpg")
+    with pytest.raises(ValueError, match="leads from the image folder"):
+        table_of(hospital, f"path,patient_id,label\na.jpg,P1,benign\n{path},P1,malignant\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("path,patient,label\na.jpg,P1,benign\n", "no column 'patient_id': did you mean 'patient'"),
+        ("path,patient_id,label\na.jpg,P1,benign\na.jpg,P1,malignant\n", "ids came again: 'a'"),
+        ("path,patient_id,label\na.jpg,P1,benign\nsub/b.png,P1,scar\n", r"scar \(1\)"),
+        ("path,patient_id,label\na.jpg,P1,benign\n", "no image of class 'malignant'"),
+        ("path,patient_id,label,image_id\na.jpg,P1,benign,\n", "no image_id"),
+    ],
+)
+def test_wrong_tables_get_one_clear_line(hospital, text, words):
+    with pytest.raises(ValueError, match=words) as caught:
+        table_of(hospital, text)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("source", ["phantom", "isic"])
+def test_what_a_source_says_fits_into_lesions_csv(isic, tmp_path, source):
+    table = load_catalogue(source, configs(isic), CLASSES).table
+    write_lesions(tmp_path / "lesions.csv", table)
+    found = read_lesions(tmp_path / "lesions.csv")
+    assert tuple(found.columns) == COLUMNS
+    assert found["label"].tolist() == table["label"].tolist()

@@ -1,0 +1,177 @@
+"""Projection: planted latents are found, and an image's result does not depend on its company."""
+
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+from torch import nn
+
+from skinsynth.gan.generator import Generator, GeneratorConfig
+from skinsynth.gan.pixels import to_pixels
+from skinsynth.projection.projector import ProjectionConfig, Projector, latent_statistics
+
+CPU = torch.device("cpu")
+CONFIG = ProjectionConfig(
+    space="w",
+    steps=80,
+    learning_rate=0.1,
+    ramp_up=0.05,
+    ramp_down=0.25,
+    noise=0.05,
+    noise_ramp=0.75,
+    pixel_weight=0.0,
+    statistics_samples=500,
+    batch_size=4,
+    seed=0,
+)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    z_size: int
+    class_count: int
+
+
+class TinyGenerator(nn.Module):
+    """A smooth map of w to 8 px images, with three layers and a class that shifts w."""
+
+    def __init__(self, class_count, rng):
+        super().__init__()
+        self.config = Sizes(6, class_count)
+        self.direction = torch.randn(max(class_count, 1), 6, generator=rng)
+        self.weight = torch.randn(3, 6, 3 * 8 * 8, generator=rng) / 6
+
+    def mapping(self, z, c):
+        w = z + 3 * c @ self.direction if self.config.class_count else z
+        return w[:, None].expand(-1, 3, -1)
+
+    def synthesis(self, ws, noise_mode):
+        assert noise_mode == "const"
+        return torch.einsum("nlw,lwp->np", ws, self.weight).tanh().reshape(-1, 3, 8, 8)
+
+
+@dataclass
+class TinyGan:
+    generator: TinyGenerator
+    classes: list[int]
+
+
+def gan_of(class_count, rng):
+    return TinyGan(TinyGenerator(class_count, rng), [4, 7])
+
+
+def pixels_of(gan, count, rng):
+    z = torch.randn(count, 6, generator=rng)
+    c = torch.eye(2)[torch.arange(count) % 2] if gan.generator.config.class_count else torch.zeros(count, 0)
+    return to_pixels(gan.generator.synthesis(gan.generator.mapping(z, c), noise_mode="const"))
+
+
+def labels_of(count):
+    return torch.tensor([4, 7])[torch.arange(count) % 2]
+
+
+def flat(images):
+    return images.flatten(1)
+
+
+@pytest.mark.parametrize("class_count", [0, 2])
+@pytest.mark.parametrize("space", ["w", "w+"])
+def test_planted_latents_are_found(rng, class_count, space):
+    gan = gan_of(class_count, rng)
+    pixels = pixels_of(gan, 4, rng)
+    projector = Projector(gan, flat, replace(CONFIG, space=space), CPU)
+    found = projector.project(pixels, labels_of(4), range(4))
+    between = torch.pdist(pixels.flatten(1) / 127.5).median()
+    assert found.distances.median() < 0.05 * between
+    assert found.ws.shape == (4, 3, 6)
+    assert (found.pixels.int() - pixels.int()).abs().float().mean() < 5
+
+
+def test_the_projects_own_generator_is_searched_as_well(rng):
+    sizes = GeneratorConfig(
+        resolution=16,
+        image_channels=3,
+        z_size=8,
+        w_size=8,
+        class_count=2,
+        mapping_layers=2,
+        channel_base=128,
+        channel_max=16,
+        activation_clamp=None,
+        half_levels=0,
+        half_type="float16",
+    )
+    generator = Generator(sizes, rng).requires_grad_(False)
+    gan = TinyGan(generator, [4, 7])
+    c = torch.eye(2)[torch.arange(4) % 2]
+    with torch.no_grad():
+        pixels = to_pixels(generator(torch.randn(4, 8, generator=rng), c))
+    starts, ends = (
+        Projector(gan, flat, replace(CONFIG, steps=steps), CPU).project(pixels, labels_of(4), range(4)).distances
+        for steps in (0, 100)
+    )
+    assert ends.median() < 0.5 * starts.median()
+
+
+def test_one_w_serves_all_layers_in_w_and_not_in_w_plus(rng):
+    gan = gan_of(0, rng)
+    pixels = torch.randint(0, 256, (2, 3, 8, 8), generator=rng, dtype=torch.uint8)
+    results = [
+        Projector(gan, flat, replace(CONFIG, space=space), CPU).project(pixels, labels_of(2), [0, 1])
+        for space in ("w", "w+")
+    ]
+    assert results[0].ws[:, 0].equal(results[0].ws[:, 2])
+    assert not results[1].ws[:, 0].equal(results[1].ws[:, 2])
+    assert (results[1].distances < results[0].distances).all()
+
+
+def test_an_image_is_projected_alike_alone_and_in_company(rng):
+    gan = gan_of(2, rng)
+    pixels, config = pixels_of(gan, 5, rng), replace(CONFIG, pixel_weight=1.0)
+    together = Projector(gan, flat, config, CPU).project(pixels, labels_of(5), range(10, 15))
+    for place in (0, 3):
+        alone = Projector(gan, flat, config, CPU).project(
+            pixels[place : place + 1].numpy(), labels_of(5)[place : place + 1], [10 + place]
+        )
+        torch.testing.assert_close(alone.ws[0], together.ws[place], rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(alone.distances[0], together.distances[place], rtol=1e-2, atol=1e-3)
+
+
+def test_the_seed_and_the_image_number_decide_the_noise(rng):
+    gan = gan_of(0, rng)
+    pixels = pixels_of(gan, 1, rng)
+    few = replace(CONFIG, steps=5)
+    ws = [
+        Projector(gan, flat, replace(few, seed=seed), CPU).project(pixels, labels_of(1), [number]).ws
+        for seed, number in ((0, 0), (0, 0), (0, 1), (1, 0))
+    ]
+    assert ws[0].equal(ws[1])
+    assert not ws[0].equal(ws[2])
+    assert not ws[0].equal(ws[3])
+
+
+def test_images_are_written_without_the_noise_that_the_search_had(rng):
+    gan = gan_of(0, rng)
+    found = Projector(gan, flat, replace(CONFIG, steps=3, noise=10.0), CPU).project(
+        pixels_of(gan, 2, rng), labels_of(2), [0, 1]
+    )
+    assert found.pixels.equal(to_pixels(gan.generator.synthesis(found.ws, noise_mode="const")))
+
+
+def test_each_class_starts_from_its_own_mean(rng):
+    gan = gan_of(2, rng)
+    means = [latent_statistics(gan.generator, column, CONFIG, CPU) for column in (0, 1)]
+    for column, statistics in enumerate(means):
+        torch.testing.assert_close(statistics.mean[0], 3 * gan.generator.direction[column], rtol=0, atol=0.3)
+        assert statistics.spread == pytest.approx(6**0.5, rel=0.1)
+
+
+def test_a_label_that_the_generator_does_not_know_is_named(rng):
+    projector = Projector(gan_of(2, rng), flat, CONFIG, CPU)
+    with pytest.raises(ValueError, match=r"knows the labels \[4, 7\], but images have \[5\]"):
+        projector.project(torch.zeros(1, 3, 8, 8, dtype=torch.uint8), torch.tensor([5]), [0])
+
+
+def test_an_unknown_space_is_refused(rng):
+    with pytest.raises(ValueError, match=r"space is one of \['w', 'w\+'\], not 'z'"):
+        Projector(gan_of(0, rng), flat, replace(CONFIG, space="z"), CPU)

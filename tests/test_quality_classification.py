@@ -1,0 +1,152 @@
+"""What is said about predictions: scikit-learn's numbers, and intervals over patients."""
+
+import numpy as np
+import pytest
+from sklearn import metrics as oracle
+
+from skinsynth.quality.classification import (
+    HEADLINES,
+    confusion_rows,
+    headlines,
+    roc_points,
+    score_predictions,
+)
+from skinsynth.quality.resampling import group_draws
+
+
+@pytest.fixture
+def draws():
+    return np.random.default_rng(0)
+
+
+def predictions(rng, classes=2, images=400, seeds=1, skill=1.0):
+    """Labels, coarse (so sometimes tied) probabilities of each seed, and patients of four images each."""
+    labels = rng.choice(classes, size=images, p=[0.8] + [0.2 / (classes - 1)] * (classes - 1))
+    logits = rng.normal(size=(seeds, images, classes)) + skill * np.eye(classes)[labels]
+    logits = logits.round(1)
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=2, keepdims=True)
+    return labels, probabilities, [f"patient{place // 4}" for place in range(images)]
+
+
+def value_of(rows):
+    return {row["metric"]: row["value"] for row in rows}
+
+
+def test_every_metric_is_the_one_of_scikit_learn(draws):
+    labels, probabilities, groups = predictions(draws)
+    values, score = value_of(score_predictions(labels, probabilities, groups, 1, 0, draws)), probabilities[0, :, 1]
+    said = probabilities[0].argmax(axis=1)
+    false_positives, recalled, _ = oracle.roc_curve(labels, score, drop_intermediate=False)
+    assert values["accuracy"] == pytest.approx(oracle.accuracy_score(labels, said))
+    assert values["balanced_accuracy"] == pytest.approx(oracle.balanced_accuracy_score(labels, said))
+    assert values["auc"] == values["positive_auc"] == pytest.approx(oracle.roc_auc_score(labels, score))
+    assert values["average_precision"] == pytest.approx(oracle.average_precision_score(labels, score))
+    assert values["f1"] == pytest.approx(oracle.f1_score(labels, said))
+    assert values["sensitivity"] == pytest.approx(oracle.recall_score(labels, said))
+    assert values["specificity"] == pytest.approx(oracle.recall_score(labels, said, pos_label=0))
+    assert values["sensitivity_at_90_specificity"] == pytest.approx(recalled[false_positives <= 0.1].max())
+
+
+def test_three_classes_are_averaged_one_against_the_rest(draws):
+    labels, probabilities, groups = predictions(draws, classes=3)
+    values = value_of(score_predictions(labels, probabilities, groups, 2, 0, draws))
+    expected = oracle.roc_auc_score(labels, probabilities[0], multi_class="ovr", average="macro")
+    assert values["auc"] == pytest.approx(expected)
+    assert values["positive_auc"] == pytest.approx(oracle.roc_auc_score(labels == 2, probabilities[0, :, 2]))
+    assert values["sensitivity"] == pytest.approx((probabilities[0].argmax(axis=1) == 2)[labels == 2].mean())
+
+
+def test_a_draw_of_patients_is_scored_as_its_images_repeated(draws):
+    labels, probabilities, groups = predictions(draws)
+    weights = group_draws(groups, 3, draws)
+    rows = score_predictions(labels, probabilities, groups, 1, 3, np.random.default_rng(5))
+    drawn = group_draws(groups, 3, np.random.default_rng(5))[1:]
+    areas = [oracle.roc_auc_score(labels, probabilities[0, :, 1], sample_weight=weight) for weight in drawn]
+    auc = next(row for row in rows if row["metric"] == "auc")
+    assert (auc["low"], auc["high"]) == pytest.approx(tuple(np.percentile(areas, [2.5, 97.5])), rel=0.05)
+    by_patient = weights.reshape(4, -1, 4)
+    assert (by_patient == by_patient[:, :, :1]).all()
+    assert weights.sum(axis=1) == pytest.approx(400)
+
+
+def test_intervals_hold_their_value_and_shrink_with_patients(draws):
+    widths = []
+    for images in (100, 1600):
+        rows = score_predictions(*predictions(draws, images=images, seeds=2), 1, 200, draws)
+        assert all(row["low"] <= row["value"] <= row["high"] for row in rows)
+        assert all(row["seed_min"] <= row["value"] <= row["seed_max"] for row in rows)
+        auc = next(row for row in rows if row["metric"] == "auc")
+        widths.append(auc["high"] - auc["low"])
+    assert widths[1] < widths[0] / 2
+
+
+def test_intervals_cover_the_truth_at_about_their_rate(draws):
+    hits = 0
+    for _ in range(200):
+        rows = score_predictions(*predictions(draws, images=200, skill=0.0), 1, 100, draws)
+        interval = next(row for row in rows if row["metric"] == "auc")
+        hits += interval["low"] <= 0.5 <= interval["high"]
+    assert 0.88 <= hits / 200 <= 0.99
+
+
+def test_images_of_one_patient_make_wider_intervals_than_as_many_patients(draws):
+    labels, probabilities, _ = predictions(draws, images=100)
+    labels, probabilities = np.repeat(labels, 9), np.repeat(probabilities, 9, axis=1)
+    widths = []
+    for groups in (np.repeat(np.arange(100), 9), np.arange(900)):
+        rows = score_predictions(labels, probabilities, groups.astype(str), 1, 200, draws)
+        auc = next(row for row in rows if row["metric"] == "auc")
+        widths.append(auc["high"] - auc["low"])
+    assert widths[0] > 2 * widths[1]
+
+
+def test_a_perfect_classifier_scores_one_and_is_calibrated(draws):
+    labels = np.array([0, 0, 0, 1])
+    rows = score_predictions(labels, np.eye(2)[labels][None], list("abcd"), 1, 20, draws)
+    values = value_of(rows)
+    assert values.pop("calibration_error") == 0
+    assert set(values.values()) == {1.0}
+    assert set(headlines(rows)) == set(HEADLINES)
+    assert len(HEADLINES) <= 6
+
+
+def test_confident_chance_is_off_by_its_confidence(draws):
+    labels = np.arange(1000) % 2
+    probabilities = np.tile([0.1, 0.9], (1, 1000, 1))
+    values = value_of(score_predictions(labels, probabilities, labels.astype(str), 1, 0, draws))
+    assert values["calibration_error"] == pytest.approx(0.4)
+    assert values["auc"] == 0.5
+
+
+def test_without_positives_there_is_no_area_and_no_warning(draws):
+    labels, probabilities, groups = predictions(draws)
+    values = value_of(score_predictions(np.zeros_like(labels), probabilities, groups, 1, 10, draws))
+    assert all(np.isnan(values[name]) for name in ("auc", "average_precision", "sensitivity"))
+    assert roc_points(np.zeros(4, bool), np.arange(4.0)) == []
+
+
+def test_every_image_needs_a_group(draws):
+    labels, probabilities, groups = predictions(draws)
+    with pytest.raises(ValueError, match="400 labels, 399 groups and 400 rows"):
+        score_predictions(labels, probabilities, groups[1:], 1, 0, draws)
+
+
+def test_roc_points_run_from_nothing_to_everything_and_stay_few(draws):
+    labels, probabilities, _ = predictions(draws, images=2000)
+    points = roc_points(labels == 1, probabilities[0, :, 1])
+    rates = np.array([list(point.values()) for point in points])
+    assert rates[0].tolist() == [0, 0]
+    assert rates[-1].tolist() == [1, 1]
+    assert (np.diff(rates, axis=0) >= 0).all()
+    assert len(points) <= 200
+    area = np.trapezoid(rates[:, 1], rates[:, 0])
+    assert area == pytest.approx(oracle.roc_auc_score(labels, probabilities[0, :, 1]), abs=0.01)
+
+
+def test_confusion_rows_count_every_image_once():
+    rows = confusion_rows(np.array([1, 0, 0]), np.array([0, 0, 1]), ["benign", "malignant"])
+    assert rows == [
+        {"actual": "benign", "predicted": "benign"},
+        {"actual": "benign", "predicted": "malignant"},
+        {"actual": "malignant", "predicted": "benign"},
+    ]

@@ -1,0 +1,201 @@
+"""Distances between sets of features: FID, KID, precision, recall, density, coverage, and their intervals."""
+
+import json
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+
+from skinsynth.quality import neighbours
+from skinsynth.quality.fid import covariance_root, frechet_distance
+from skinsynth.quality.fidelity import FidelityConfig, score_images
+from skinsynth.quality.kid import kernel_distance, kernel_distance_of_subsets
+from skinsynth.quality.neighbours import neighbour_scores
+from skinsynth.quality.path_length import feature_distance, path_length, path_lengths
+from skinsynth.quality.resampling import half_sample_intervals
+
+CONFIG = FidelityConfig(neighbours=3, kid_subset_size=20, kid_subsets=4, interval_draws=5)
+
+
+@pytest.fixture
+def reference(golden):
+    arrays = np.load(golden / "metrics.npz")
+    return (
+        torch.from_numpy(arrays["real"]),
+        torch.from_numpy(arrays["fake"]),
+        json.loads((golden / "metrics.json").read_text()),
+    )
+
+
+def test_fid_and_kid_are_the_reference_values(reference):
+    real, fake, expected = reference
+    assert frechet_distance(real, fake) == pytest.approx(expected["fid"], rel=1e-6)
+    assert kernel_distance(real, fake) == pytest.approx(expected["kid_all_pairs"], rel=1e-6)
+
+
+@pytest.mark.parametrize("k", [3, 5])
+def test_neighbour_scores_are_the_reference_values(reference, k):
+    real, fake, expected = reference
+    assert neighbour_scores(real, fake, k)._asdict() == pytest.approx(expected[f"prdc_k{k}"], rel=1e-6)
+
+
+def test_fid_of_a_shift_is_its_squared_length(rng):
+    features = torch.randn(500, 8, generator=rng)
+    shift = 3 * torch.eye(8)[0]
+    assert frechet_distance(features, features + shift) == pytest.approx(9, rel=1e-5)
+
+
+def test_fid_of_a_scaling_is_the_variance_of_the_difference(rng):
+    features = torch.randn(500, 8, generator=rng, dtype=torch.float64)
+    features -= features.mean(dim=0)
+    assert frechet_distance(features, 3 * features) == pytest.approx(float(4 * features.var(dim=0).sum()), rel=1e-9)
+
+
+@pytest.mark.parametrize("count", [10, 200])
+def test_identical_sets_have_no_distance_and_share_everything(rng, count):
+    features = 5 + torch.randn(count, 32, generator=rng)
+    assert frechet_distance(features, features) == pytest.approx(0, abs=1e-9)
+    scores = neighbour_scores(features, features, 3)
+    assert (scores.precision, scores.recall, scores.coverage) == (1, 1, 1)
+    assert scores.density == pytest.approx(1, abs=0.1)
+
+
+def test_fid_takes_fewer_images_than_features(rng):
+    real, fake = torch.randn(2, 20, 64, generator=rng, dtype=torch.float64)
+    covariances = [np.cov(x.numpy().T) for x in (real, fake)]
+    roots = np.sqrt(np.clip(np.linalg.eigvals(covariances[0] @ covariances[1]).real, 0, None)).sum()
+    gap = (real.mean(0) - fake.mean(0)).square().sum()
+    expected = gap + np.trace(covariances[0]) + np.trace(covariances[1]) - 2 * roots
+    assert frechet_distance(real, fake) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_covariance_root_does_not_depend_on_blocks(rng, monkeypatch):
+    features = torch.randn(100, 6, generator=rng)
+    whole = covariance_root(features)
+    monkeypatch.setattr("skinsynth.quality.fid.ROWS_AT_ONCE", 7)
+    torch.testing.assert_close(whole.T @ whole, features.double().T.cov())
+    torch.testing.assert_close(covariance_root(features).square().sum(), whole.square().sum())
+
+
+def test_kid_is_unbiased_at_small_counts_while_fid_is_not(rng):
+    draws = [torch.randn(2, 20, 16, generator=rng) for _ in range(60)]
+    distances = torch.tensor([kernel_distance(*pair) for pair in draws])
+    error = float(distances.std()) / len(draws) ** 0.5
+    assert abs(float(distances.mean())) < 3 * error
+    assert min(frechet_distance(*pair) for pair in draws) > 1
+
+
+def test_kid_over_subsets_agrees_with_kid_over_all_pairs(rng):
+    real, fake = torch.randn(2, 300, 8, generator=rng)
+    fake = fake + 0.5
+    mean, deviation = kernel_distance_of_subsets(real, fake, 100, 50, rng)
+    assert mean == pytest.approx(kernel_distance(real, fake), abs=deviation / 2)
+
+
+def test_a_collapsed_generator_is_precise_and_recalls_nothing(rng):
+    real = torch.randn(300, 8, generator=rng)
+    fake = 0.01 * torch.randn(300, 8, generator=rng)
+    scores = neighbour_scores(real, fake, 3)
+    assert scores.precision > 0.95
+    assert scores.recall == 0
+    assert scores.coverage < 0.2
+
+
+def test_order_and_block_size_do_not_matter(rng, monkeypatch):
+    real, fake = torch.randn(2, 90, 8, generator=rng)
+    before = neighbour_scores(real, fake, 3), frechet_distance(real, fake), kernel_distance(real, fake)
+    monkeypatch.setattr(neighbours, "ENTRIES_AT_ONCE", 7 * 90)
+    monkeypatch.setattr(neighbours, "ROWS_AT_ONCE", 11)
+    monkeypatch.setattr("skinsynth.quality.kid.ENTRIES_AT_ONCE", 7 * 90)
+    real, fake = real.flip(0), fake[torch.randperm(90, generator=rng)]
+    after = neighbour_scores(real, fake, 3), frechet_distance(real, fake), kernel_distance(real, fake)
+    assert after[0] == pytest.approx(before[0])
+    assert after[1:] == pytest.approx(before[1:], rel=1e-9)
+
+
+def test_too_few_features_are_refused_in_one_line(rng):
+    few, many = torch.randn(3, 4, generator=rng), torch.randn(30, 4, generator=rng)
+    for refused in (
+        partial(frechet_distance, few[:1]),
+        partial(kernel_distance, few[:1]),
+        partial(neighbour_scores, few, k=3),
+        partial(kernel_distance_of_subsets, few, subset_size=10, subsets=2, rng=rng),
+    ):
+        with pytest.raises(ValueError, match=r"not 1 real|not 3 real|there are 3 real"):
+            refused(fake=many)
+
+
+def test_half_sample_intervals_hold_the_truth_at_about_their_rate(rng):
+    def mean_gap(real, fake):
+        return {"gap": float(fake.mean() - real.mean())}
+
+    hits = 0
+    for _ in range(200):
+        real, fake = torch.randn(2, 50, 1, generator=rng)
+        interval = half_sample_intervals(mean_gap, real, fake, 40, rng)["gap"]
+        hits += interval.low <= 0 <= interval.high
+    assert 0.88 <= hits / 200 <= 0.99
+
+
+def test_scores_name_their_extractor_and_hold_their_interval(rng):
+    real, fake, held_out = (
+        torch.randn(100, 8, generator=rng),
+        torch.randn(80, 8, generator=rng),
+        torch.randn(40, 8, generator=rng),
+    )
+    scores = score_images(real, fake + 1, CONFIG, rng, "classifier", held_out)
+    assert set(scores.headline) == {
+        "fid_classifier",
+        "kid_classifier_percent",
+        "precision_classifier",
+        "recall_classifier",
+        "coverage_classifier",
+    }
+    assert all(row["low"] <= row["value"] <= row["high"] for row in scores.rows)
+    counts = {row["compared"]: row["compared_count"] for row in scores.rows}
+    assert counts == {"generated": 80, "held-out real": 40, "generated, as many as held out": 40}
+    fid = {row["compared"]: row["value"] for row in scores.rows if row["metric"] == "fid"}
+    assert fid["held-out real"] < min(fid["generated"], fid["generated, as many as held out"])
+
+
+def test_too_few_held_out_images_give_no_floor_and_too_few_others_an_error(rng):
+    real, fake = torch.randn(2, 30, 8, generator=rng)
+    scores = score_images(real, fake, CONFIG, rng, "classifier", real[:5])
+    assert {row["compared"] for row in scores.rows} == {"generated"}
+    with pytest.raises(ValueError, match="8 images or more on each side, not 30 real and 5 generated"):
+        score_images(real, fake[:5], CONFIG, rng, "classifier")
+
+
+class LinearGenerator:
+    """Images are w itself, so that paths have a length one can work out."""
+
+    def mapping(self, z, c):  # noqa: ARG002
+        return (2 * z)[:, None].expand(-1, 3, -1)
+
+    def synthesis(self, ws, noise_mode):
+        assert noise_mode == "const"
+        return ws[:, 0].reshape(-1, 3, 2, 2)
+
+
+def test_path_length_of_a_linear_generator_is_the_squared_distance_of_the_ends(rng):
+    z = torch.randn(50, 2, 12, generator=rng, dtype=torch.float64)
+
+    def distance(a, b):
+        return (a - b).square().sum(dim=(1, 2, 3))
+
+    lengths = path_lengths(LinearGenerator(), z, torch.zeros(50, 0), distance, 1e-4, batch_size=7)
+    torch.testing.assert_close(lengths, 4 * (z[:, 0] - z[:, 1]).square().sum(dim=1), rtol=1e-5, atol=0)
+
+
+def test_path_length_leaves_out_the_outermost_hundredths():
+    lengths = torch.ones(1000)
+    lengths[:5], lengths[-5:] = 1e6, -1e6
+    assert path_length(lengths) == 1
+
+
+def test_feature_distance_ignores_the_length_of_features(rng):
+    a, b = torch.randn(2, 5, 3, 4, 4, generator=rng)
+    near = feature_distance(lambda x: x.flatten(1))(a, b)
+    torch.testing.assert_close(feature_distance(lambda x: 7 * x.flatten(1))(a, b), near)
+    assert feature_distance(lambda x: x.flatten(1))(a, 2 * a).max() < 1e-10

@@ -1,0 +1,217 @@
+"""The stages' real entry points, one after another on a tiny study, in the order and with the paths of dvc.yaml."""
+
+import importlib
+import inspect
+import json
+import re
+import shlex
+import shutil
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from tests.tiny import ROOT, tiny_params, write_params
+
+from skinsynth.images.archive import read_archive
+from skinsynth.stage import run
+
+PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+GANS = ("ben", "mal", "cgan", "cgan-no-color", "cgan-no-aug")
+ORDER = (
+    ("prepare_images", None),
+    ("split_patients", None),
+    ("train_classifier", "real"),
+    *(("train_gan", name) for name in GANS),
+    ("score_gan", "ben"),
+    ("score_gan", "cgan"),
+    ("select_gan", None),
+    ("generate_images", "gan"),
+    ("generate_images", "cgan"),
+    ("generate_images", "selected"),
+    ("train_classifier", "synth-gan"),
+    ("train_classifier", "aug-cgan"),
+    ("project_images", None),
+    ("score_authenticity", None),
+)
+
+
+def command(stage: str, item: str | None) -> list[str]:
+    """The flags of dvc.yaml with the item filled in."""
+    body = PIPELINE[stage]
+    values = {"key": item, "item.name": item}
+    if "foreach" in body:
+        values |= {f"item.{name}": value for name, value in body["foreach"][item].items()}
+        body = body["do"]
+    line = re.sub(r"\$\{([\w.]+)\}", lambda match: values[match.group(1)], body["cmd"])
+    return shlex.split(line)[2:]
+
+
+def call(stage: str, item: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `python stages/<stage>.py …` does, in this process."""
+    monkeypatch.setattr("sys.argv", [f"stages/{stage}.py", *command(stage, item)])
+    run(importlib.import_module(f"stages.{stage}").main)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory) -> Path:
+    """A folder in which the whole tiny study has run."""
+    folder = tmp_path_factory.mktemp("study")
+    (folder / "data/raw").mkdir(parents=True)
+    write_params(folder, tiny_params())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for stage, item in ORDER:
+            call(stage, item, patch)
+    return folder
+
+
+@pytest.fixture
+def copied(study, tmp_path, monkeypatch) -> Path:
+    """A copy of the study that a test may spoil, entered."""
+    shutil.copytree(study, tmp_path / "study")
+    monkeypatch.chdir(tmp_path / "study")
+    return tmp_path / "study"
+
+
+def metrics(study: Path, name: str) -> dict[str, Any]:
+    return json.loads((study / "metrics" / f"{name}.json").read_text())
+
+
+def fails_in_one_line(stage: str, item: str | None, monkeypatch: pytest.MonkeyPatch) -> str:
+    with pytest.raises(SystemExit) as stop:
+        call(stage, item, monkeypatch)
+    assert "\n" not in stop.value.code
+    return stop.value.code
+
+
+def test_every_headline_file_has_few_named_numbers(study):
+    for file in study.glob("metrics/**/*.json"):
+        if "timing" not in file.parts:
+            values = json.loads(file.read_text())
+            assert 1 <= len(values) <= 8, file
+            assert all(isinstance(value, int | float | str | bool) or value is None for value in values.values())
+
+
+def test_numbers_of_features_name_their_extractor(study):
+    for name in GANS[:1]:
+        assert all(key.endswith(("classifier", "classifier_percent")) for key in metrics(study, f"score_gan/{name}"))
+
+
+def test_synthetic_images_are_as_many_of_each_class_as_asked(study):
+    synthetic = read_archive(study / "data/synthetic/gan.zip")
+    assert np.bincount(synthetic.labels).tolist() == [16, 16]
+    manifest = pd.read_csv(study / "data/synthetic/gan.csv")
+    assert manifest["gan"].tolist() == ["ben"] * 16 + ["mal"] * 16
+    assert manifest["image_id"].tolist() == synthetic.ids
+
+
+def test_projections_keep_the_order_of_their_images(study):
+    table = pd.read_csv(study / "data/projections/distances.csv")
+    pairs = read_archive(study / "data/projections/pairs.zip")
+    real = read_archive(study / "data/images.zip", table["image_id"].tolist())
+    shown = read_archive(study / "data/projections/pairs.zip", [f"{image_id}.real" for image_id in table["image_id"]])
+    assert len(pairs.ids) == 2 * len(table)
+    np.testing.assert_array_equal(shown.pixels, real.pixels)
+
+
+def test_unfinished_work_is_cleared_at_the_end(study):
+    assert not list((study / ".checkpoints").rglob("*.*"))
+
+
+def test_a_stage_run_again_writes_the_same_bytes(copied, monkeypatch):
+    for stage, item, out in (
+        ("prepare_images", None, "data/images.zip"),
+        ("train_gan", "mal", "models/gan/mal/generator.safetensors"),
+        ("generate_images", "gan", "data/synthetic/gan.zip"),
+        ("project_images", None, "data/projections/latents.safetensors"),
+    ):
+        before = (copied / out).read_bytes()
+        (copied / out).unlink()
+        call(stage, item, monkeypatch)
+        assert (copied / out).read_bytes() == before, out
+
+
+def test_a_dry_run_says_the_plan_and_writes_nothing(copied, monkeypatch, capsys):
+    shutil.rmtree(copied / "models/gan/cgan")
+    monkeypatch.setattr("sys.argv", ["stages/train_gan.py", *command("train_gan", "cgan"), "--dry-run"])
+    run(importlib.import_module("stages.train_gan").main)
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["run"]["conditional"]
+    assert plan["trainer"]["generator"]["class_count"] == 2
+    assert not (copied / "models/gan/cgan").exists()
+
+
+def test_a_table_with_a_missing_column_leaves_the_earlier_images(copied, monkeypatch):
+    before = (copied / "data/images.zip").read_bytes()
+    params = tiny_params()
+    params["scales"]["phantom"]["prepare_images"]["source"] = "table"
+    write_params(copied, params)
+    (copied / "data/raw/hospital").mkdir()
+    (copied / "data/raw/hospital/lesions.csv").write_text("path,patient,label\na.jpg,p,benign\n")
+    message = fails_in_one_line("prepare_images", None, monkeypatch)
+    assert "patient_id" in message
+    assert "did you mean 'patient'" in message
+    assert (copied / "data/images.zip").read_bytes() == before
+
+
+def test_a_missing_data_folder_says_where_it_was_looked_for(copied, monkeypatch):
+    params = tiny_params()
+    params["scales"]["phantom"]["prepare_images"]["source"] = "isic"
+    write_params(copied, params)
+    assert "data/raw/isic" in fails_in_one_line("prepare_images", None, monkeypatch)
+
+
+def test_a_truncated_jpeg_stops_by_name_and_is_skipped_on_request(copied, monkeypatch, capsys):
+    hospital = copied / "data/raw/hospital"
+    hospital.mkdir()
+    real = read_archive(copied / "data/images.zip")
+    from PIL import Image
+
+    rows = ["path,patient_id,label"]
+    for number in range(60):
+        name = f"{number:02d}.jpg"
+        Image.fromarray(real.pixels[number].transpose(1, 2, 0)).resize((64, 64)).save(hospital / name)
+        rows.append(f"{name},p{number // 2},{('benign', 'malignant')[number % 2]}")
+    (hospital / "lesions.csv").write_text("\n".join(rows) + "\n")
+    (hospital / "07.jpg").write_bytes((hospital / "07.jpg").read_bytes()[:400])
+    params = tiny_params()
+    section = params["scales"]["phantom"]["prepare_images"]
+    section["source"] = "table"
+    write_params(copied, params)
+    before = (copied / "data/lesions.csv").read_bytes()
+    assert "07.jpg" in fails_in_one_line("prepare_images", None, monkeypatch)
+    assert (copied / "data/lesions.csv").read_bytes() == before
+    section["on_bad_image"] = "skip"
+    write_params(copied, params)
+    call("prepare_images", None, monkeypatch)
+    assert metrics(copied, "prepare_images")["bad_images"] == 1
+    assert "07.jpg" in capsys.readouterr().out
+
+
+def test_too_few_patients_are_an_error_before_the_old_split_is_touched(copied, monkeypatch):
+    before = (copied / "data/splits/main.csv").read_bytes()
+    table = pd.read_csv(copied / "data/lesions.csv", dtype=str, keep_default_na=False)
+    malignant = table["label"] == "1"
+    table.loc[malignant, ["patient_id", "lesion_id", "duplicate_group"]] = ["P", "L", ""]
+    table.to_csv(copied / "data/lesions.csv", index=False)
+    assert "malignant" in fails_in_one_line("split_patients", None, monkeypatch)
+    assert (copied / "data/splits/main.csv").read_bytes() == before
+
+
+def test_asking_for_more_synthetic_images_than_there_are_names_both_counts(copied, monkeypatch):
+    params = tiny_params()
+    params["scales"]["phantom"]["train_classifier"]["scenarios"]["aug-cgan"]["synthetic"] = {"malignant": 17}
+    write_params(copied, params)
+    message = fails_in_one_line("train_classifier", "aug-cgan", monkeypatch)
+    assert "16" in message
+    assert "17" in message
+
+
+def test_flags_of_the_stages_are_paths_or_names():
+    for stage in PIPELINE:
+        for parameter in inspect.signature(importlib.import_module(f"stages.{stage}").main).parameters.values():
+            kind = get_args(parameter.annotation)[0]
+            assert kind in (Path, str, bool) or get_origin(kind) is list

@@ -1,0 +1,42 @@
+"""The phantom study made small enough for a test: every stage does its true job in seconds."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parent.parent
+
+
+def tiny_params(**overrides: Any) -> dict[str, Any]:
+    """params.yaml with a scale `phantom` of tens of images and steps; `overrides` replace whole sections."""
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    scale = params["scales"]["phantom"]
+    scale["prepare_images"]["sources"]["phantom"] |= {"patients": 60, "lesions_per_patient": 3, "height": 48}
+    classifier = scale["train_classifier"]
+    classifier["classifier"] |= {"epochs": 2, "seeds": [1]}
+    classifier["bootstrap_draws"] = 50
+    for name, scenario in classifier["scenarios"].items():
+        scenario["synthetic"] = {entry: 16 for entry in scenario["synthetic"]}
+        assert name
+    gan = scale["train_gan"]
+    gan["schedule"] = {"images": 128, "images_per_tick": 32, "ticks_per_score": 2}
+    gan["scored_images"], gan["shown_images"] = 16, 8
+    gan["trainer"]["batch_size"] = 16
+    for side in ("generator", "discriminator"):
+        gan["trainer"][side] |= {"channel_base": 128, "channel_max": 8}
+    scale["score_gan"] |= {"images": 60, "path_samples": 8}
+    scale["score_gan"]["fidelity"] |= {"interval_draws": 3}
+    scale["select_gan"] |= {"images_per_class": 12}
+    scale["generate_images"]["images"] = {
+        name: dict.fromkeys(counts, 16) for name, counts in scale["generate_images"]["images"].items()
+    }
+    scale["project_images"]["images"] = 6
+    scale["project_images"]["projection"] |= {"steps": 3, "batch_size": 4, "statistics_samples": 64}
+    scale["score_authenticity"]["shown_pairs"] = 4
+    scale |= overrides
+    return {"scale": "phantom", "scales": {"phantom": scale}}
+
+
+def write_params(folder: Path, params: dict[str, Any]) -> None:
+    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
