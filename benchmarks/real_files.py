@@ -1,6 +1,7 @@
 """Run `scale: isic32` on real ISIC files in a clone beside the project; bring home metrics and synthetic images.
 
-The clone keeps its own data, models and DVC cache; only numbers, curves and synthetic images come back, to docs/results/<scale>/.
+The clone keeps its own data, models and DVC cache; numbers, curves and synthetic images alone come back, to
+docs/results/<scale>/.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""What `make repro` says last: each stage's share, peak memory, whether dvc.lock is the committed one, where to look."""
+"""What `make repro` says last: shares of the stages, peak memory, whether dvc.lock is as committed, where to look."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""Run the whole pipeline twice by force and compare dvc.lock to the byte; prints JSON. Takes twice as long as `make repro`."""
+"""Run the whole pipeline twice by force and compare dvc.lock to the byte; prints JSON."""
 
 import hashlib
 import json

@@ -12,7 +12,7 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_origin
 
@@ -28,8 +28,8 @@ T = TypeVar("T")
 def run(main: Callable[..., None]) -> None:
     """Call `main`, each parameter read from the flag of the same name; `Annotated[type, "help"]` gives the help.
 
-    What the user can mend (ValueError, OSError; ArithmeticError of diverged training) ends as one line on stderr and exit code 1, and a timing is left in
-    metrics/timing/, which no stage reads.
+    What the user can mend (ValueError, OSError; ArithmeticError of diverged training) ends as one line on stderr and
+    exit code 1. A timing is left in metrics/timing/, which no stage reads.
     """
     flags = vars(_parser(main).parse_args())
     start = time.time()
@@ -154,7 +154,7 @@ def _rounded(value: Any) -> Any:
     return value
 
 
-def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+def write_rows(path: Path, rows: Sequence[Mapping[Any, Any]]) -> None:
     """A table for DVC's plots and for readers: CSV, one line a row, columns in the order of the first row."""
     import pandas as pd  # here, since half of the stages write none
 
@@ -169,9 +169,9 @@ def checkpoint_folder(stage: str, item: str, settings: Any, data: list[Path]) ->
     temporary folders need that).
     """
     code = sorted(
-        Path(module.__file__)
+        Path(file)
         for name, module in sys.modules.items()
-        if name.split(".")[0] == "skinsynth" and getattr(module, "__file__", None)
+        if name.split(".")[0] == "skinsynth" and (file := getattr(module, "__file__", None))
     )
     digest = hashlib.sha256(repr(settings).encode())
     for path in [*code, *sorted(file for entry in data for file in _files(entry))]:

@@ -1,4 +1,4 @@
-"""Bring a raw source (phantom, ISIC, folders, a hospital's table) to square images in one ZIP and a table of lesions."""
+"""Bring a raw source (phantom, ISIC, folders, a hospital's table) to square images in one ZIP and a table."""
 
 import os
 from dataclasses import dataclass, replace

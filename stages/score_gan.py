@@ -6,7 +6,6 @@ from typing import Annotated
 
 import pandas as pd
 import torch
-from torch.nn.functional import one_hot
 
 from skinsynth.classifier.classifier import Classifier, load_classifier
 from skinsynth.features.extractor import Extractor, build_extractor

@@ -1,8 +1,9 @@
 """Divide images into train, validation and test, and train into hospitals: no patient stands on two sides."""
 
+from collections.abc import Hashable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import pandas as pd
 
@@ -11,7 +12,6 @@ from skinsynth.lesions.table import read_lesions
 from skinsynth.partition.leakage import measure_leakage
 from skinsynth.partition.split import SplitConfig, split_patients
 from skinsynth.stage import load_params, run, write_metrics, write_rows
-
 
 SETTINGS = SplitConfig
 
@@ -32,19 +32,13 @@ def main(
     write_metrics(metrics, headlines(table, sides))
 
 
-def count_images(sides: pd.DataFrame, classes: tuple[str, ...]) -> list[dict[str, str | int]]:
+def count_images(sides: pd.DataFrame, classes: tuple[str, ...]) -> list[dict[Hashable, Any]]:
     """One row for each side, hospital and class."""
-    grouped = sides.groupby(["split", "hospital", "label"])
-    return [
-        {
-            "split": side,
-            "hospital": hospital,
-            "class": classes[label],
-            "images": len(rows),
-            "groups": rows["group"].nunique(),
-        }
-        for (side, hospital, label), rows in grouped
-    ]
+    counted = sides.groupby(["split", "hospital", "label"], as_index=False).agg(
+        images=("image_id", "size"), groups=("group", "nunique")
+    )
+    counted["class"] = [classes[label] for label in counted["label"]]
+    return counted[["split", "hospital", "class", "images", "groups"]].to_dict("records")
 
 
 def headlines(table: pd.DataFrame, sides: pd.DataFrame) -> dict[str, float]:

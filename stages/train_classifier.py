@@ -52,7 +52,8 @@ def main(
     validation, test = (
         examples(images, images_of(sides, side)["image_id"].tolist()) for side in ("validation", "test")
     )
-    probabilities, history = [], []
+    probabilities: list[np.ndarray] = []
+    history: list[dict[str, float]] = []
     for seed in settings.classifier.seeds:
         classifier, epochs = train_classifier(
             train, validation, settings.classifier, len(settings.classes), seed, best_device()
@@ -83,7 +84,8 @@ def training_examples(
 ) -> Examples:
     """Real and synthetic images as the scenario asks; the first synthetic ones of each class are taken."""
     parts = [examples(images, real_ids)] if scenario.real else []
-    pool = read_archive(synthetic) if scenario.synthetic else None
+    if scenario.synthetic:
+        pool = read_archive(synthetic)
     for name, count in scenario.synthetic.items():
         chosen = np.flatnonzero(pool.labels == settings.classes.index(name))[:count]
         if len(chosen) < count:

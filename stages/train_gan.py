@@ -13,6 +13,7 @@ import torch
 from skinsynth.classifier.classifier import load_classifier
 from skinsynth.features.extractor import build_extractor
 from skinsynth.gan.family import Cost, save_cost
+from skinsynth.gan.memory import keep_freed_memory
 from skinsynth.gan.model import flops_per_image, save_gan, training_flops_per_image
 from skinsynth.gan.trainer import Trainer, TrainerConfig
 from skinsynth.gan.training import RunConfig, Schedule, configure, train
@@ -48,6 +49,7 @@ def main(
     dry_run: Annotated[bool, "say what would be trained, and stop"] = False,
 ) -> None:
     """Train until the schedule ends; a killed run goes on from its checkpoint and ends with the same weights."""
+    keep_freed_memory()
     settings = load_params("train_gan", Settings)
     config = configure(settings.trainer, settings.runs[name])
     labels = [settings.classes.index(entry) for entry in settings.runs[name].classes]

@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from tests.tiny import ROOT, tiny_params, write_params
 
 from skinsynth.images.archive import read_archive
 from skinsynth.stage import run
+from tests.tiny import ROOT, tiny_params, write_params
 
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 GANS = ("ben", "mal", "cgan", "cgan-no-color", "cgan-no-aug")

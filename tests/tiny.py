@@ -16,9 +16,8 @@ def tiny_params(**overrides: Any) -> dict[str, Any]:
     classifier = scale["train_classifier"]
     classifier["classifier"] |= {"epochs": 2, "seeds": [1]}
     classifier["bootstrap_draws"] = 50
-    for name, scenario in classifier["scenarios"].items():
-        scenario["synthetic"] = {entry: 16 for entry in scenario["synthetic"]}
-        assert name
+    for scenario in classifier["scenarios"].values():
+        scenario["synthetic"] = dict.fromkeys(scenario["synthetic"], 16)
     gan = scale["train_gan"]
     gan["schedule"] = {"images": 128, "images_per_tick": 32, "ticks_per_score": 2}
     gan["scored_images"], gan["shown_images"] = 16, 8

@@ -66,7 +66,7 @@ class StepReport:
     images_seen: int
 
 
-class TrainingDiverged(RuntimeError):  # noqa: N818 - it tells what happened, not who erred
+class TrainingDiverged(FloatingPointError):  # noqa: N818 - it tells what happened, not who erred
     """A loss is no longer finite; the last checkpoint before it is sound."""
 
 

@@ -21,16 +21,16 @@ def novelty_rows(
 
     What held-out real images score is what the generated ones are read against: no number here says "private".
     """
-    counts = {"train_images": len(train), "held_out_images": len(held_out)}
+    counts: Row = {"train_images": len(train), "held_out_images": len(held_out)}
     rows: list[Row] = []
     for name, images in {"generated": fake, "held-out real": held_out}.items():
-        about = {"of": name, "images": len(images), **counts}
+        about: Row = {"of": name, "images": len(images), **counts}
         rows.append({"metric": "authenticity", **authenticity(train, images)._asdict(), **about})
         gap = float(nearest(images, train, "cosine")[0].median())
         rows.append({"metric": "median_cosine_to_train", "value": gap, "low": np.nan, "high": np.nan, **about})
     z = copying_statistic(train, held_out, fake)
-    about = {"of": "generated", "images": len(fake), **counts}
-    return [*rows, {"metric": "copying_statistic", "value": z, "low": np.nan, "high": np.nan, **about}]
+    asked: Row = {"of": "generated", "images": len(fake), **counts}
+    return [*rows, {"metric": "copying_statistic", "value": z, "low": np.nan, "high": np.nan, **asked}]
 
 
 def distance_histogram(
@@ -48,7 +48,7 @@ def distance_histogram(
 
 
 def projection_distances(real: Float[Tensor, "n dim"], projected: Float[Tensor, "n dim"], close: float) -> Row:
-    """Cosine distance of images to their own projections, and the paper's memorisation test (papers/000, section 4.3)."""
+    """Cosine distance of images to their own projections, and the memorisation test of papers/000, section 4.3."""
     own = nearest(real, projected, "cosine")[1] == torch.arange(len(real), device=real.device)
     found = summary(paired(real, projected, "cosine"), own, close)
     return {

@@ -34,10 +34,9 @@ def score_by_class(
 ) -> FidelityScores:
     """Pooled headlines, and rows with a column `class`: all, then each class of the fakes where there are several."""
 
-    def score(name: str, *sides: Tensor | None) -> FidelityScores:
-        real_side, fake_side, held_side = sides
+    def score(name: str, real_side: Tensor, fake_side: Tensor, held_out_side: Tensor | None) -> FidelityScores:
         rng = torch.Generator().manual_seed(seed)
-        scores = score_images(real_side, fake_side, config, rng, extractor, held_side)
+        scores = score_images(real_side, fake_side, config, rng, extractor, held_out_side)
         return FidelityScores(scores.headline, [{"class": name, **row} for row in scores.rows])
 
     pooled = score(POOLED, real.features, fake.features, held_out.features if held_out else None)

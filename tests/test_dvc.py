@@ -1,0 +1,148 @@
+"""What users of DVC live by, on a tiny study in a clone: repro, status, push, pull elsewhere, kill and go on."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.tiny import ROOT, tiny_params, write_params
+
+pytestmark = pytest.mark.slow
+
+ENVIRONMENT = {
+    **os.environ,
+    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    "DVC_NO_ANALYTICS": "1",
+}
+SHOWS_REAL_IMAGES = ("data/images.zip", "data/projections/pairs.zip", "metrics/score_authenticity/nearest_pairs.png")
+
+
+def say(folder: Path, *command: str) -> str:
+    """What a command prints; an AssertionError with it all where it fails."""
+    ended = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, f"{' '.join(command)}\n{ended.stdout[-3000:]}\n{ended.stderr[-3000:]}"
+    return ended.stdout + ended.stderr
+
+
+def commit(folder: Path, message: str) -> None:
+    say(folder, "git", "add", "--all")
+    say(folder, "git", "-c", "user.name=test", "-c", "user.email=test@example.org", "commit", "--quiet", "-m", message)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    """A clone of this repository in which the tiny study has run and is committed, with a plain folder as remote."""
+    pytest.importorskip("dvc")
+    folder = tmp_path_factory.mktemp("dvc") / "project"
+    say(ROOT, "git", "clone", "--quiet", str(ROOT), str(folder))
+    params = tiny_params()
+    params["scales"]["phantom"]["train_gan"]["schedule"] = {"images": 640, "images_per_tick": 32, "ticks_per_score": 20}
+    write_params(folder, params)
+    say(folder, "dvc", "repro")
+    say(folder, "dvc", "remote", "add", "--default", "store", str(folder.parent / "store"))
+    commit(folder, "tiny study")
+    return folder
+
+
+def test_after_repro_nothing_is_left_to_do(project):
+    assert "up to date" in say(project, "dvc", "status")
+    start = time.time()
+    assert "Running stage" not in say(project, "dvc", "repro")
+    assert time.time() - start < 60  # a hang, not a measurement
+    assert say(project, "git", "status", "--porcelain") == ""
+
+
+def test_a_clone_pulls_and_runs_nothing(project, tmp_path):
+    say(project, "dvc", "push")
+    elsewhere = tmp_path / "elsewhere"
+    say(tmp_path, "git", "clone", "--quiet", str(project), str(elsewhere))
+    say(elsewhere, "dvc", "pull")
+    assert (elsewhere / "models/gan/selected").is_dir()
+    assert (elsewhere / "data/synthetic/selected.zip").is_file()
+    assert "Running stage" not in say(elsewhere, "dvc", "repro", "--pull", "--allow-missing")
+    assert not any((elsewhere / path).exists() for path in SHOWS_REAL_IMAGES)
+
+
+def test_no_real_image_is_in_the_cache_or_the_remote(project):
+    say(project, "dvc", "push")
+    with zipfile.ZipFile(project / "data/images.zip") as archive:
+        real = [archive.read(name) for name in archive.namelist()[:20] if name.endswith(".png")]
+    figure = (project / SHOWS_REAL_IMAGES[2]).read_bytes()
+    stored = [
+        file
+        for place in (project / ".dvc/cache", project.parent / "store")
+        for file in place.rglob("*")
+        if file.is_file()
+    ]
+    assert stored
+    for file in stored:
+        content = file.read_bytes()
+        assert not any(image in content for image in [*real, figure]), file
+
+
+def test_training_killed_half_way_goes_on_and_ends_the_same(project):
+    before = lock_of(project, "train_gan@mal")
+    running = subprocess.Popen(
+        ["dvc", "repro", "--force", "--single-item", "train_gan@mal"],
+        cwd=project,
+        env=ENVIRONMENT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    wait_for_checkpoint(project, running)
+    os.killpg(running.pid, signal.SIGKILL)
+    running.wait()
+    assert not (project / "models/gan/mal/generator.safetensors").exists()
+    printed = say(project, "dvc", "repro", "--single-item", "train_gan@mal")
+    assert "Running stage 'train_gan@mal'" in printed
+    assert " 0/640" not in printed, "training began again from the start"
+    assert lock_of(project, "train_gan@mal") == before
+    assert say(project, "git", "status", "--porcelain") == ""
+
+
+def wait_for_checkpoint(project: Path, running: subprocess.Popen) -> None:
+    for _ in range(3000):
+        if list(project.glob(".checkpoints/train_gan/mal-*/checkpoint.json")):
+            return
+        assert running.poll() is None, "the run ended before its first checkpoint was seen"
+        time.sleep(0.02)
+    raise AssertionError("no checkpoint within a minute")
+
+
+def lock_of(project: Path, stage: str) -> dict:
+    return yaml.safe_load((project / "dvc.lock").read_text())["stages"][stage]
+
+
+def test_metrics_diff_names_few_rows_between_two_settings(project, tmp_path):
+    changed = tmp_path / "changed"
+    say(tmp_path, "git", "clone", "--quiet", str(project), str(changed))
+    params = yaml.safe_load((changed / "params.yaml").read_text())
+    params["scales"]["phantom"]["split_patients"]["protocol"] = "paper"
+    write_params(changed, params)
+    say(changed, "dvc", "repro", "split_patients")
+    table = say(changed, "dvc", "metrics", "diff")
+    assert "held_out_sharing_patient_percent" in table
+    assert len(table.splitlines()) < 15
+
+
+def test_a_failed_stage_leaves_what_was_prepared(project, tmp_path):
+    images = (project / "data/images.zip").read_bytes()
+    params = (project / "params.yaml").read_text()
+    try:
+        (project / "params.yaml").write_text(params.replace("source: phantom", "source: isic"))
+        ended = subprocess.run(
+            ["dvc", "repro"], cwd=project, env=ENVIRONMENT, capture_output=True, text=True, check=False
+        )
+        assert ended.returncode != 0
+        assert "data/raw/isic" in ended.stderr
+        assert (project / "data/images.zip").read_bytes() == images
+    finally:
+        (project / "params.yaml").write_text(params)
+    assert "up to date" in say(project, "dvc", "status")
