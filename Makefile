@@ -1,5 +1,7 @@
 # Two commands for a fresh machine: `make repro` and `make test`. Both set up .venv where it is missing.
-PYTHON ?= $(firstword $(foreach name,python3.12 python3.11 python3,$(shell command -v $(name) 2>/dev/null)))
+# The first of these that starts and is 3.11 or 3.12; or say make PYTHON=/path/to/python3.11 repro.
+FITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))
+PYTHON ?= $(shell for name in python3 python3.12 python3.11; do $$name -c '$(FITS)' 2>/dev/null && echo $$name && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -26,7 +28,7 @@ lint: $(VENV)/installed
 	mypy
 
 $(VENV)/installed: requirements.txt pyproject.toml
-	@"$(PYTHON)" -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 12) else "skinsynth needs Python 3.11 or 3.12: make PYTHON=/path/to/python3.11 repro")'
+	@test -n "$(PYTHON)" || { echo "skinsynth needs Python 3.11 or 3.12: make PYTHON=/path/to/python3.11 repro"; exit 1; }
 	test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -r requirements.txt
 	$(BIN)/python -m pip install --quiet --no-deps --editable .
