@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -189,6 +190,29 @@ def test_a_truncated_jpeg_stops_by_name_and_is_skipped_on_request(copied, monkey
     call("prepare_images", None, monkeypatch)
     assert metrics(copied, "prepare_images")["bad_images"] == 1
     assert "07.jpg" in capsys.readouterr().out
+
+
+@pytest.fixture
+def small_disk(copied):
+    """A file system of 128 kB under data/small; needs the right to mount one."""
+    place = copied / "data/small"
+    place.mkdir()
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", place], capture_output=True, check=False
+    ).returncode:
+        pytest.skip("no right to mount a small file system")
+    yield place
+    subprocess.run(["umount", place], check=True)
+
+
+def test_a_full_disk_is_named_and_leaves_nothing_half_written(small_disk, monkeypatch):
+    flags = [flag.replace("data/images.zip", "data/small/images.zip") for flag in command("prepare_images", None)]
+    monkeypatch.setattr("sys.argv", ["stages/prepare_images.py", *flags])
+    with pytest.raises(SystemExit) as stop:
+        run(importlib.import_module("stages.prepare_images").main)
+    assert "the disk is full" in stop.value.code
+    assert "\n" not in stop.value.code
+    assert not list(small_disk.iterdir())
 
 
 def test_too_few_patients_are_an_error_before_the_old_split_is_touched(copied, monkeypatch):
