@@ -6,19 +6,13 @@ docs/results/<scale>/.
 
 import argparse
 import json
-import shutil
 import subprocess
 import time
 from pathlib import Path
 
+from results import bring_home
+
 ROOT = Path(__file__).parent.parent
-BROUGHT_HOME = (
-    "metrics/*.json",
-    "metrics/*/*.json",
-    "metrics/train_gan/*/samples.png",
-    "metrics/train_gan/*/scores.csv",
-    "metrics/generate_images/selected.png",
-)
 
 
 def main() -> None:
@@ -32,7 +26,7 @@ def main() -> None:
     start = time.time()
     subprocess.run(["dvc", "repro"], cwd=flags.clone, check=True)
     seconds = time.time() - start
-    bring_home(flags.clone, ROOT / "docs/results" / flags.scale, flags.scale, seconds)
+    write_run(flags.clone, bring_home(flags.clone), flags.scale, seconds)
 
 
 def prepare_clone(clone: Path, isic: Path, scale: str) -> None:
@@ -47,16 +41,8 @@ def prepare_clone(clone: Path, isic: Path, scale: str) -> None:
     params.write_text("".join(f"scale: {scale}\n" if line.startswith("scale:") else line for line in lines))
 
 
-def bring_home(clone: Path, results: Path, scale: str, seconds: float) -> None:
-    """Numbers and synthetic images only: nothing that shows a real image."""
-    results.mkdir(parents=True, exist_ok=True)
-    for pattern in BROUGHT_HOME:
-        for file in sorted(clone.glob(pattern)):
-            if "timing" in file.parts:
-                continue
-            target = results / file.relative_to(clone / "metrics")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, target)
+def write_run(clone: Path, results: Path, scale: str, seconds: float) -> None:
+    """The command, the commit, the time and the peak memory of the run."""
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=clone, check=True, capture_output=True, text=True)
     timings = [json.loads(file.read_text()) for file in sorted((clone / "metrics/timing").glob("*.json"))]
     run = {

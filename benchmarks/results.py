@@ -1,0 +1,115 @@
+"""Bring the results of a finished run to docs/results/<scale>/: tables with intervals, metrics, synthetic images.
+
+Nothing that shows a real image is touched; of the phantom, which shows nobody, a grid of its drawings comes too.
+"""
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import yaml
+
+from skinsynth.images.archive import read_archive
+from skinsynth.images.grid import save_grid
+
+ROOT = Path(__file__).parent.parent
+SCENARIOS = ("real", "synth-gan", "aug-gan", "synth-cgan", "aug-cgan")
+GANS = ("ben", "mal", "cgan", "cgan-no-color", "cgan-no-aug")
+PICTURES = ("metrics/generate_images/selected.png", *(f"metrics/train_gan/{name}/samples.png" for name in GANS))
+
+
+def main() -> None:
+    """Read the run's own params.yaml for the scale."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--run", type=Path, default=ROOT, help="folder of the finished run")
+    bring_home(parser.parse_args().run)
+
+
+def bring_home(run: Path) -> Path:
+    """Write the scale's folder of results anew and return it."""
+    scale = yaml.safe_load((run / "params.yaml").read_text())["scale"]
+    results = ROOT / "docs/results" / scale
+    shutil.rmtree(results, ignore_errors=True)
+    results.mkdir(parents=True)
+    metrics = {
+        str(file.relative_to(run / "metrics").with_suffix("")): json.loads(file.read_text())
+        for file in sorted((run / "metrics").rglob("*.json"))
+        if "timing" not in file.parts
+    }
+    (results / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    for name in PICTURES:
+        shutil.copyfile(run / name, results / name.removeprefix("metrics/").replace("/", "-"))
+    (results / "tables.md").write_text(tables(run, scale, metrics))
+    if scale == "phantom":
+        archive = read_archive(run / "data/images.zip")
+        save_grid(results / "drawn.png", archive.pixels[:64], columns=16, scale=2)
+    return results
+
+
+def tables(run: Path, scale: str, metrics: dict) -> str:
+    """Fidelity, predictive value and novelty as Markdown, each value with its 95 % interval."""
+    return "\n\n".join(
+        [
+            f"# Results at scale `{scale}`",
+            f"Images: {json.dumps(metrics['prepare_images'])}. Split: {json.dumps(metrics['split_patients'])}.",
+            "## Generated images against training images (Table 1)",
+            fidelity_table(run),
+            f"Selected: {json.dumps(metrics['select_gan'])}.",
+            "## Classifiers on real test patients (Table 2)",
+            prediction_table(run),
+            "## Novelty",
+            novelty_table(run),
+            f"Projections: {json.dumps(metrics['project_images'])}.\n",
+        ]
+    )
+
+
+def fidelity_table(run: Path) -> str:
+    """One row a GAN, pooled over its classes, and the floor of real held-out images."""
+    parts = []
+    for gan in GANS:
+        rows = pd.read_csv(run / f"metrics/score_gan/{gan}/intervals.csv")
+        parts.append(rows[rows["class"] == "all"].assign(gan=gan))
+    table = pd.concat(parts)
+    table = table[
+        table["compared"].isin(["generated", "held-out real"]) & ~table["metric"].eq("kid_percent_of_subsets")
+    ]
+    return spread(table, ["gan", "compared", "compared_count"])
+
+
+def prediction_table(run: Path) -> str:
+    """One row a scenario: means over seeds."""
+    parts = [
+        pd.read_csv(run / f"metrics/train_classifier/{name}/intervals.csv").assign(scenario=name) for name in SCENARIOS
+    ]
+    table = pd.concat(parts)
+    kept = ["accuracy", "balanced_accuracy", "auc", "average_precision", "sensitivity", "specificity"]
+    return spread(table[table["metric"].isin(kept)], ["scenario", "seeds", "test_images", "test_groups"])
+
+
+def novelty_table(run: Path) -> str:
+    """Authenticity and distance to training images, of generated and of held-out real images."""
+    table = pd.read_csv(run / "metrics/score_authenticity/details/authenticity.csv")
+    return spread(table, ["class", "of", "images"])
+
+
+def spread(table: pd.DataFrame, index: list[str]) -> str:
+    """A Markdown table, one column a metric."""
+    table = table.assign(text=[cell(*row) for row in table[["value", "low", "high"]].itertuples(index=False)])
+    order = list(dict.fromkeys(table["metric"]))
+    wide = table.pivot_table(index=index, columns="metric", values="text", aggfunc="first", sort=False)[order]
+    wide = wide.reset_index().fillna("")
+    lines = ["| " + " | ".join(map(str, wide.columns)) + " |", "|" + "---|" * len(wide.columns)]
+    lines += ["| " + " | ".join(map(str, row)) + " |" for row in wide.itertuples(index=False)]
+    return "\n".join(lines)
+
+
+def cell(value: float, low: float, high: float) -> str:
+    """0.83 (0.77 to 0.88); the value alone where no interval is known."""
+    return f"{value:.3g}" if pd.isna(low) else f"{value:.3g} ({low:.3g} to {high:.3g})"
+
+
+if __name__ == "__main__":
+    main()
