@@ -31,6 +31,8 @@ def main() -> None:
 
 def prepare_clone(clone: Path, isic: Path, scale: str) -> None:
     """A clone at this commit whose data/raw/isic holds links to the real files; an unfinished one goes on."""
+    if clone.exists() and head_of(clone) != head_of(ROOT):
+        raise SystemExit(f"{clone} is at another commit: remove it to run this one")
     if not clone.exists():
         subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
     if not (clone / "data/raw/isic").exists():
@@ -41,13 +43,18 @@ def prepare_clone(clone: Path, isic: Path, scale: str) -> None:
     params.write_text("".join(f"scale: {scale}\n" if line.startswith("scale:") else line for line in lines))
 
 
+def head_of(repository: Path) -> str:
+    """The commit that is checked out."""
+    found = subprocess.run(["git", "rev-parse", "HEAD"], cwd=repository, check=True, capture_output=True, text=True)
+    return found.stdout.strip()
+
+
 def write_run(clone: Path, results: Path, scale: str, seconds: float) -> None:
     """The command, the commit, the time and the peak memory of the run."""
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=clone, check=True, capture_output=True, text=True)
     timings = [json.loads(file.read_text()) for file in sorted((clone / "metrics/timing").glob("*.json"))]
     run = {
         "command": f"python benchmarks/real_files.py --scale {scale}",
-        "commit": commit.stdout.strip(),
+        "commit": head_of(clone),
         "seconds": round(seconds),
         "peak_memory_mb": round(max(timing["peak_memory_mb"] for timing in timings)),
         "seconds_by_stage": {timing["stage"]: round(timing["seconds"], 1) for timing in timings},

@@ -39,9 +39,13 @@ def run(main: Callable[..., None]) -> None:
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
         sys.exit(0)  # the reader (head, say) has seen enough
-    except (ValueError, OSError, ArithmeticError) as error:
+    except Exception as error:
+        # Libraries that write weights have error types of their own for a full disk.
+        if not isinstance(error, ValueError | OSError | ArithmeticError) and "No space left" not in str(error):
+            raise
         sys.exit(f"{Path(sys.argv[0]).stem}: {_one_line(error)}")
-    _write_timing(Path(sys.argv[0]).stem, flags.get("name"), start)
+    if not flags.get("dry_run"):
+        _write_timing(Path(sys.argv[0]).stem, flags.get("name"), start)
 
 
 def _parser(main: Callable[..., None]) -> argparse.ArgumentParser:
@@ -68,8 +72,9 @@ class _Help(argparse.RawDescriptionHelpFormatter):
 
 
 def _one_line(error: Exception) -> str:
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return f"the disk is full at {error.filename or 'a result'}: free some space and run again"
+    if (isinstance(error, OSError) and error.errno == errno.ENOSPC) or "No space left" in str(error):
+        place = getattr(error, "filename", None) or "a result"
+        return f"the disk is full at {place}: free some space and run again"
     return " ".join(str(error).split())
 
 
@@ -107,12 +112,13 @@ def _section(section: str, path: Path) -> dict[str, Any]:
         params = yaml.safe_load(path.read_text())
     except yaml.YAMLError as error:
         raise ValueError(f"{path} is not YAML: {error}") from error
-    scales = _lookup(params, "scales", str(path))
-    scale = _lookup(scales, _lookup(params, "scale", str(path)), f"{path}, scales")
-    return _lookup(scale, section, f"{path}, scale {params['scale']}")
+    scales = entry_of(params, "scales", str(path))
+    scale = entry_of(scales, entry_of(params, "scale", str(path)), f"{path}, scales")
+    return entry_of(scale, section, f"{path}, scale {params['scale']}")
 
 
-def _lookup(mapping: Any, key: str, where: str) -> Any:
+def entry_of(mapping: Any, key: str, where: str) -> Any:
+    """What a settings' mapping says under a key; a ValueError suggests the key that was meant."""
     if not isinstance(mapping, dict) or key not in mapping:
         known = list(mapping) if isinstance(mapping, dict) else []
         raise ValueError(f"{where}: no key {key!r}{_suggestion(key, known)}")
@@ -175,7 +181,8 @@ def checkpoint_folder(stage: str, item: str, settings: Any, data: list[Path]) ->
     )
     digest = hashlib.sha256(repr(settings).encode())
     for path in [*code, *sorted(file for entry in data for file in _files(entry))]:
-        digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
+        with path.open("rb") as file:
+            digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
     root = Path(os.environ.get("SKINSYNTH_CHECKPOINTS", ".checkpoints"))
     return root / stage / f"{item}-{digest.hexdigest()[:16]}"
 

@@ -9,7 +9,7 @@ import torch
 from skinsynth.gan.family import load_family
 from skinsynth.images.archive import write_archive
 from skinsynth.images.grid import save_grid
-from skinsynth.stage import best_device, load_params, run, write_rows
+from skinsynth.stage import best_device, entry_of, load_params, run, write_rows
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,8 @@ def main(
     """Draw the images of one set, each from a latent of the set's seed in the order of the manifest."""
     settings = load_params("generate_images", Settings)
     family = load_family(gans, best_device())
-    counts = [settings.images[name].get(entry, 0) for entry in settings.classes]
+    asked = entry_of(settings.images, name, "generate_images, images")
+    counts = [entry_of(asked, entry, f"generate_images, images, {name}") for entry in settings.classes]
     labels = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
     rng = torch.Generator(family.device).manual_seed(settings.seed)
     pixels = family.sample(labels, settings.batch_size, rng, settings.truncation_psi)

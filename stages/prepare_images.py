@@ -7,6 +7,7 @@ from typing import Annotated
 
 import numpy as np
 
+from skinsynth.files import written_whole
 from skinsynth.images.archive import ArchiveWriter, encode_png
 from skinsynth.images.decode import Decoding, Facts
 from skinsynth.images.duplicates import DuplicateConfig, find_duplicates
@@ -42,7 +43,7 @@ def main(
     tasks = [(image_id, catalogue.pictures[image_id]) for image_id in table["image_id"]]
     decoding = Decoding(tasks, settings.size, os.cpu_count() or 1, settings.on_bad_image)
     facts: list[Facts] = []
-    with ArchiveWriter(images) as archive:
+    with written_whole(lesions) as table_aside, ArchiveWriter(images) as archive:
         for decoded in decoding:
             archive.add(decoded.key, encode_png(decoded.pixels), label_of[decoded.key])
             facts.append(decoded.facts)
@@ -55,7 +56,7 @@ def main(
         found = find_duplicates(
             table["image_id"].tolist(), table["sha256"].tolist(), hashes, catalogue.listed_pairs, settings.duplicates
         )
-        write_lesions(lesions, table.assign(duplicate_group=found.groups))
+        write_lesions(table_aside, table.assign(duplicate_group=found.groups))
     for note in [*catalogue.notes, *decoding.bad]:
         print(note)
     counts = {f"{name}_images": int((table["label"] == label).sum()) for label, name in enumerate(settings.classes)}

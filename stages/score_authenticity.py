@@ -54,12 +54,15 @@ def main(
     for label, name in enumerate(settings.classes):
         parts = (of_train[train.labels == label], of_held_out[held_out.labels == label], of_fake[fake.labels == label])
         rows += [{"class": name, **row} for row in novelty_rows(*parts)]
-    write_rows(details / "authenticity.csv", [{**row, "extractor": extract.name} for row in rows])
+    write_rows(details / "authenticity.csv", [{**row, "extractor": f"classifier {classifier.name}"} for row in rows])
     histogram = distance_histogram(of_train, {"generated": of_fake, "held-out real": of_held_out})
     write_rows(details / "histogram.csv", histogram)
     show_nearest(nearest_pairs, fake, train, of_fake, of_train, settings.shown_pairs)
     projected, real = (extract(part) for part in both_sides(read_archive(pairs)))
-    write_metrics(metrics, {**headlines(rows), **projection_distances(real, projected, settings.close)})
+    write_metrics(
+        metrics,
+        {"features_of": classifier.name, **headlines(rows), **projection_distances(real, projected, settings.close)},
+    )
 
 
 def both_sides(pairs: Images) -> tuple[np.ndarray, np.ndarray]:

@@ -14,14 +14,14 @@ from skinsynth.partition.split import images_of, read_split
 from skinsynth.quality.by_class import Labelled, score_by_class
 from skinsynth.quality.fidelity import FidelityConfig
 from skinsynth.quality.selection import Candidate, rank, ranking_rows, selection_headlines
-from skinsynth.stage import best_device, load_params, run, write_metrics, write_rows
+from skinsynth.stage import best_device, entry_of, load_params, run, write_metrics, write_rows
 
 
 @dataclass(frozen=True)
 class Settings:
     classes: tuple[str, ...]
     candidates: dict[str, tuple[str, ...]]  # candidate: the GANs that together make every class
-    images_per_class: int  # of each candidate and, where there are as many, of the real training images
+    images_per_class: int  # of each candidate and of the real training images; the rarest class may set fewer
     extractor: str  # a key of EXTRACTORS
     fidelity: FidelityConfig
     batch_size: int
@@ -44,14 +44,16 @@ def main(
     settings = load_params("select_gan", Settings)
     device = best_device()
     extract = build_extractor(settings.extractor, load_classifier(classifier, device))
-    rows = images_of(read_split(split), "train").groupby("label").head(settings.images_per_class)
+    train = images_of(read_split(split), "train")
+    count = min(settings.images_per_class, train["label"].value_counts().min())
+    rows = train.groupby("label").sample(count, random_state=settings.seed)
     read = read_archive(images, rows["image_id"].tolist())
     real = Labelled(extract(read.pixels), torch.from_numpy(read.labels))
     folder_of = {folder.name: folder for folder in gans}
-    labels = torch.arange(len(settings.classes)).repeat_interleave(settings.images_per_class)
+    labels = torch.arange(len(settings.classes)).repeat_interleave(count)
     candidates = []
     for name, members in settings.candidates.items():
-        family = load_family([folder_of[member] for member in members], device)
+        family = load_family([entry_of(folder_of, member, "select_gan, candidates") for member in members], device)
         rng = torch.Generator(device).manual_seed(settings.seed)
         fake = Labelled(extract(family.sample(labels, settings.batch_size, rng, truncation_psi=1.0)), labels)
         scores = score_by_class(real, fake, None, settings.classes, settings.fidelity, settings.seed, extract.name)

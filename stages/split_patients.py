@@ -48,11 +48,18 @@ def headlines(table: pd.DataFrame, sides: pd.DataFrame) -> dict[str, float]:
     return {
         **counts,
         "left_out_images": len(table) - len(sides),
+        "hospital_class_share_gap_percent": 100 * class_share_gap(sides),
         "held_out_sharing_patient": leakage["patient"],
         "held_out_sharing_patient_percent": 100 * leakage["patient_share"],
         "held_out_sharing_lesion": leakage["lesion"],
         "held_out_sharing_lesion_percent": 100 * leakage["lesion_share"],
     }
+
+
+def class_share_gap(sides: pd.DataFrame) -> float:
+    """The largest difference between two hospitals in the share of a class, 0 to 1."""
+    shares = pd.crosstab(sides["hospital"], sides["label"], normalize="index").drop(index="", errors="ignore")
+    return float((shares.max() - shares.min()).max())
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from skinsynth.classifier.training import ClassifierConfig, Examples, train_clas
 from skinsynth.images.archive import read_archive
 from skinsynth.partition.split import images_of, read_split
 from skinsynth.quality.classification import confusion_rows, headlines, roc_points, score_predictions
-from skinsynth.stage import best_device, load_params, run, write_metrics, write_rows
+from skinsynth.stage import best_device, entry_of, load_params, run, write_metrics, write_rows
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,11 @@ def main(
     settings = load_params("train_classifier", Settings)
     sides = read_split(split)
     train = training_examples(
-        images_of(sides, "train")["image_id"].tolist(), images, synthetic, settings.scenarios[name], settings
+        images_of(sides, "train")["image_id"].tolist(),
+        images,
+        synthetic,
+        entry_of(settings.scenarios, name, "train_classifier, scenarios"),
+        settings,
     )
     validation, test = (
         examples(images, images_of(sides, side)["image_id"].tolist()) for side in ("validation", "test")
@@ -86,8 +90,9 @@ def training_examples(
     parts = [examples(images, real_ids)] if scenario.real else []
     if scenario.synthetic:
         pool = read_archive(synthetic)
+    label_of = {name: label for label, name in enumerate(settings.classes)}
     for name, count in scenario.synthetic.items():
-        chosen = np.flatnonzero(pool.labels == settings.classes.index(name))[:count]
+        chosen = np.flatnonzero(pool.labels == entry_of(label_of, name, "train_classifier, synthetic"))[:count]
         if len(chosen) < count:
             raise ValueError(
                 f"{synthetic} holds {len(chosen)} images of {name}, the scenario asks for {count}: generate more"

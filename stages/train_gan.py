@@ -21,7 +21,7 @@ from skinsynth.images.archive import Images, read_archive
 from skinsynth.images.grid import save_grid
 from skinsynth.partition.split import images_of, read_split
 from skinsynth.quality.curve import CurveScorer
-from skinsynth.stage import best_device, checkpoint_folder, load_params, run, write_metrics, write_rows
+from skinsynth.stage import best_device, checkpoint_folder, entry_of, load_params, run, write_metrics, write_rows
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,9 @@ def main(
     """Train until the schedule ends; a killed run goes on from its checkpoint and ends with the same weights."""
     keep_freed_memory()
     settings = load_params("train_gan", Settings)
-    config = configure(settings.trainer, settings.runs[name])
-    labels = [settings.classes.index(entry) for entry in settings.runs[name].classes]
+    own = entry_of(settings.runs, name, "train_gan, runs")
+    config = configure(settings.trainer, own)
+    labels = labels_of(own.classes, settings.classes)
     rows = images_of(read_split(split), "train")
     real = read_archive(images, rows.loc[rows["label"].isin(labels), "image_id"].tolist())
     trainer = Trainer(config, torch.from_numpy(real.pixels), columns_of(real, labels), best_device())
@@ -60,7 +61,7 @@ def main(
         print_plan(name, settings, trainer, len(real.ids))
         return
     scorer = scorer_of(trainer, real, labels, settings, classifier)
-    effective = (config, settings.schedule, settings.scored_images, settings.extractor)
+    effective = (config, own, settings.schedule, settings.scored_images, settings.extractor)
     checkpoints = checkpoint_folder("train_gan", name, effective, [images, split, classifier])
     history = train(trainer, settings.schedule, checkpoints, scorer, f"GAN {name}")
     save_gan(model, trainer.generator_ema, trainer.discriminator, labels)
@@ -73,6 +74,12 @@ def main(
     start = {f"{key}_at_start": value for key, value in first.items() if key.startswith("fid")}
     write_metrics(metrics, {**last, **start})
     shutil.rmtree(checkpoints, ignore_errors=True)
+
+
+def labels_of(names: tuple[str, ...], classes: tuple[str, ...]) -> list[int]:
+    """Labels of classes by name, in the order of the labels."""
+    label_of = {name: label for label, name in enumerate(classes)}
+    return sorted(entry_of(label_of, name, "train_gan, classes") for name in names)
 
 
 def columns_of(real: Images, labels: list[int]) -> torch.Tensor:

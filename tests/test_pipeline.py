@@ -97,11 +97,18 @@ def test_every_path_of_a_command_is_a_dep_or_an_out(name):
 
 
 def test_what_shows_a_real_image_is_neither_cached_nor_committed():
-    for stage, out in (("prepare_images", "data/images.zip"), ("project_images", "data/projections/pairs.zip")):
+    for stage, out in (
+        ("prepare_images", "data/images.zip"),
+        ("project_images", "data/projections/pairs.zip"),
+        ("project_images", "data/projections/latents.safetensors"),
+        ("score_authenticity", "metrics/score_authenticity/nearest_pairs.png"),
+    ):
         options = next(entry[out] for entry in STAGES[stage]["outs"] if isinstance(entry, dict) and out in entry)
         # persist keeps the ZIP where a run fails, and keeps it out of DVC's run cache.
         assert options == {"cache": False, "persist": True}
-        assert not subprocess.run(["git", "check-ignore", "-q", out], cwd=ROOT, check=False).returncode
+        aside = str(Path(out).with_name(f".{Path(out).name}.abc{Path(out).suffix}"))
+        for path in (out, aside):
+            assert not subprocess.run(["git", "check-ignore", "-q", path], cwd=ROOT, check=False).returncode, path
 
 
 @pytest.mark.parametrize("scale", PARAMS["scales"])

@@ -133,5 +133,8 @@ def test_a_full_disk_is_said_in_one_line(tmp_path):
 
 def test_help_teaches_and_flags_come_from_the_signature(tmp_path):
     assert "where images are" in call(tmp_path, "--help").stdout
+    timing = tmp_path / "metrics" / "timing" / "look.json"
     assert call(tmp_path, "--images", "look.py", "--dry-run").stdout == "dry\n"
-    assert (tmp_path / "metrics" / "timing" / "look.json").is_file()
+    assert not timing.exists()
+    assert call(tmp_path, "--images", "look.py").stdout == "wet\n"
+    assert timing.is_file()

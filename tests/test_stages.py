@@ -92,7 +92,7 @@ def test_every_headline_file_has_few_named_numbers(study):
     for file in study.glob("metrics/**/*.json"):
         if "timing" not in file.parts:
             values = json.loads(file.read_text())
-            assert 1 <= len(values) <= 8, file
+            assert 1 <= len(values) <= 9, file
             assert all(isinstance(value, int | float | str | bool) or value is None for value in values.values())
 
 
@@ -223,6 +223,13 @@ def test_too_few_patients_are_an_error_before_the_old_split_is_touched(copied, m
     table.to_csv(copied / "data/lesions.csv", index=False)
     assert "malignant" in fails_in_one_line("split_patients", None, monkeypatch)
     assert (copied / "data/splits/main.csv").read_bytes() == before
+
+
+def test_a_misspelt_class_of_the_settings_gets_a_suggestion(copied, monkeypatch):
+    params = tiny_params()
+    params["scales"]["phantom"]["generate_images"]["images"]["cgan"] = {"benign": 4, "malignnat": 4}
+    write_params(copied, params)
+    assert "did you mean 'malignnat'" in fails_in_one_line("generate_images", "cgan", monkeypatch)
 
 
 def test_asking_for_more_synthetic_images_than_there_are_names_both_counts(copied, monkeypatch):
