@@ -1,6 +1,7 @@
 """Splits never leak, and keep the proportions asked for."""
 
 import dataclasses
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
@@ -77,6 +78,37 @@ def test_spread_keeps_every_feature_in_proportion():
     part = spread(counts, np.array([2.0, 12.0, 20.0]), np.random.default_rng(0))
     shares = np.array([counts[part == p].sum(axis=0) for p in range(3)]) / counts.sum(axis=0)
     np.testing.assert_allclose(shares, np.array([[2], [12], [20]]) / 34 * np.ones((1, 3)), atol=0.01)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_hospitals_of_two_hundred_patients_are_malignant_alike(seed):
+    """Some patients with dozens of images, which taken one after the other leave gaps of several points."""
+    rng = np.random.default_rng(seed)
+    counts = rng.geometric(0.04, size=200)
+    patients = np.repeat([f"p{n}" for n in range(200)], counts)
+    risk = np.repeat(rng.beta(0.5, 1.5, size=200), counts)
+    split = split_patients(lesions_of(list(patients), list((rng.random(len(patients)) < risk).astype(int))), CONFIG)
+    malignant = split[split["split"] == "train"].groupby("hospital")["label"].mean()
+    assert malignant.max() - malignant.min() < 0.01
+
+
+def test_spread_ends_where_no_move_and_no_exchange_helps():
+    rng = np.random.default_rng(0)
+    counts, shares = rng.integers(0, 9, size=(12, 2)).astype(float), np.array([1.0, 2.0])
+    part = spread(counts, shares, rng)
+
+    def distance(part):
+        target = np.outer(shares / 3, counts.sum(axis=0))
+        held = np.array([counts[part == p].sum(axis=0) for p in range(2)])
+        return ((held - target) ** 2 / target).sum()
+
+    changed = [np.where(np.isin(np.arange(12), pair), 1 - part, part) for pair in combinations(range(12), 1)]
+    exchanged = [
+        np.where(np.isin(np.arange(12), pair), 1 - part, part)
+        for pair in combinations(range(12), 2)
+        if part[pair[0]] != part[pair[1]]
+    ]
+    assert distance(part) <= min(map(distance, changed + exchanged)) + 1e-3
 
 
 def test_no_group_stands_on_two_sides_or_in_two_hospitals(crowd):

@@ -13,6 +13,8 @@ SIDES = ("train", "validation", "test")
 COLUMNS = ("image_id", "label", "split", "hospital", "group")
 # Patients with 1, 2 to 4, 5 to 15, 16 and more images: each kind goes to every side in proportion.
 SIZE_BINS = (2, 5, 16)
+# How much more an uneven share of a class counts than an uneven number of images per patient.
+CLASS_WEIGHT = 10
 
 
 @dataclass(frozen=True)
@@ -85,14 +87,14 @@ def _assign(images: pd.DataFrame, share_of: dict[str, float], rng: np.random.Gen
 
 
 def _features(label: Int[np.ndarray, " n"], group: Int[np.ndarray, " n"]) -> Float[np.ndarray, "groups features"]:
-    """Images of each class, then images of patients of each size, by group."""
+    """Images of each class (weighted), then images of patients of each size, by group."""
     size = np.bincount(group)
     kind = np.digitize(size, SIZE_BINS)
     classes = np.zeros((len(size), label.max() + 1))
     np.add.at(classes, (group, label), 1)
     sizes = np.zeros((len(size), len(SIZE_BINS) + 1))
     sizes[np.arange(len(size)), kind] = size
-    counts = np.hstack([classes, sizes])
+    counts = np.hstack([CLASS_WEIGHT * classes, sizes])
     return counts[:, counts.sum(axis=0) > 0]
 
 
