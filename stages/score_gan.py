@@ -4,16 +4,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import pandas as pd
 import torch
 
 from skinsynth.classifier.classifier import Classifier, load_classifier
-from skinsynth.features.extractor import Extractor, build_extractor
+from skinsynth.features.extractor import build_extractor
 from skinsynth.gan.family import load_family
 from skinsynth.gan.model import Gan
 from skinsynth.images.archive import read_archive
 from skinsynth.partition.split import images_of, read_split
-from skinsynth.quality.by_class import Labelled, score_by_class
+from skinsynth.quality.by_class import features_of, features_of_fakes, in_proportion, score_by_class
 from skinsynth.quality.fidelity import FidelityConfig
 from skinsynth.quality.path_length import feature_distance, path_length, path_lengths
 from skinsynth.quality.resampling import mean_interval
@@ -52,29 +51,25 @@ def main(
     family, network = load_family([gan], device), load_classifier(classifier, device)
     extract = build_extractor(settings.extractor, network)
     sides = read_split(split)
-    sides = sides[sides["label"].isin(family.labels)].sort_values(["label", "image_id"])
-    train = real_features(extract, images, images_of(sides, "train"))
-    held_out = real_features(extract, images, sides[sides["split"] != "train"])
+    sides = sides[sides["label"].isin(family.labels)]
+    train, held_out = (
+        features_of(extract, read_archive(images, rows["image_id"].tolist()))
+        for rows in (images_of(sides, "train"), sides[sides["split"] != "train"])
+    )
     rng = torch.Generator(device).manual_seed(settings.seed)
-    labels = train.labels[torch.linspace(0, len(train.labels) - 1, settings.images).round().long()]
-    fake = Labelled(extract(family.sample(labels, settings.batch_size, rng, truncation_psi=1.0)), labels)
+    labels = in_proportion(train.labels, settings.images)
+    fake = features_of_fakes(extract, family, labels, settings.batch_size, rng)
     scores = score_by_class(train, fake, held_out, settings.classes, settings.fidelity, settings.seed, extract.name)
     path = score_paths(family.members[name], network, labels, settings, rng)
     write_rows(details / "intervals.csv", [*scores.rows, path])
     write_metrics(metrics, {**scores.headline, f"ppl_{extract.name}": path["value"]})
 
 
-def real_features(extract: Extractor, images: Path, rows: pd.DataFrame) -> Labelled:
-    """Features of the images of the rows."""
-    read = read_archive(images, rows["image_id"].tolist())
-    return Labelled(extract(read.pixels), torch.from_numpy(read.labels))
-
-
 def score_paths(
     gan: Gan, network: Classifier, labels: torch.Tensor, settings: Settings, rng: torch.Generator
 ) -> dict[str, str | float | int]:
     """A row of perceptual path length in the classifier's features, with the interval of its mean."""
-    chosen = labels[torch.linspace(0, len(labels) - 1, settings.path_samples).round().long()]
+    chosen = in_proportion(labels, settings.path_samples)
     z = torch.randn(len(chosen), 2, gan.config.z_size, generator=rng, device=rng.device)
     distance = feature_distance(network.embed_differentiable)
     lengths = path_lengths(

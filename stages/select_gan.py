@@ -11,7 +11,7 @@ from skinsynth.features.extractor import build_extractor
 from skinsynth.gan.family import copy_family, load_family
 from skinsynth.images.archive import read_archive
 from skinsynth.partition.split import images_of, read_split
-from skinsynth.quality.by_class import Labelled, score_by_class
+from skinsynth.quality.by_class import features_of, features_of_fakes, score_by_class
 from skinsynth.quality.fidelity import FidelityConfig
 from skinsynth.quality.selection import Candidate, rank, ranking_rows, selection_headlines
 from skinsynth.stage import best_device, entry_of, load_params, run, write_metrics, write_rows
@@ -47,15 +47,14 @@ def main(
     train = images_of(read_split(split), "train")
     count = min(settings.images_per_class, train["label"].value_counts().min())
     rows = train.groupby("label").sample(count, random_state=settings.seed)
-    read = read_archive(images, rows["image_id"].tolist())
-    real = Labelled(extract(read.pixels), torch.from_numpy(read.labels))
+    real = features_of(extract, read_archive(images, rows["image_id"].tolist()))
     folder_of = {folder.name: folder for folder in gans}
     labels = torch.arange(len(settings.classes)).repeat_interleave(count)
     candidates = []
     for name, members in settings.candidates.items():
         family = load_family([entry_of(folder_of, member, "select_gan, candidates") for member in members], device)
         rng = torch.Generator(device).manual_seed(settings.seed)
-        fake = Labelled(extract(family.sample(labels, settings.batch_size, rng, truncation_psi=1.0)), labels)
+        fake = features_of_fakes(extract, family, labels, settings.batch_size, rng)
         scores = score_by_class(real, fake, None, settings.classes, settings.fidelity, settings.seed, extract.name)
         candidates.append(Candidate(name, family.cost().images_seen, family.cost().flops_per_image, scores))
     ranked = rank(candidates)

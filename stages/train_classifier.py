@@ -5,20 +5,13 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-import torch
 
 from skinsynth.classifier.classifier import save_classifier
-from skinsynth.classifier.training import ClassifierConfig, Examples, train_classifier
-from skinsynth.images.archive import read_archive
+from skinsynth.classifier.scenario import Scenario, examples, training_examples
+from skinsynth.classifier.training import ClassifierConfig, train_classifiers
 from skinsynth.partition.split import images_of, read_split
 from skinsynth.quality.classification import confusion_rows, headlines, roc_points, score_predictions
 from skinsynth.stage import best_device, entry_of, load_params, run, write_metrics, write_rows
-
-
-@dataclass(frozen=True)
-class Scenario:
-    real: bool  # whether the real training images are used
-    synthetic: dict[str, int]  # synthetic images added, by class
 
 
 @dataclass(frozen=True)
@@ -45,60 +38,16 @@ def main(
 ) -> None:
     """Train once for each seed, stop on validation, report on test."""
     settings = load_params("train_classifier", Settings)
-    sides = read_split(split)
-    train = training_examples(
-        images_of(sides, "train")["image_id"].tolist(),
-        images,
-        synthetic,
-        entry_of(settings.scenarios, name, "train_classifier, scenarios"),
-        settings,
-    )
-    validation, test = (
-        examples(images, images_of(sides, side)["image_id"].tolist()) for side in ("validation", "test")
-    )
-    probabilities: list[np.ndarray] = []
-    history: list[dict[str, float]] = []
-    for seed in settings.classifier.seeds:
-        classifier, epochs = train_classifier(
-            train, validation, settings.classifier, len(settings.classes), seed, best_device()
-        )
-        if not history:
-            save_classifier(model, classifier)
-        history += [{"seed": seed, **epoch} for epoch in epochs]
-        probabilities.append(classifier.probabilities(test.pixels).double().cpu().numpy())
-    report(
-        np.stack(probabilities),
-        test.labels.numpy(),
-        images_of(sides, "test")["group"].to_numpy(),
-        settings,
-        metrics,
-        details,
-    )
-    write_rows(details / "history.csv", history)
-
-
-def examples(archive: Path, image_ids: list[str]) -> Examples:
-    """Images of one archive as tensors."""
-    read = read_archive(archive, image_ids)
-    return Examples(torch.from_numpy(read.pixels), torch.from_numpy(read.labels))
-
-
-def training_examples(
-    real_ids: list[str], images: Path, synthetic: Path, scenario: Scenario, settings: Settings
-) -> Examples:
-    """Real and synthetic images as the scenario asks; the first synthetic ones of each class are taken."""
-    parts = [examples(images, real_ids)] if scenario.real else []
-    if scenario.synthetic:
-        pool = read_archive(synthetic)
-    label_of = {name: label for label, name in enumerate(settings.classes)}
-    for name, count in scenario.synthetic.items():
-        chosen = np.flatnonzero(pool.labels == entry_of(label_of, name, "train_classifier, synthetic"))[:count]
-        if len(chosen) < count:
-            raise ValueError(
-                f"{synthetic} holds {len(chosen)} images of {name}, the scenario asks for {count}: generate more"
-            )
-        parts.append(Examples(torch.from_numpy(pool.pixels[chosen]), torch.from_numpy(pool.labels[chosen])))
-    return Examples(torch.cat([part.pixels for part in parts]), torch.cat([part.labels for part in parts]))
+    scenario = entry_of(settings.scenarios, name, "train_classifier, scenarios")
+    ids = {side: images_of(read_split(split), side)["image_id"].tolist() for side in ("train", "validation", "test")}
+    train = training_examples(scenario, images, ids["train"], synthetic, settings.classes)
+    validation, test = examples(images, ids["validation"]), examples(images, ids["test"])
+    trained = train_classifiers(train, validation, settings.classifier, len(settings.classes), best_device())
+    save_classifier(model, trained[0].classifier)
+    write_rows(details / "history.csv", [row for one in trained for row in one.history])
+    probabilities = [one.classifier.probabilities(test.pixels).double().cpu().numpy() for one in trained]
+    groups = images_of(read_split(split), "test")["group"].to_numpy()
+    report(np.stack(probabilities), test.labels.numpy(), groups, settings, metrics, details)
 
 
 def report(

@@ -1,25 +1,27 @@
 """Train one StyleGAN2-ADA on the training images of its classes, from the last checkpoint where there is one."""
 
-import dataclasses
 import json
 import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import torch
 
 from skinsynth.classifier.classifier import load_classifier
 from skinsynth.features.extractor import build_extractor
 from skinsynth.gan.family import Cost, save_cost
 from skinsynth.gan.memory import keep_freed_memory
-from skinsynth.gan.model import flops_per_image, save_gan, training_flops_per_image
+from skinsynth.gan.model import flops_per_image, save_gan
+from skinsynth.gan.team import join_team, run_as_team, started_by_torchrun
 from skinsynth.gan.trainer import Trainer, TrainerConfig
-from skinsynth.gan.training import RunConfig, Schedule, configure, train
-from skinsynth.images.archive import Images, read_archive
+from skinsynth.gan.training import RunConfig, Schedule, columns_of, configure, plan, train
+from skinsynth.gan.transfer import read_networks, start_from
+from skinsynth.images.archive import read_archive
 from skinsynth.images.grid import save_grid
 from skinsynth.partition.split import images_of, read_split
+from skinsynth.quality.by_class import features_of
 from skinsynth.quality.curve import CurveScorer
 from skinsynth.stage import best_device, checkpoint_folder, entry_of, load_params, run, write_metrics, write_rows
 
@@ -28,6 +30,8 @@ from skinsynth.stage import best_device, checkpoint_folder, entry_of, load_param
 class Settings:
     classes: tuple[str, ...]  # in the order of the labels
     runs: dict[str, RunConfig]
+    start_from: str | None  # what in the folder of initial weights; None: noise
+    processes: int  # that train together, each on a GPU of its own (torchrun); 0: one for each GPU
     schedule: Schedule
     scored_images: int  # generated for each point of the FID curve
     shown_images: int  # in the sample grid
@@ -43,27 +47,47 @@ def main(
     images: Annotated[Path, "real images"],
     split: Annotated[Path, "who is on which side"],
     classifier: Annotated[Path, "classifier of real images, the offline extractor of the curves"],
+    initial: Annotated[Path, "folder of weights to start from (`start_from` in params.yaml names one, or none)"],
     model: Annotated[Path, "folder for generator, discriminator and their sizes"],
     metrics: Annotated[Path, "headlines: FID and KID at the end, and FID at the start"],
     curves: Annotated[Path, "folder for losses.csv, scores.csv and samples.png"],
     dry_run: Annotated[bool, "say what would be trained, and stop"] = False,
 ) -> None:
     """Train until the schedule ends; a killed run goes on from its checkpoint and ends with the same weights."""
-    keep_freed_memory()
     settings = load_params("train_gan", Settings)
+    if settings.processes != 1 and not dry_run and not started_by_torchrun():
+        sys.exit(run_as_team(settings.processes))
     own = entry_of(settings.runs, name, "train_gan, runs")
-    config = configure(settings.trainer, own)
-    labels = labels_of(own.classes, settings.classes)
+    label_of = {known: label for label, known in enumerate(settings.classes)}
+    labels = sorted(entry_of(label_of, known, "train_gan, classes") for known in own.classes)
     rows = images_of(read_split(split), "train")
     real = read_archive(images, rows.loc[rows["label"].isin(labels), "image_id"].tolist())
-    trainer = Trainer(config, torch.from_numpy(real.pixels), columns_of(real, labels), best_device())
-    if dry_run:
-        print_plan(name, settings, trainer, len(real.ids))
+    columns = columns_of(torch.from_numpy(real.labels), labels)
+    keep_freed_memory()
+    with join_team() as (team, device):
+        config = configure(settings.trainer, own)
+        trainer = Trainer(config, torch.from_numpy(real.pixels), columns, device or best_device(), team)
+        if settings.start_from is not None:
+            kept = start_from(trainer, *read_networks(initial / settings.start_from))
+            print(f"starting from {settings.start_from}, but from noise: {', '.join(kept) or 'nothing'}")
+        if dry_run:
+            print(json.dumps({"gan": name, **plan(trainer, own, settings.schedule)}, indent=2))
+            return
+        extract = build_extractor(settings.extractor, load_classifier(classifier, trainer.device))
+        scorer = CurveScorer(
+            extract,
+            features_of(extract, real),
+            labels,
+            trainer.discriminator,
+            settings.scored_images,
+            config.batch_size,
+            config.seed,
+        )
+        effective = (config, own, settings.schedule, settings.scored_images, settings.extractor, settings.start_from)
+        checkpoints = checkpoint_folder("train_gan", name, effective, [images, split, classifier, initial])
+        history = train(trainer, settings.schedule, checkpoints, scorer, f"GAN {name}")
+    if not team.first:
         return
-    scorer = scorer_of(trainer, real, labels, settings, classifier)
-    effective = (config, own, settings.schedule, settings.scored_images, settings.extractor)
-    checkpoints = checkpoint_folder("train_gan", name, effective, [images, split, classifier])
-    history = train(trainer, settings.schedule, checkpoints, scorer, f"GAN {name}")
     save_gan(model, trainer.generator_ema, trainer.discriminator, labels)
     save_cost(model, Cost(trainer.images_seen, flops_per_image(trainer.generator_ema)))
     write_rows(curves / "losses.csv", history.losses)
@@ -74,49 +98,6 @@ def main(
     start = {f"{key}_at_start": value for key, value in first.items() if key.startswith("fid")}
     write_metrics(metrics, {**last, **start})
     shutil.rmtree(checkpoints, ignore_errors=True)
-
-
-def labels_of(names: tuple[str, ...], classes: tuple[str, ...]) -> list[int]:
-    """Labels of classes by name, in the order of the labels."""
-    label_of = {name: label for label, name in enumerate(classes)}
-    return sorted(entry_of(label_of, name, "train_gan, classes") for name in names)
-
-
-def columns_of(real: Images, labels: list[int]) -> torch.Tensor:
-    """The column of c of each image: the place of its label among those of the run."""
-    return torch.from_numpy(np.searchsorted(labels, real.labels))
-
-
-def scorer_of(trainer: Trainer, real: Images, labels: list[int], settings: Settings, classifier: Path) -> CurveScorer:
-    """FID and KID against all training images of the run, in the extractor's features."""
-    extract = build_extractor(settings.extractor, load_classifier(classifier, best_device()))
-    return CurveScorer(
-        extract=extract,
-        extractor=extract.name,
-        real=extract(real.pixels),
-        real_labels=torch.from_numpy(real.labels),
-        classes=labels,
-        discriminator=trainer.discriminator,
-        images=settings.scored_images,
-        batch_size=trainer.config.batch_size,
-        seed=trainer.config.seed,
-    )
-
-
-def print_plan(name: str, settings: Settings, trainer: Trainer, image_count: int) -> None:
-    """What a run would do, as JSON."""
-    plan = {
-        "gan": name,
-        "run": dataclasses.asdict(settings.runs[name]),
-        "training_images": image_count,
-        "schedule": dataclasses.asdict(settings.schedule),
-        "generator_parameters": sum(entry.numel() for entry in trainer.generator.parameters()),
-        "discriminator_parameters": sum(entry.numel() for entry in trainer.discriminator.parameters()),
-        "training_gflops_per_image": training_flops_per_image(trainer.generator, trainer.discriminator) / 1e9,
-        "device": str(trainer.device),
-        "trainer": dataclasses.asdict(trainer.config),
-    }
-    print(json.dumps(plan, indent=2))
 
 
 if __name__ == "__main__":

@@ -11,12 +11,12 @@ from skinsynth.gan.augment import (
     AdaController,
     AugmentConfig,
     QuantileDraws,
-    RandomDraws,
     augment,
     band_filters,
     band_gains,
     inverse_transform,
 )
+from skinsynth.gan.draws import RandomDraws
 from skinsynth.gan.warp import reflect, sample, warp
 
 

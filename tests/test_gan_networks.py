@@ -1,5 +1,6 @@
 """Properties of resampling, of both networks and of their losses."""
 
+import copy
 import dataclasses
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from torch.autograd import gradcheck, gradgradcheck
 
 from skinsynth.gan.discriminator import Discriminator, DiscriminatorConfig, minibatch_deviation
+from skinsynth.gan.draws import RandomDraws
 from skinsynth.gan.generator import Generator, GeneratorConfig, bound_for_half, demodulation
 from skinsynth.gan.layers import W_AVERAGE_DECAY, Conv, channels_at
 from skinsynth.gan.losses import (
@@ -25,7 +27,7 @@ from skinsynth.gan.published import from_arrays, to_arrays
 from skinsynth.gan.resample import conv_down2, conv_up2, downsample2d, filter2d, upsample2d
 
 GENERATOR = GeneratorConfig(16, 3, 8, 12, 2, 2, 128, 16, None, 0, "float16")
-DISCRIMINATOR = DiscriminatorConfig(16, 3, 2, 8, 128, 16, True, 4, 1, None, 0, "float16")
+DISCRIMINATOR = DiscriminatorConfig(16, 3, 2, 8, 128, 16, "resnet", 4, 1, None, 0, "float16")
 
 
 @pytest.fixture
@@ -172,14 +174,32 @@ def test_16_bits_are_for_gpus_only(rng, classes):
 
 @pytest.mark.parametrize("resolution", [8, 32, 64])
 @pytest.mark.parametrize("class_count", [0, 3])
-@pytest.mark.parametrize("residual", [True, False])
-def test_sizes_are_read_off_the_weights(rng, resolution, class_count, residual):
+@pytest.mark.parametrize("architecture", ["resnet", "skip", "orig"])
+def test_sizes_are_read_off_the_weights(rng, resolution, class_count, architecture):
     generator = Generator(GeneratorConfig(resolution, 1, 5, 7, class_count, 3, 300, 24, None, 0, "float16"), rng)
-    sizes = DiscriminatorConfig(resolution, 1, class_count, 4, 200, 20, residual, 2, 1, None, 0, "float16")
+    sizes = DiscriminatorConfig(resolution, 1, class_count, 4, 200, 20, architecture, 2, 1, None, 0, "float16")
     arrays = to_arrays(generator, Discriminator(sizes, rng))
     again = to_arrays(*from_arrays(arrays, mbstd_group=2))
     assert again.keys() == arrays.keys()
     assert all(np.array_equal(again[name], arrays[name]) for name in arrays)
+
+
+def test_with_input_skips_every_resolution_sees_the_image_for_itself(rng):
+    """Whatever block's reading of the image is cut off, the others still tell two images apart."""
+    network = Discriminator(
+        dataclasses.replace(DISCRIMINATOR, architecture="skip", class_count=0, mbstd_channels=0), rng
+    )
+    images = torch.randn(2, 3, 16, 16, generator=rng)
+    readers = [name for name, _ in network.named_parameters() if name.endswith("fromrgb.weight")]
+    assert readers == ["b16.fromrgb.weight", "b8.fromrgb.weight", "b4.fromrgb.weight"]
+    for kept in readers:
+        with torch.no_grad():
+            alone = copy.deepcopy(network)
+            for name in readers:
+                if name != kept:
+                    alone.get_parameter(name).zero_()
+            first, second = alone(images, torch.zeros(2, 0))
+        assert first != second
 
 
 def test_a_resolution_is_a_power_of_two(rng):
@@ -206,18 +226,15 @@ def test_no_path_penalty_for_an_isometry_of_w():
     ws = torch.zeros(4, 1, 12, requires_grad=True)
     images = (ws[:, 0] @ rotation).view(4, 3, 2, 2)
     lengths = path_lengths(images, ws, torch.ones(4, 3, 2, 2) / np.sqrt(12))
-    penalty, mean = path_penalty(lengths, torch.ones([]), decay=0.01)
-    assert float(penalty) == pytest.approx(0, abs=1e-10)
-    assert float(mean) == pytest.approx(1)
+    assert float(path_penalty(lengths, torch.ones([]))) == pytest.approx(0, abs=1e-10)
 
 
-def test_path_mean_moves_by_its_decay():
-    _, mean = path_penalty(torch.tensor([2.0, 4.0]), torch.ones([]), decay=0.1)
-    assert float(mean) == pytest.approx(1.2)
+def test_path_penalty_is_the_mean_squared_distance_from_the_running_mean():
+    assert float(path_penalty(torch.tensor([2.0, 4.0]), torch.ones([]))) == pytest.approx((1 + 9) / 2)
 
 
 def test_path_noise_has_the_norm_of_one_pixel(rng):
-    noise = path_noise(torch.zeros(64, 3, 16, 16), rng)
+    noise = path_noise(torch.zeros(64, 3, 16, 16), RandomDraws(64, rng))
     assert noise.square().sum(dim=(1, 2, 3)).mean() == pytest.approx(3, rel=0.1)
 
 

@@ -1,5 +1,6 @@
 """Training: what a step changes, and that a resumed run equals an undisturbed one."""
 
+import copy
 import dataclasses
 import json
 
@@ -7,15 +8,17 @@ import pytest
 import torch
 
 from skinsynth.gan.augment import AugmentConfig
+from skinsynth.gan.batches import data_order, parts_of
 from skinsynth.gan.checkpoint import INDEX, read_checkpoint, write_checkpoint
 from skinsynth.gan.discriminator import DiscriminatorConfig
 from skinsynth.gan.generator import GeneratorConfig
 from skinsynth.gan.memory import keep_freed_memory
-from skinsynth.gan.trainer import Trainer, TrainerConfig, TrainingDiverged, data_order, ema_decay
+from skinsynth.gan.team import Team
+from skinsynth.gan.trainer import StepReport, Trainer, TrainerConfig, TrainingDiverged, diversity, ema_decay
 
 CONFIG = TrainerConfig(
     generator=GeneratorConfig(8, 3, 6, 6, 2, 2, 64, 8, None, 0, "float16"),
-    discriminator=DiscriminatorConfig(8, 3, 2, 2, 64, 8, True, 2, 1, None, 0, "float16"),
+    discriminator=DiscriminatorConfig(8, 3, 2, 2, 64, 8, "resnet", 2, 1, None, 0, "float16"),
     augment=AugmentConfig("bgcfnc", 0.5, True, 0.6, 2, 100),
     batch_size=4,
     learning_rate=0.0025,
@@ -29,15 +32,20 @@ CONFIG = TrainerConfig(
     ema_half_life_images=100.0,
     ema_rampup=0.05,
     x_flip=True,
+    frozen_levels=0,
+    images_per_pass=None,
     seed=0,
 )
 
 
-def trainer_of(config=CONFIG):
+def toy_images(config):
     rng = torch.Generator().manual_seed(7)
     size = config.generator.resolution
-    images = torch.randint(0, 256, (10, 3, size, size), generator=rng, dtype=torch.uint8)
-    return Trainer(config, images, torch.arange(10) % 2, "cpu")
+    return torch.randint(0, 256, (10, 3, size, size), generator=rng, dtype=torch.uint8), torch.arange(10) % 2
+
+
+def trainer_of(config=CONFIG):
+    return Trainer(config, *toy_images(config), "cpu")
 
 
 def assert_same_state(first, second):
@@ -121,6 +129,95 @@ def test_divergence_raises():
         trainer.generator.synthesis.b4.const.fill_(torch.nan)
     with pytest.raises(TrainingDiverged, match="last checkpoint"):
         trainer.step()
+
+
+def test_a_generator_that_makes_one_image_only_is_stopped():
+    config = dataclasses.replace(CONFIG, path_length_weight=0.0, learning_rate=1e-9)
+    trainer = trainer_of(config)
+    with torch.no_grad():
+        for name, weight in trainer.generator.named_parameters():
+            if "torgb.weight" in name:
+                weight.zero_()
+    with pytest.raises(TrainingDiverged, match="collapsed.*100 steps"):
+        for _ in range(100):
+            trainer.step()
+
+
+def test_diverse_fakes_are_as_diverse_as_real_images():
+    rng = torch.Generator().manual_seed(0)
+    real, fakes = torch.randn(64, 3, 8, 8, generator=rng), torch.randn(64, 3, 8, 8, generator=rng)
+    assert float(diversity(fakes, real)) == pytest.approx(1, abs=0.05)
+    assert float(diversity(fakes / 2, real)) == pytest.approx(0.5, abs=0.05)
+    assert float(diversity(fakes[:1].expand(64, -1, -1, -1), real)) == 0
+
+
+@pytest.mark.parametrize(("ranks", "passes"), [(1, 1), (1, 4), (2, 2), (4, 1)])
+def test_parts_hold_each_row_once_and_never_split_a_group(ranks, passes):
+    parts = [part for rank in range(ranks) for part in parts_of(16, 4, rank, ranks, passes, torch.device("cpu"))]
+    rows = [part.of(torch.arange(16)) for part in parts]
+    assert sorted(torch.cat(rows).tolist()) == list(range(16))
+    for own in rows:
+        # Of each part, the minibatch deviation groups every (n / 4)-th image: these are groups of the whole batch too.
+        assert all(len({row % 4 for row in group}) == 1 for group in own.view(4, -1).T.tolist())
+
+
+def assert_like_the_whole_batch(states, reports, whole):
+    """Equal but for the order of sums."""
+    expected = [whole.step() for _ in reports]
+    for report, wanted in zip(reports, expected, strict=True):
+        # Diversity is measured within each part.
+        alike = dataclasses.replace(report, diversity=wanted.diversity)
+        assert dataclasses.asdict(alike) == pytest.approx(dataclasses.asdict(wanted), rel=1e-4, abs=1e-5)
+    tensors, _ = whole.state()
+    for name in ("generator.synthesis.b8.conv1.weight", "discriminator.b8.conv0.weight", "generator_ema.mapping.w_avg"):
+        torch.testing.assert_close(states[name], tensors[name], rtol=1e-3, atol=1e-4)
+
+
+DIVIDED = dataclasses.replace(CONFIG, batch_size=8, path_length_interval=1, r1_interval=2)
+
+
+@pytest.mark.parametrize("images_per_pass", [2, 4])
+def test_accumulated_passes_equal_the_whole_batch(images_per_pass):
+    divided = trainer_of(dataclasses.replace(DIVIDED, images_per_pass=images_per_pass))
+    reports = [divided.step() for _ in range(4)]
+    assert_like_the_whole_batch(divided.state()[0], reports, trainer_of(DIVIDED))
+
+
+def train_in_a_team(rank, folder):
+    """One of two processes: the reports of a few steps and the state, written by each."""
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    config = dataclasses.replace(DIVIDED, images_per_pass=2)
+    trainer = Trainer(config, *toy_images(config), "cpu", Team(rank, 2))
+    reports = [dataclasses.asdict(trainer.step()) for _ in range(4)]
+    torch.distributed.destroy_process_group()
+    write_checkpoint(folder / str(rank), (trainer.state()[0], {"reports": reports}))
+
+
+def test_two_processes_equal_one_on_the_same_batch(tmp_path):
+    torch.multiprocessing.spawn(train_in_a_team, args=(tmp_path,), nprocs=2)
+    first, second = (read_checkpoint(tmp_path / str(rank)) for rank in range(2))
+    assert first[1] == second[1]
+    assert [name for name in first[0] if not torch.equal(first[0][name], second[0][name])] == []
+    reports = [StepReport(**report) for report in first[1]["reports"]]
+    assert_like_the_whole_batch(first[0], reports, trainer_of(DIVIDED))
+
+
+@pytest.mark.parametrize(("change", "team"), [({"images_per_pass": 3}, Team(0, 1)), ({}, Team(0, 3)), ({}, Team(0, 8))])
+def test_a_batch_that_cannot_be_divided_is_named(change, team):
+    config = dataclasses.replace(DIVIDED, **change)
+    with pytest.raises(ValueError, match="equal parts"):
+        Trainer(config, *toy_images(config), "cpu", team)
+
+
+def test_frozen_levels_keep_their_weights_and_the_rest_learns():
+    trainer = trainer_of(dataclasses.replace(CONFIG, frozen_levels=1))
+    before = copy.deepcopy(trainer.discriminator.state_dict())
+    for _ in range(3):
+        trainer.step()
+    after = trainer.discriminator.state_dict()
+    for name, weight in before.items():
+        assert torch.equal(weight, after[name]) == name.startswith("b8."), name
 
 
 def test_averaging_ramps_up_to_its_half_life():

@@ -60,7 +60,8 @@ def call(stage: str, item: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
 def study(tmp_path_factory) -> Path:
     """A folder in which the whole tiny study has run."""
     folder = tmp_path_factory.mktemp("study")
-    (folder / "data/raw").mkdir(parents=True)
+    for place in ("data/raw", "data/initial"):
+        (folder / place).mkdir(parents=True)
     write_params(folder, tiny_params())
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)

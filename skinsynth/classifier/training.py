@@ -82,6 +82,22 @@ def train_classifier(
     return Classifier(network, Architecture(config.network, class_count, config.dropout)), history
 
 
+class Trained(NamedTuple):
+    classifier: Classifier
+    history: list[dict[str, int | float]]  # one row an epoch, with its seed
+
+
+def train_classifiers(
+    train: Examples, validation: Examples, config: ClassifierConfig, class_count: int, device: torch.device
+) -> list[Trained]:
+    """One classifier for each seed of the settings."""
+    trained = []
+    for seed in config.seeds:
+        classifier, epochs = train_classifier(train, validation, config, class_count, seed, device)
+        trained.append(Trained(classifier, [{"seed": seed, **epoch} for epoch in epochs]))
+    return trained
+
+
 class _Run:
     """One training: the network, its optimizer, and the best weights so far."""
 

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from skinsynth.gan.draws import RandomDraws, angle
 from skinsynth.gan.warp import reflect, warp
 
 BLIT = ("xflip", "rotate90", "xint")
@@ -78,19 +79,20 @@ class AdaController:
         self.sign_count = 0
         self.steps = 0
 
-    def update(self, sign_sum: float, image_count: int) -> None:
-        """Take in one step's sum of signs; every `interval` steps p moves by as many images as were seen since."""
+    def update(self, sign_sum: float, image_count: int) -> float:
+        """Take in one step's sum of signs; every `interval` steps p moves by as many images as were seen. The new p."""
         if not self.config.adaptive or self.config.preset == "none":
-            return
+            return self.p
         self.sign_sum += sign_sum
         self.sign_count += image_count
         self.steps += 1
         if self.steps % self.config.interval:
-            return
+            return self.p
         excess = self.sign_sum / self.sign_count - self.config.target_sign
         step = math.copysign(self.sign_count / self.config.images_to_full, excess) if excess else 0.0
         self.p = min(max(self.p + step, 0.0), 1.0)
         self.sign_sum, self.sign_count = 0.0, 0
+        return self.p
 
     def state(self) -> dict[str, float | int]:
         return {"p": self.p, "sign_sum": self.sign_sum, "sign_count": self.sign_count, "steps": self.steps}
@@ -109,37 +111,9 @@ class Draws(Protocol):
     @property
     def device(self) -> torch.device: ...
     def gate(self, probability: float) -> Bool[Tensor, " n"]: ...
-    def uniform(self) -> Float[Tensor, " n"]: ...
-    def normal(self) -> Float[Tensor, " n"]: ...
-    def pixel_noise(self, shape: torch.Size) -> Float[Tensor, "n c h w"]: ...
+    def uniform(self, *shape: int) -> Float[Tensor, "n ..."]: ...
+    def normal(self, *shape: int) -> Float[Tensor, "n ..."]: ...
     def second_angle(self) -> Float[Tensor, " n"]: ...
-
-
-@dataclass(frozen=True)
-class RandomDraws:
-    """Independent draws."""
-
-    count: int
-    rng: torch.Generator
-
-    @property
-    def device(self) -> torch.device:
-        return self.rng.device
-
-    def gate(self, probability: float) -> Bool[Tensor, " n"]:
-        return self.uniform() < probability
-
-    def uniform(self) -> Float[Tensor, " n"]:
-        return torch.rand(self.count, generator=self.rng, device=self.device)
-
-    def normal(self) -> Float[Tensor, " n"]:
-        return torch.randn(self.count, generator=self.rng, device=self.device)
-
-    def pixel_noise(self, shape: torch.Size) -> Float[Tensor, "n c h w"]:
-        return torch.randn(shape, generator=self.rng, device=self.device)
-
-    def second_angle(self) -> Float[Tensor, " n"]:
-        return angle(self.uniform())
 
 
 @dataclass(frozen=True)
@@ -153,14 +127,11 @@ class QuantileDraws:
     def gate(self, probability: float) -> Bool[Tensor, " n"]:  # noqa: ARG002 - open whatever it is
         return torch.ones(self.count, dtype=torch.bool, device=self.device)
 
-    def uniform(self) -> Float[Tensor, " n"]:
-        return torch.full([self.count], self.quantile, device=self.device)
+    def uniform(self, *shape: int) -> Float[Tensor, "n ..."]:
+        return torch.full([self.count, *shape], self.quantile, device=self.device)
 
-    def normal(self) -> Float[Tensor, " n"]:
-        return torch.erfinv(2 * self.uniform() - 1)
-
-    def pixel_noise(self, shape: torch.Size) -> Float[Tensor, "n c h w"]:
-        return self.normal()[:, None, None, None].expand(shape)
+    def normal(self, *shape: int) -> Float[Tensor, "n ..."]:
+        return torch.erfinv(2 * self.uniform(*shape) - 1)
 
     def second_angle(self) -> Float[Tensor, " n"]:
         return torch.zeros(self.count, device=self.device)
@@ -170,12 +141,13 @@ def augment(
     images: Float[Tensor, "n c h w"],
     preset: str,
     p: float = 1.0,
-    rng: torch.Generator | None = None,
+    rng: torch.Generator | RandomDraws | None = None,
     quantile: float | None = None,
 ) -> Float[Tensor, "n c h w"]:
     """The images, each transform of the preset applied with probability p; `preset` is a key of PRESETS.
 
-    Draws come from `rng` (on the images' device), or all lie at one `quantile` in (0, 1) with every gate open.
+    Draws come from `rng` (on the images' device; a RandomDraws where the images are part of a batch), or all lie at one
+    `quantile` in (0, 1) with every gate open.
     """
     if preset not in PRESETS:
         raise ValueError(f"an augmentation preset is one of {', '.join(PRESETS)}, but {preset!r} came")
@@ -183,7 +155,7 @@ def augment(
     if quantile is not None:
         draws: Draws = QuantileDraws(len(images), images.device, quantile)
     elif rng is not None:
-        draws = RandomDraws(len(images), rng)
+        draws = rng if isinstance(rng, RandomDraws) else RandomDraws(len(images), rng)
     else:
         raise ValueError("augmentation draws from a torch.Generator or at a quantile, but neither came: pass rng")
     if not transforms or (p <= 0 and quantile is None):
@@ -195,11 +167,6 @@ def augment(
     if "noise" in transforms:
         images = add_noise(images, p, draws)
     return cut_out(images, p, draws) if "cutout" in transforms else images
-
-
-def angle(uniform: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-    """From [0, 1) to (-π, π)."""
-    return (2 * uniform - 1) * math.pi
 
 
 def matrices(rows: list[list[Tensor | int]], like: Float[Tensor, " n"]) -> Float[Tensor, "n k k"]:
@@ -419,7 +386,7 @@ def band_matrices(size: int, like: Tensor) -> Float[Tensor, "4 size size"]:
 def add_noise(images: Float[Tensor, "n c h w"], p: float, draws: Draws) -> Float[Tensor, "n c h w"]:
     """Gaussian noise whose deviation is itself half-normal."""
     deviation = (draws.normal().abs() * NOISE_STD).where(draws.gate(p), 0)
-    return images + deviation[:, None, None, None] * draws.pixel_noise(images.shape)
+    return images + deviation[:, None, None, None] * draws.normal(*images.shape[1:])
 
 
 def cut_out(images: Float[Tensor, "n c h w"], p: float, draws: Draws) -> Float[Tensor, "n c h w"]:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -17,6 +18,9 @@ from skinsynth.gan.layers import (
     half_resolutions,
     resolutions_to,
 )
+from skinsynth.gan.resample import downsample2d
+
+Architecture = Literal["resnet", "skip", "orig"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,7 @@ class DiscriminatorConfig:
     mapping_layers: int  # of the classes' mapping
     channel_base: int  # feature maps times resolution …
     channel_max: int  # … but at most so many
-    residual: bool  # a skip past the two convolutions of each resolution
+    architecture: Architecture  # resnet: a way past the convolutions; skip: each resolution sees the image; orig: plain
     mbstd_group: int  # images over which the minibatch deviation is taken
     mbstd_channels: int  # feature maps of deviation; 0: none
     activation_clamp: float | None  # bound of the activations, for 16 bits; None: no bound
@@ -51,30 +55,49 @@ def minibatch_deviation(x: Float[Tensor, "n c h w"], group: int, channels: int) 
     return deviation.repeat(group, 1)[:, :, None, None].expand(-1, -1, *x.shape[2:])
 
 
+def from_rgb(config: DiscriminatorConfig, resolution: int, rng: torch.Generator) -> Conv | None:
+    """What reads the image at a resolution: the topmost one, or all with input skips (StyleGAN2, figure 7)."""
+    if resolution != config.resolution and config.architecture != "skip":
+        return None
+    channels = channels_at(resolution, config.channel_base, config.channel_max)
+    return Conv(config.image_channels, channels, 1, rng, clamp=config.activation_clamp)
+
+
 class DiscriminatorBlock(nn.Module):
-    """Two convolutions at one resolution, the second halving it; the topmost block reads the image."""
+    """Two convolutions at one resolution, the second halving it."""
 
     def __init__(self, config: DiscriminatorConfig, resolution: int, rng: torch.Generator) -> None:
         super().__init__()
         channels = channels_at(resolution, config.channel_base, config.channel_max)
         below = channels_at(resolution // 2, config.channel_base, config.channel_max)
         clamp = config.activation_clamp
-        top = resolution == config.resolution
-        self.fromrgb = Conv(config.image_channels, channels, 1, rng, clamp=clamp) if top else None
+        self.fromrgb = from_rgb(config, resolution, rng)
         self.conv0 = Conv(channels, channels, 3, rng, clamp=clamp)
         self.conv1 = Conv(channels, below, 3, rng, down=True, clamp=clamp)
-        self.skip = Conv(channels, below, 1, rng, active=False, down=True) if config.residual else None
+        residual = config.architecture == "resnet"
+        self.skip = Conv(channels, below, 1, rng, active=False, down=True) if residual else None
         self.in_half = resolution in half_resolutions(config.resolution, config.half_levels)
         self.half_type = config.half_type
 
-    def forward(self, x: Float[Tensor, "n cin h w"]) -> Float[Tensor, "n cout h//2 w//2"]:
-        x = x.to(compute_type(x, self.in_half, self.half_type))
-        if self.fromrgb is not None:
-            x = self.fromrgb(x)
+    def forward(
+        self, x: Float[Tensor, "n cin h w"] | None, image: Float[Tensor, "n c a b"]
+    ) -> Float[Tensor, "n cout p q"]:
+        """`x` are the maps of the resolution above, None at the top."""
+        x = read_image(self.fromrgb, x, image, compute_type(image, self.in_half, self.half_type))
         if self.skip is None:
             return self.conv1(self.conv0(x))
         # Both ways have unit variance; their sum is kept at one too.
         return self.skip(x, gain=math.sqrt(0.5)) + self.conv1(self.conv0(x), gain=math.sqrt(0.5))
+
+
+def read_image(
+    fromrgb: Conv | None, x: Float[Tensor, "n cin h w"] | None, image: Float[Tensor, "n c a b"], dtype: torch.dtype
+) -> Float[Tensor, "n cout p q"]:
+    """The maps so far plus those read off the image here; either may be missing, not both."""
+    maps = [] if x is None else [x.to(dtype)]
+    if fromrgb is not None:
+        maps.append(fromrgb(image.to(dtype)))
+    return maps[0] if len(maps) == 1 else maps[0] + maps[1]
 
 
 class DiscriminatorHead(nn.Module):
@@ -83,13 +106,16 @@ class DiscriminatorHead(nn.Module):
     def __init__(self, config: DiscriminatorConfig, rng: torch.Generator) -> None:
         super().__init__()
         channels = channels_at(4, config.channel_base, config.channel_max)
+        self.fromrgb = from_rgb(config, 4, rng)
         self.group, self.deviations = config.mbstd_group, config.mbstd_channels
         self.conv = Conv(channels + self.deviations, channels, 3, rng, clamp=config.activation_clamp)
         self.fc = Linear(channels * 16, channels, rng, active=True)
         self.out = Linear(channels, channels if config.class_count else 1, rng)
 
-    def forward(self, x: Float[Tensor, "n cin 4 4"], batches: int) -> Float[Tensor, "n size"]:
-        x = x.to(torch.float32)
+    def forward(
+        self, x: Float[Tensor, "n cin 4 4"], image: Float[Tensor, "n c a b"], batches: int
+    ) -> Float[Tensor, "n size"]:
+        x = read_image(self.fromrgb, x, image, image.dtype)
         if self.deviations:
             deviations = [minibatch_deviation(batch, self.group, self.deviations) for batch in x.chunk(batches)]
             x = torch.cat([x, torch.cat(deviations)], dim=1)
@@ -114,10 +140,12 @@ class Discriminator(nn.Module):
         self, images: Float[Tensor, "n c h w"], c: Float[Tensor, "n class_count"], batches: int = 1
     ) -> Float[Tensor, "n 1"]:
         """Logits; so many `batches` of equal size, one after the other, do not see each other's deviation."""
-        x = images.contiguous(memory_format=torch.channels_last)
+        image, x = images.contiguous(memory_format=torch.channels_last), None
         for resolution in self.resolutions:
-            x = self.get_submodule(f"b{resolution}")(x)
-        features = self.b4(x, batches)
+            x = self.get_submodule(f"b{resolution}")(x, image)
+            if self.config.architecture == "skip":
+                image = downsample2d(image)
+        features = self.b4(x, image, batches)
         if self.mapping is None:
             return features
         return (features * self.mapping(None, c)).sum(dim=1, keepdim=True) / math.sqrt(features.shape[1])

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
+from skinsynth.gan.draws import RandomDraws
 from skinsynth.gan.layers import (
     ACTIVATION_GAIN,
     W_AVERAGE_DECAY,
@@ -109,7 +110,7 @@ class StyledConv(nn.Module):
         x: Float[Tensor, "n cin h w"],
         w: Float[Tensor, "n w_size"],
         noise_mode: NoiseMode,
-        rng: torch.Generator | None,
+        draws: RandomDraws | None,
     ) -> Float[Tensor, "n cout h2 w2"]:
         """Scales the images instead of one kernel per sample, which gives the same (StyleGAN2, section 2.2)."""
         weight: Tensor = self.weight
@@ -121,20 +122,20 @@ class StyledConv(nn.Module):
         y = conv_up2(x, weight.to(x.dtype)) if self.up else conv2d(x, weight.to(x.dtype), padding=1)
         # The gain of the activation is in the scale, the bias and the noise: the leaky ReLU lets it through.
         shift = (self.bias * ACTIVATION_GAIN).to(x.dtype)[None, :, None, None]
-        noise = self._noise(len(x), noise_mode, rng)
+        noise = self._noise(noise_mode, draws)
         if noise is None:
             return activate(torch.addcmul(shift, y, scale), self.clamp)
         noise = (noise * (self.noise_strength * ACTIVATION_GAIN)).to(x.dtype)
         return activate(torch.addcmul(noise, y, scale).add_(shift), self.clamp)
 
-    def _noise(self, count: int, mode: NoiseMode, rng: torch.Generator | None) -> Float[Tensor, "_ 1 h w"] | None:
+    def _noise(self, mode: NoiseMode, draws: RandomDraws | None) -> Float[Tensor, "_ 1 h w"] | None:
         if mode == "none":
             return None
         if mode == "const":
             return self.noise_const[None, None]
-        if rng is None:
+        if draws is None:
             raise ValueError('noise_mode "random" draws from a torch.Generator, but none came: pass rng')
-        return torch.randn(count, 1, *self.noise_const.shape, generator=rng, device=self.noise_const.device)
+        return draws.normal(1, *self.noise_const.shape)
 
 
 class ToRGB(nn.Module):
@@ -179,15 +180,15 @@ class SynthesisBlock(nn.Module):
         image: Float[Tensor, "n c h w"] | None,
         ws: list[Float[Tensor, "n w_size"]],
         noise_mode: NoiseMode,
-        rng: torch.Generator | None,
+        draws: RandomDraws | None,
     ) -> tuple[Float[Tensor, "n cout h2 w2"], Float[Tensor, "n c h2 w2"]]:
         dtype = compute_type(ws[0], self.in_half, self.half_type)
         if x is None:
             x = self.const.to(dtype).expand(len(ws[0]), -1, -1, -1).contiguous(memory_format=torch.channels_last)
         else:
-            x = self.conv0(x.to(dtype), ws[0], noise_mode, rng)
-        x = self.conv1(x, ws[-2], noise_mode, rng)
-        rgb = self.torgb(x, ws[-1]).to(torch.float32)
+            x = self.conv0(x.to(dtype), ws[0], noise_mode, draws)
+        x = self.conv1(x, ws[-2], noise_mode, draws)
+        rgb = self.torgb(x, ws[-1]).to(ws[0].dtype)
         return x, rgb if image is None else upsample2d(image) + rgb
 
 
@@ -202,14 +203,14 @@ class Synthesis(nn.Module):
         self.layer_count = 2 * len(self.resolutions)
 
     def forward(
-        self, ws: Float[Tensor, "n layers w_size"], noise_mode: NoiseMode = "const", rng: torch.Generator | None = None
+        self, ws: Float[Tensor, "n layers w_size"], noise_mode: NoiseMode = "const", draws: RandomDraws | None = None
     ) -> Float[Tensor, "n c h w"]:
         """Images near [-1, 1]. Each toRGB shares its w with the next resolution's first convolution."""
         layers = list(ws.unbind(dim=1))
-        x, image = self.get_submodule("b4")(None, None, layers[:2], noise_mode, rng)
+        x, image = self.get_submodule("b4")(None, None, layers[:2], noise_mode, draws)
         for level, resolution in enumerate(self.resolutions[1:], start=1):
             inputs = layers[2 * level - 1 : 2 * level + 2]
-            x, image = self.get_submodule(f"b{resolution}")(x, image, inputs, noise_mode, rng)
+            x, image = self.get_submodule(f"b{resolution}")(x, image, inputs, noise_mode, draws)
         return image
 
 
@@ -230,4 +231,5 @@ class Generator(nn.Module):
         noise_mode: NoiseMode = "const",
         rng: torch.Generator | None = None,
     ) -> Float[Tensor, "n c h w"]:
-        return self.synthesis(self.mapping(z, c, truncation_psi), noise_mode, rng)
+        draws = None if rng is None else RandomDraws(len(z), rng)
+        return self.synthesis(self.mapping(z, c, truncation_psi), noise_mode, draws)

@@ -41,8 +41,8 @@ def half_resolutions(resolution: int, half_levels: int) -> set[int]:
 
 
 def compute_type(images: Tensor, half: bool, half_type: HalfType) -> torch.dtype:
-    """16 bits where asked for and the tensor lies on a GPU (a CPU gains nothing), else 32."""
-    return HALF_TYPES[half_type] if half and images.is_cuda else torch.float32
+    """16 bits where asked for and the tensor lies on a GPU (a CPU gains nothing), else the tensor's own type."""
+    return HALF_TYPES[half_type] if half and images.is_cuda else images.dtype
 
 
 def unit_second_moment(x: Float[Tensor, "n size"]) -> Float[Tensor, "n size"]:

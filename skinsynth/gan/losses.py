@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from skinsynth.gan.draws import RandomDraws
 from skinsynth.gan.generator import LatentMapping
 
 
@@ -39,18 +40,14 @@ def path_lengths(
     return gradient.square().sum(dim=2).mean(dim=1).sqrt()
 
 
-def path_noise(images: Float[Tensor, "n c h w"], rng: torch.Generator) -> Float[Tensor, "n c h w"]:
+def path_noise(images: Float[Tensor, "n c h w"], draws: RandomDraws) -> Float[Tensor, "n c h w"]:
     """Directions in image space, scaled so that path lengths do not grow with the resolution."""
-    noise = torch.randn(images.shape, generator=rng, device=images.device)
-    return noise / math.sqrt(images.shape[2] * images.shape[3])
+    return draws.normal(*images.shape[1:]) / math.sqrt(images.shape[2] * images.shape[3])
 
 
-def path_penalty(
-    lengths: Float[Tensor, " n"], mean: Float[Tensor, ""], decay: float
-) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """The mean squared distance of path lengths from their running mean, and that mean moved by the share `decay`."""
-    mean = mean.lerp(lengths.detach().mean(), decay)
-    return (lengths - mean).square().mean(), mean
+def path_penalty(lengths: Float[Tensor, " n"], mean: Float[Tensor, ""]) -> Float[Tensor, ""]:
+    """The mean squared distance of path lengths from their running mean (StyleGAN2, eq. 4)."""
+    return (lengths - mean).square().mean()
 
 
 def mix_styles(

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from skinsynth.gan.augment import AugmentConfig
-from skinsynth.gan.discriminator import DiscriminatorConfig
+from skinsynth.gan.discriminator import Architecture, DiscriminatorConfig
 from skinsynth.gan.generator import GeneratorConfig
 from skinsynth.gan.trainer import TrainerConfig
 
@@ -22,7 +22,7 @@ class Preset:
     mapping_layers: int
     path_length_weight: float
     style_mixing_probability: float
-    residual: bool
+    architecture: Architecture
 
 
 def preset_auto(resolution: int) -> Preset:
@@ -39,16 +39,16 @@ def preset_auto(resolution: int) -> Preset:
         mapping_layers=2,
         path_length_weight=2.0,
         style_mixing_probability=0.9,
-        residual=True,
+        architecture="resnet",
     )
 
 
 FIXED_PRESETS = {
-    "stylegan2": Preset(32, 4, 1.0, 0.002, 10.0, 10_000.0, None, 8, 2.0, 0.9, residual=True),
-    "paper256": Preset(64, 8, 0.5, 0.0025, 1.0, 20_000.0, None, 8, 2.0, 0.9, residual=True),
-    "paper512": Preset(64, 8, 1.0, 0.0025, 0.5, 20_000.0, None, 8, 2.0, 0.9, residual=True),
-    "paper1024": Preset(32, 4, 1.0, 0.002, 2.0, 10_000.0, None, 8, 2.0, 0.9, residual=True),
-    "cifar": Preset(64, 32, 1.0, 0.0025, 0.01, 500_000.0, 0.05, 2, 0.0, 0.0, residual=False),
+    "stylegan2": Preset(32, 4, 1.0, 0.002, 10.0, 10_000.0, None, 8, 2.0, 0.9, "resnet"),
+    "paper256": Preset(64, 8, 0.5, 0.0025, 1.0, 20_000.0, None, 8, 2.0, 0.9, "resnet"),
+    "paper512": Preset(64, 8, 1.0, 0.0025, 0.5, 20_000.0, None, 8, 2.0, 0.9, "resnet"),
+    "paper1024": Preset(32, 4, 1.0, 0.002, 2.0, 10_000.0, None, 8, 2.0, 0.9, "resnet"),
+    "cifar": Preset(64, 32, 1.0, 0.0025, 0.01, 500_000.0, 0.05, 2, 0.0, 0.0, "orig"),
 }
 
 
@@ -84,7 +84,7 @@ def trainer_config(
             mapping_layers=8,
             channel_base=channel_base,
             channel_max=512,
-            residual=preset.residual,
+            architecture=preset.architecture,
             mbstd_group=preset.mbstd_group,
             mbstd_channels=1,
             activation_clamp=256.0,
@@ -106,5 +106,7 @@ def trainer_config(
         ema_half_life_images=preset.ema_half_life_images,
         ema_rampup=preset.ema_rampup,
         x_flip=x_flip,
+        frozen_levels=0,
+        images_per_pass=None,
         seed=seed,
     )

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from skinsynth.gan.discriminator import Discriminator, DiscriminatorConfig
+from skinsynth.gan.discriminator import Architecture, Discriminator, DiscriminatorConfig
 from skinsynth.gan.generator import Generator, GeneratorConfig
 from skinsynth.gan.resample import TAPS
 
@@ -120,6 +120,12 @@ def _generator_config(shapes: Shapes) -> GeneratorConfig:
     )
 
 
+def _architecture(shapes: Shapes, resolution: int) -> Architecture:
+    if f"b{resolution}.skip.weight" in shapes:
+        return "resnet"
+    return "skip" if "b4.fromrgb.weight" in shapes else "orig"
+
+
 def _discriminator_config(shapes: Shapes, mbstd_group: int) -> DiscriminatorConfig:
     resolution = _resolution(shapes)
     levels = [2**level for level in range(3, resolution.bit_length())]
@@ -133,7 +139,7 @@ def _discriminator_config(shapes: Shapes, mbstd_group: int) -> DiscriminatorConf
         mapping_layers=_count(shapes, r"mapping\.fc\d+\.weight"),
         channel_base=channel_base,
         channel_max=channel_max,
-        residual=f"b{resolution}.skip.weight" in shapes,
+        architecture=_architecture(shapes, resolution),
         mbstd_group=mbstd_group,
         mbstd_channels=_shape(shapes, "b4.conv.weight")[1] - channels[4],
         activation_clamp=None,

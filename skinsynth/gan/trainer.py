@@ -2,16 +2,16 @@
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
-from torch.nn.functional import one_hot
 
 from skinsynth.gan.augment import AdaController, AugmentConfig, augment
+from skinsynth.gan.batches import Part, TrainingImages, parts_of
 from skinsynth.gan.discriminator import Discriminator, DiscriminatorConfig
 from skinsynth.gan.generator import Generator, GeneratorConfig
 from skinsynth.gan.losses import (
@@ -23,12 +23,14 @@ from skinsynth.gan.losses import (
     path_penalty,
     r1_penalty,
 )
-from skinsynth.gan.pixels import from_pixels
+from skinsynth.gan.team import ALONE, Team
 
 # Path lengths are taken on a batch smaller by this (StyleGAN2, appendix B).
 PATH_BATCH_SHRINK = 2
 # Gradients in 16 bits may overflow; they are cut to this.
 HALF_GRADIENT_BOUND = 1e5
+# A generator that makes nearly one image for so many steps has collapsed.
+COLLAPSED_DIVERSITY, COLLAPSED_STEPS = 0.01, 100
 
 State = tuple[dict[str, Tensor], dict[str, Any]]
 
@@ -50,6 +52,8 @@ class TrainerConfig:
     ema_half_life_images: float  # half-life of the averaged generator
     ema_rampup: float | None  # the half-life is at most this share of the images seen; None: no ramp
     x_flip: bool  # mirror real images at random
+    frozen_levels: int  # top resolutions of the discriminator that are not trained (Freeze-D); 0: none
+    images_per_pass: int | None  # of a process's share of the batch; the passes accumulate; None: all at once
     seed: int
 
 
@@ -63,18 +67,20 @@ class StepReport:
     augment_p: float  # strength after the step
     path_length: float  # running mean
     r1: float  # latest penalty without its interval
+    diversity: float  # deviation between fakes over that between real images, means over the pixels
     images_seen: int
 
 
 class TrainingDiverged(FloatingPointError):  # noqa: N818 - it tells what happened, not who erred
-    """A loss is no longer finite; the last checkpoint before it is sound."""
+    """A loss is no longer finite, or the generator makes one image only; the last checkpoint before it is sound."""
 
 
 class Trainer:
     """A generator, a discriminator and all that training them changes.
 
     `images` are real ones; `labels` say their column of c, in [0, class_count), and are left aside where class_count
-    is 0. Both are kept on `device`.
+    is 0. Both are kept on `device`. Each process of a `team` computes its part of every batch, and all end each step
+    with the same state.
     """
 
     def __init__(
@@ -83,146 +89,217 @@ class Trainer:
         images: UInt8[Tensor, "count c h w"],
         labels: Int64[Tensor, " label_count"],
         device: torch.device | str,
+        team: Team = ALONE,
     ) -> None:
         _check(config, images, labels)
         self.config = config
         self.device = torch.device(device)
-        self.images = images.to(self.device)
-        self.classes = _one_hot(labels, config.generator.class_count).to(self.device)
+        self.team = team
+        self.passes = _passes(config, team)
+        self.data = TrainingImages(
+            images, labels, config.generator.class_count, self.device, x_flip=config.x_flip, seed=config.seed
+        )
         # Weights are drawn on the CPU, so that a run starts from the same ones on any device.
         weights_rng = torch.Generator().manual_seed(config.seed)
         self.generator = Generator(config.generator, weights_rng).to(self.device)
         self.discriminator = Discriminator(config.discriminator, weights_rng).to(self.device).requires_grad_(False)
         self.generator_ema = copy.deepcopy(self.generator).requires_grad_(False)
         self.rng = torch.Generator(self.device).manual_seed(config.seed)
-        self.generator_adam = _adam(self.generator, config, config.path_length_interval if self._paths else None)
-        self.discriminator_adam = _adam(self.discriminator, config, config.r1_interval if config.r1_gamma else None)
+        self.generator_adam = _adam(
+            self.generator.parameters(), config, config.path_length_interval if self._regularises_paths else None
+        )
+        self.discriminator_adam = _adam(
+            self._discriminator_weights(), config, config.r1_interval if config.r1_gamma else None
+        )
         self.controller = AdaController(config.augment)
         self.path_mean = torch.zeros([], device=self.device)
         self.r1 = torch.zeros([], device=self.device)
         self.steps = 0
+        self.uniform_steps = 0
 
     @property
     def images_seen(self) -> int:
         return self.steps * self.config.batch_size
 
     @property
-    def _paths(self) -> bool:
+    def _regularises_paths(self) -> bool:
         return self.config.path_length_weight > 0
 
     def step(self) -> StepReport:
         """One update of the generator, one of the discriminator, their regularisers where due, the average and p.
 
-        Raises TrainingDiverged where a loss is not finite.
+        Raises TrainingDiverged where a loss is not finite or the generator has collapsed.
         """
         config = self.config
-        real, real_classes = self._real_batch()
+        real, real_classes = self.data.batch(self.images_seen, config.batch_size, self.rng)
         of_generator = self._update_generator()
-        if self._paths and self.steps % config.path_length_interval == 0:
+        if self._regularises_paths and self.steps % config.path_length_interval == 0:
             self._regularise_generator()
-        of_discriminator, sign_sum = self._update_discriminator(real, real_classes)
+        of_discriminator, sign_sum, diversity = self._update_discriminator(real, real_classes)
         if config.r1_gamma and self.steps % config.r1_interval == 0:
             self._regularise_discriminator(real, real_classes)
         self.steps += 1
         self._update_average()
         # One transfer from the device for all numbers of the step.
-        losses = torch.stack([of_generator, of_discriminator, sign_sum, self.path_mean, self.r1]).tolist()
-        self._watch(losses)
-        self.controller.update(losses[2], config.batch_size)
-        return StepReport(
-            generator_loss=losses[0],
-            discriminator_loss=losses[1],
-            real_sign=losses[2] / config.batch_size,
-            augment_p=self.controller.p,
-            path_length=losses[3],
-            r1=losses[4],
+        measured = torch.stack([of_generator, of_discriminator, self.path_mean, self.r1, diversity, sign_sum]).tolist()
+        sign_sum_value = measured.pop()
+        report = StepReport(
+            generator_loss=measured[0],
+            discriminator_loss=measured[1],
+            real_sign=sign_sum_value / config.batch_size,
+            augment_p=self.controller.update(sign_sum_value, config.batch_size),
+            path_length=measured[2],
+            r1=measured[3],
+            diversity=measured[4],
             images_seen=self.images_seen,
         )
+        self._watch(report)
+        return report
 
-    def _watch(self, losses: list[float]) -> None:
+    def _watch(self, report: StepReport) -> None:
+        losses = (report.generator_loss, report.discriminator_loss, report.path_length, report.r1)
         if not all(map(math.isfinite, losses)):
             raise TrainingDiverged(
                 f"training diverged at {self.images_seen} images (generator loss {losses[0]:.3g}, discriminator loss "
                 f"{losses[1]:.3g}): go back to the last checkpoint with a lower learning_rate or a higher r1_gamma"
             )
+        self.uniform_steps = self.uniform_steps + 1 if report.diversity < COLLAPSED_DIVERSITY else 0
+        if self.uniform_steps == COLLAPSED_STEPS:
+            raise TrainingDiverged(
+                f"training collapsed at {self.images_seen} images: for {COLLAPSED_STEPS} steps the generator's images "
+                f"have differed by less than {COLLAPSED_DIVERSITY:.0%} of what real ones do; start again with a higher "
+                "r1_gamma, a lower learning_rate or more images"
+            )
+
+    def _parts(self, count: int, group: int = 1) -> Iterator[Part]:
+        """This process's parts of a batch, one after the other; each meets the same random numbers of the batch."""
+        state = self.rng.get_state() if self.passes > 1 else None
+        for part in parts_of(count, group, self.team.rank, self.team.size, self.passes, self.device):
+            if state is not None:
+                self.rng.set_state(state)
+            yield part
+
+    def _main_parts(self) -> Iterator[Part]:
+        return self._parts(self.config.batch_size, min(self.config.discriminator.mbstd_group, self.config.batch_size))
+
+    def _share(self, loss: Float[Tensor, ""]) -> Float[Tensor, ""]:
+        """What the mean of one part adds to the mean of the batch."""
+        return loss / (self.passes * self.team.size)
+
+    def _over_team(self, parts: list[Float[Tensor, ""]]) -> Float[Tensor, ""]:
+        """The sum of values of all parts of all processes."""
+        total = torch.stack(parts).sum().detach()
+        self.team.sum_([total])
+        return total
 
     def _update_generator(self) -> Float[Tensor, ""]:
-        loss = generator_loss(self._logits(*self._fakes(self.config.batch_size)))
-        self._descend(self.generator_adam, self.generator, loss)
-        return loss.detach()
+        losses = []
+        for part in self._main_parts():
+            fakes, c = self._fakes(part)
+            losses.append(self._share(generator_loss(self._logits(fakes, c, part))))
+            losses[-1].backward()
+        self._descend(self.generator_adam)
+        return self._over_team(losses)
 
     def _regularise_generator(self) -> None:
         """The path-length update, weighted by its interval (lazy regularisation, StyleGAN2, section 3.1)."""
         config = self.config
-        c = self._drawn_classes(max(config.batch_size // PATH_BATCH_SHRINK, 1))
-        ws = self._ws(c)
-        images = self.generator.synthesis(ws, "random", self.rng)
-        lengths = path_lengths(images, ws, path_noise(images, self.rng))
-        penalty, self.path_mean = path_penalty(lengths, self.path_mean, config.path_length_decay)
-        loss = penalty * (config.path_length_weight * config.path_length_interval)
-        self._descend(self.generator_adam, self.generator, loss)
+        count = max(config.batch_size // PATH_BATCH_SHRINK, 1)
+        if self.passes > 1:
+            # The penalty refers to the mean over the whole batch, so that is measured first.
+            state = self.rng.get_state()
+            self._move_path_mean([self._path_lengths(part) for part in self._parts(count)])
+            self.rng.set_state(state)
+        for part in self._parts(count):
+            lengths = self._path_lengths(part)
+            if self.passes == 1:
+                self._move_path_mean([lengths])
+            penalty = path_penalty(lengths, self.path_mean)
+            (self._share(penalty) * (config.path_length_weight * config.path_length_interval)).backward()
+        self._descend(self.generator_adam)
+
+    def _path_lengths(self, part: Part) -> Float[Tensor, " n"]:
+        ws = part.of(self._ws(self.data.drawn_classes(part.batch_size, self.rng)))
+        draws = part.draws(self.rng)
+        images = self.generator.synthesis(ws, "random", draws)
+        return path_lengths(images, ws, path_noise(images, draws))
+
+    def _move_path_mean(self, lengths: list[Float[Tensor, " n"]]) -> None:
+        mean = self._over_team([self._share(part.detach().mean()) for part in lengths])
+        self.path_mean = self.path_mean.lerp(mean, self.config.path_length_decay)
 
     def _update_discriminator(
         self, real: Float[Tensor, "n c h w"], c: Float[Tensor, "n class_count"]
-    ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-        """The loss, and the sum of the signs at real images."""
-        with torch.no_grad():
-            fakes, fake_classes = self._fakes(self.config.batch_size)
-        self.discriminator.requires_grad_(True)
-        # Both batches go through at once, which spares a third of the small operations.
-        logits = self._logits(torch.cat([real, fakes]), torch.cat([c, fake_classes]), batches=2)
-        real_logits, fake_logits = logits.chunk(2)
-        loss = discriminator_loss(real_logits, fake_logits)
-        self._descend(self.discriminator_adam, self.discriminator, loss)
-        self.discriminator.requires_grad_(False)
-        return loss.detach(), real_logits.detach().sign().sum()
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, ""], Float[Tensor, ""]]:
+        """The loss, the sum of the signs at real images, and how diverse fakes are beside real images."""
+        losses, signs, diversities = [], [], []
+        self._train_discriminator(True)
+        for part in self._main_parts():
+            with torch.no_grad():
+                fakes, fake_classes = self._fakes(part)
+            own = part.of(real)
+            # Both batches go through at once, which spares a third of the small operations.
+            logits = self._logits(torch.cat([own, fakes]), torch.cat([part.of(c), fake_classes]), part, batches=2)
+            real_logits, fake_logits = logits.chunk(2)
+            losses.append(self._share(discriminator_loss(real_logits, fake_logits)))
+            losses[-1].backward()
+            signs.append(real_logits.detach().sign().sum())
+            diversities.append(self._share(diversity(fakes, own)))
+        self._descend(self.discriminator_adam)
+        self._train_discriminator(False)
+        return self._over_team(losses), self._over_team(signs), self._over_team(diversities)
 
     def _regularise_discriminator(self, real: Float[Tensor, "n c h w"], c: Float[Tensor, "n class_count"]) -> None:
         """The R1 update, weighted by its interval; the gradient is taken in the images before augmentation."""
-        self.discriminator.requires_grad_(True)
-        real = real.detach().requires_grad_()
-        penalty = r1_penalty(real, self._logits(real, c), self.config.r1_gamma)
-        self._descend(self.discriminator_adam, self.discriminator, penalty * self.config.r1_interval)
-        self.discriminator.requires_grad_(False)
-        self.r1 = penalty.detach()
+        penalties = []
+        self._train_discriminator(True)
+        for part in self._main_parts():
+            own = part.of(real).detach().requires_grad_()
+            logits = self._logits(own, part.of(c), part)
+            penalties.append(self._share(r1_penalty(own, logits, self.config.r1_gamma)))
+            (penalties[-1] * self.config.r1_interval).backward()
+        self._descend(self.discriminator_adam)
+        self._train_discriminator(False)
+        self.r1 = self._over_team(penalties)
 
     def _logits(
-        self, images: Float[Tensor, "n c h w"], c: Float[Tensor, "n class_count"], batches: int = 1
+        self, images: Float[Tensor, "n c h w"], c: Float[Tensor, "n class_count"], part: Part, batches: int = 1
     ) -> Float[Tensor, "n 1"]:
-        augmented = augment(images, self.config.augment.preset, self.controller.p, self.rng)
+        draws = part.repeated(batches).draws(self.rng)
+        augmented = augment(images, self.config.augment.preset, self.controller.p, draws)
         return self.discriminator(augmented, c, batches)
 
-    def _fakes(self, count: int) -> tuple[Float[Tensor, "n c h w"], Float[Tensor, "n class_count"]]:
-        c = self._drawn_classes(count)
-        ws = mix_styles(self.generator.mapping, self._ws(c), c, self.config.style_mixing_probability, self.rng)
-        return self.generator.synthesis(ws, "random", self.rng), c
+    def _fakes(self, part: Part) -> tuple[Float[Tensor, "n c h w"], Float[Tensor, "n class_count"]]:
+        """Images and classes of a part; all w of the batch are made, since they are cheap and their mean counts."""
+        c = self.data.drawn_classes(part.batch_size, self.rng)
+        ws = self._ws(c)
+        if part.number == 0:
+            self.generator.mapping.update_average(ws)
+        ws = mix_styles(self.generator.mapping, ws, c, self.config.style_mixing_probability, self.rng)
+        return self.generator.synthesis(part.of(ws), "random", part.draws(self.rng)), part.of(c)
 
     def _ws(self, c: Float[Tensor, "n class_count"]) -> Float[Tensor, "n layers w_size"]:
         z = torch.randn(len(c), self.config.generator.z_size, generator=self.rng, device=self.device)
-        ws = self.generator.mapping(z, c)
-        self.generator.mapping.update_average(ws)
-        return ws
+        return self.generator.mapping(z, c)
 
-    def _drawn_classes(self, count: int) -> Float[Tensor, "n class_count"]:
-        """Classes of fakes, as frequent as in the data."""
-        return self.classes[torch.randint(len(self.classes), [count], generator=self.rng, device=self.device)]
+    def _discriminator_weights(self) -> list[nn.Parameter]:
+        """Those that are trained: all but the ones of the frozen top resolutions (Mo et al. 2020, arXiv 2002.10964)."""
+        frozen = tuple(f"b{level}." for level in self.discriminator.resolutions[: self.config.frozen_levels])
+        return [weight for name, weight in self.discriminator.named_parameters() if not name.startswith(frozen)]
 
-    def _real_batch(self) -> tuple[Float[Tensor, "n c h w"], Float[Tensor, "n class_count"]]:
-        """The next images in the order of the data; each epoch is a permutation of its own."""
-        count = self.config.batch_size
-        chosen = data_order(len(self.images), self.images_seen, count, self.config.seed).to(self.device)
-        real = from_pixels(self.images[chosen])
-        if self.config.x_flip:
-            flipped = torch.rand(count, generator=self.rng, device=self.device) < 0.5
-            real = real.flip(3).where(flipped[:, None, None, None], real)
-        return real, self.classes[chosen]
+    def _train_discriminator(self, trains: bool) -> None:
+        for weight in self._discriminator_weights():
+            weight.requires_grad_(trains)
 
-    def _descend(self, adam: torch.optim.Adam, network: nn.Module, loss: Float[Tensor, ""]) -> None:
-        loss.backward()
+    def _descend(self, adam: torch.optim.Adam) -> None:
+        """A step along the gradients of all processes together."""
+        gradients = [
+            weight.grad for group in adam.param_groups for weight in group["params"] if weight.grad is not None
+        ]
+        self.team.sum_(gradients)
         if self.device.type == "cuda" and self.config.generator.half_levels:
-            for parameter in network.parameters():
-                if parameter.grad is not None:
-                    parameter.grad.nan_to_num_(0, HALF_GRADIENT_BOUND, -HALF_GRADIENT_BOUND)
+            for gradient in gradients:
+                gradient.nan_to_num_(0, HALF_GRADIENT_BOUND, -HALF_GRADIENT_BOUND)
         adam.step()
         adam.zero_grad(set_to_none=True)
 
@@ -255,12 +332,13 @@ class Trainer:
             tensors |= {f"{prefix}.{name}": tensor for name, tensor in network.state_dict().items()}
         for prefix, (adam, network) in self._adams().items():
             for name, parameter in network.named_parameters():
-                tensors |= {f"{prefix}.{name}.{key}": value for key, value in adam.state[parameter].items()}
+                tensors |= {f"{prefix}.{name}.{key}": value for key, value in adam.state.get(parameter, {}).items()}
         numbers = {
             "config": _plain(self.config),
-            "image_count": len(self.images),
+            "image_count": len(self.data),
             "steps": self.steps,
             "images_seen": self.images_seen,
+            "uniform_steps": self.uniform_steps,
             "controller": self.controller.state(),
         }
         return {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}, numbers
@@ -268,7 +346,7 @@ class Trainer:
     def restore(self, state: State) -> None:
         """Go on from a `state()`; raises ValueError where it comes from other settings or data."""
         tensors, numbers = state
-        if numbers.get("config") != _plain(self.config) or numbers.get("image_count") != len(self.images):
+        if numbers.get("config") != _plain(self.config) or numbers.get("image_count") != len(self.data):
             raise ValueError(
                 "a training goes on from a state of the same settings and images, but this one has others: "
                 "remove it and start again"
@@ -280,23 +358,17 @@ class Trainer:
         self.rng.set_state(tensors["rng"].clone())
         self.path_mean = tensors["path_mean"].to(self.device, copy=True)
         self.r1 = tensors["r1"].to(self.device, copy=True)
-        self.steps = numbers["steps"]
+        self.steps, self.uniform_steps = numbers["steps"], numbers["uniform_steps"]
         self.controller.restore(numbers["controller"])
 
 
-def data_order(image_count: int, start: int, count: int, seed: int) -> Int64[Tensor, " count"]:
-    """Numbers of the images `start` to `start + count` of an endless row of permutations, one for each epoch."""
-    places = torch.arange(start, start + count)
-    epochs = places // image_count
-    permutations = {epoch: _permutation(image_count, seed, epoch) for epoch in epochs.unique().tolist()}
-    chosen = [permutations[epoch][place % image_count] for epoch, place in zip(epochs.tolist(), places, strict=True)]
-    return torch.stack(chosen)
-
-
-def _permutation(image_count: int, seed: int, epoch: int) -> Int64[Tensor, " image_count"]:
-    # Neighbouring seeds and epochs fall far apart.
-    rng = torch.Generator().manual_seed((seed * 1_000_003 + epoch + 1) % 2**63)
-    return torch.randperm(image_count, generator=rng)
+@torch.no_grad()
+def diversity(fakes: Float[Tensor, "n c h w"], real: Float[Tensor, "n c h w"]) -> Float[Tensor, ""]:
+    """Deviation of a pixel between fakes, relative to that between real images; 1 where there is one image only."""
+    if len(real) == 1:
+        return torch.ones([], device=real.device)
+    between_fakes, between_real = (images.std(dim=0).mean() for images in (fakes, real))
+    return between_fakes / between_real.clamp(min=1e-8)
 
 
 def ema_decay(config: TrainerConfig, images_seen: int) -> float:
@@ -307,11 +379,11 @@ def ema_decay(config: TrainerConfig, images_seen: int) -> float:
     return 0.5 ** (config.batch_size / half_life) if half_life > 0 else 0.0
 
 
-def _adam(network: nn.Module, config: TrainerConfig, interval: int | None) -> torch.optim.Adam:
+def _adam(weights: Iterable[nn.Parameter], config: TrainerConfig, interval: int | None) -> torch.optim.Adam:
     """Adam, slowed where a regulariser makes k + 1 steps of k (StyleGAN2, appendix B); None: no regulariser."""
     ratio = 1.0 if interval is None else interval / (interval + 1)
     betas = config.betas[0] ** ratio, config.betas[1] ** ratio
-    return torch.optim.Adam(network.parameters(), lr=config.learning_rate * ratio, betas=betas, eps=1e-8, fused=True)
+    return torch.optim.Adam(weights, lr=config.learning_rate * ratio, betas=betas, eps=1e-8, fused=True)
 
 
 def _restore_adam(adam: torch.optim.Adam, network: nn.Module, tensors: dict[str, Tensor]) -> None:
@@ -333,10 +405,20 @@ def _plain(config: TrainerConfig) -> dict[str, Any]:
     return asdict(config) | {"betas": list(config.betas)}
 
 
-def _one_hot(labels: Int64[Tensor, " count"], class_count: int) -> Float[Tensor, "count class_count"]:
-    if class_count == 0:
-        return torch.zeros(len(labels), 0)
-    return one_hot(labels, class_count).to(torch.float32)
+def _passes(config: TrainerConfig, team: Team) -> int:
+    """How often a process computes to get through its share of the batch."""
+    share, rest = divmod(config.batch_size, team.size)
+    passes, left = divmod(share, config.images_per_pass or share) if share else (0, 1)
+    group = min(config.discriminator.mbstd_group, config.batch_size)
+    paths = max(config.batch_size // PATH_BATCH_SHRINK, 1) if config.path_length_weight else 0
+    parts = team.size * passes
+    if rest or left or (parts > 1 and ((config.batch_size // parts) % group or paths % parts)):
+        raise ValueError(
+            f"a batch of {config.batch_size} does not fall into equal parts for {team.size} processes and "
+            f"images_per_pass {config.images_per_pass}, each of whole groups of {group} images (and half the batch as "
+            "well): change batch_size or images_per_pass"
+        )
+    return passes
 
 
 def _check(config: TrainerConfig, images: Tensor, labels: Tensor) -> None:

@@ -1,16 +1,20 @@
 """A whole training run: ticks of images, each ending with a row of losses and a checkpoint, some with scores too."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from jaxtyping import Int64
+from torch import Tensor
 from tqdm import tqdm
 
 from skinsynth.gan.checkpoint import read_checkpoint, write_checkpoint
 from skinsynth.gan.generator import Generator
+from skinsynth.gan.model import training_flops_per_image
 from skinsynth.gan.trainer import StepReport, Trainer, TrainerConfig
 
 Row = dict[str, float | int]
@@ -52,22 +56,45 @@ def configure(shared: TrainerConfig, run: RunConfig) -> TrainerConfig:
     )
 
 
+def columns_of(labels: Int64[Tensor, " n"], own: Sequence[int]) -> Int64[Tensor, " n"]:
+    """The column of c of each label: its place among the run's own labels, which are sorted."""
+    return torch.searchsorted(torch.tensor(own), labels)
+
+
+def plan(trainer: Trainer, run: RunConfig, schedule: Schedule) -> dict[str, Any]:
+    """What training would do, for JSON."""
+    return {
+        "run": dataclasses.asdict(run),
+        "training_images": len(trainer.data),
+        "schedule": dataclasses.asdict(schedule),
+        "generator_parameters": sum(entry.numel() for entry in trainer.generator.parameters()),
+        "discriminator_parameters": sum(entry.numel() for entry in trainer.discriminator.parameters()),
+        "training_gflops_per_image": training_flops_per_image(trainer.generator, trainer.discriminator) / 1e9,
+        "device": str(trainer.device),
+        "trainer": dataclasses.asdict(trainer.config),
+    }
+
+
 def train(
     trainer: Trainer, schedule: Schedule, checkpoints: Path, score: Callable[[Generator], dict[str, float]], title: str
 ) -> History:
     """Train to the end of the schedule, from the checkpoint where there is one; ends the same either way.
 
-    `score` judges the averaged generator, before the first step and then every few ticks.
+    `score` judges the averaged generator, before the first step and then every few ticks. In a team the first process
+    alone scores and saves.
     """
     history = _resume(trainer, checkpoints)
-    if not history.scores:
+    first = trainer.team.first
+    if first and not history.scores:
         history.scores.append({"images": 0, **score(trainer.generator_ema)})
-    with tqdm(total=schedule.images, initial=trainer.images_seen, unit="image", desc=title) as bar:
+    with tqdm(total=schedule.images, initial=trainer.images_seen, unit="image", desc=title, disable=not first) as bar:
         while trainer.images_seen < schedule.images:
             history.losses.append(_tick(trainer, schedule, bar))
-            if len(history.losses) % schedule.ticks_per_score == 0 or trainer.images_seen >= schedule.images:
+            due = len(history.losses) % schedule.ticks_per_score == 0 or trainer.images_seen >= schedule.images
+            if first and due:
                 history.scores.append({"images": trainer.images_seen, **score(trainer.generator_ema)})
-            _save(trainer, history, checkpoints)
+            if first:
+                _save(trainer, history, checkpoints)
     return history
 
 

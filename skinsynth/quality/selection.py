@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from skinsynth.quality.by_class import POOLED
 from skinsynth.quality.fidelity import FidelityScores
 
-POOLED, GENERATED = "all", "generated"
+GENERATED = "generated"
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,68 @@
+"""Processes that train one GAN together, each on its own part of every batch (torchrun starts them)."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+# While the first process scores and saves, the others wait for it.
+PATIENCE = timedelta(hours=2)
+
+
+@dataclass(frozen=True)
+class Team:
+    rank: int
+    size: int
+
+    @property
+    def first(self) -> bool:
+        """Whether this process writes, scores and talks for all."""
+        return self.rank == 0
+
+    def sum_(self, tensors: Sequence[Tensor]) -> None:
+        """Each tensor becomes its sum over all processes; they travel as one."""
+        if self.size == 1 or not tensors:
+            return
+        flat = torch.cat([tensor.flatten() for tensor in tensors])
+        dist.all_reduce(flat)
+        for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+            tensor.copy_(part.view_as(tensor))
+
+
+ALONE = Team(0, 1)
+
+
+def started_by_torchrun() -> bool:
+    """Whether this process is one of a team."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+@contextmanager
+def join_team() -> Iterator[tuple[Team, torch.device | None]]:
+    """This process's place among those of torchrun and its GPU (None: there is none); without torchrun it is alone."""
+    if not started_by_torchrun():
+        yield ALONE, None
+        return
+    device = None
+    if torch.cuda.is_available():
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device else "gloo", timeout=PATIENCE)
+    try:
+        yield Team(dist.get_rank(), dist.get_world_size()), device
+    finally:
+        dist.destroy_process_group()
+
+
+def run_as_team(processes: int) -> int:
+    """Run this very command as so many processes (0: one for each GPU) under torchrun; their exit code."""
+    count = processes or max(torch.cuda.device_count(), 1)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
+    return subprocess.run([*torchrun, *sys.argv], check=False).returncode

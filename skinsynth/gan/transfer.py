@@ -1,0 +1,53 @@
+"""Training that begins with the weights of another GAN (transfer learning)."""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from skinsynth.gan.discriminator import Discriminator
+from skinsynth.gan.generator import Generator
+from skinsynth.gan.model import load_gan
+from skinsynth.gan.snapshot import gan_of_snapshot, read_snapshot
+from skinsynth.gan.trainer import Trainer
+
+
+def read_networks(place: Path) -> tuple[Generator, Discriminator]:
+    """Those of a folder of `save_gan`, or of a published network pickle, which is read without running any of it."""
+    if place.is_dir():
+        gan = load_gan(place, "cpu")
+        return gan.generator, gan.discriminator
+    return gan_of_snapshot(read_snapshot(place))
+
+
+def start_from(trainer: Trainer, generator: Generator, discriminator: Discriminator) -> list[str]:
+    """Give a new trainer the weights whose names and shapes agree; the names of its weights that keep their own.
+
+    The other generator is an averaged one, so it is both where training and where the average begins. Raises ValueError
+    where fewer than half of the weights agree.
+    """
+    pairs = {
+        "generator": (trainer.generator, generator),
+        "generator_ema": (trainer.generator_ema, generator),
+        "discriminator": (trainer.discriminator, discriminator),
+    }
+    own = [f"{prefix}.{name}" for prefix, (target, source) in pairs.items() for name in _take(target, source)]
+    count = sum(len(target.state_dict()) for target, _ in pairs.values())
+    if 2 * len(own) > count:
+        raise ValueError(
+            f"only {count - len(own)} of {count} weights have the name and shape of those to start from: set "
+            "resolution, channel_base, channel_max, z_size, w_size and mapping_layers as they are there"
+        )
+    return [name for name in own if not name.startswith("generator_ema.")]
+
+
+@torch.no_grad()
+def _take(target: nn.Module, source: nn.Module) -> list[str]:
+    """Copy what agrees; the names of the rest."""
+    given, rest = source.state_dict(), []
+    for name, weight in target.state_dict().items():
+        if name in given and given[name].shape == weight.shape:
+            weight.copy_(given[name])
+        else:
+            rest.append(name)
+    return rest

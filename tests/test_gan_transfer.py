@@ -1,0 +1,78 @@
+"""Training that starts from the weights of another GAN."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from skinsynth.gan.model import save_gan
+from skinsynth.gan.transfer import read_networks, start_from
+from tests.test_gan_trainer import CONFIG, Trainer, toy_images, trainer_of
+
+
+def of_classes(count):
+    """The settings for another number of classes."""
+    sizes = {
+        side: dataclasses.replace(getattr(CONFIG, side), class_count=count) for side in ("generator", "discriminator")
+    }
+    return dataclasses.replace(CONFIG, **sizes, seed=5)
+
+
+@pytest.fixture
+def teacher(tmp_path):
+    """A folder with an unconditional GAN after a few steps."""
+    trainer = Trainer(of_classes(0), *toy_images(CONFIG), "cpu")
+    for _ in range(3):
+        trainer.step()
+    save_gan(tmp_path / "teacher", trainer.generator_ema, trainer.discriminator, [0])
+    return tmp_path / "teacher"
+
+
+def test_all_weights_of_an_equal_gan_are_taken(teacher):
+    networks = read_networks(teacher)
+    pupil = Trainer(of_classes(0), *toy_images(CONFIG), "cpu")
+    assert start_from(pupil, *networks) == []
+    for own, given in zip(
+        (pupil.generator, pupil.generator_ema, pupil.discriminator), (networks[0], *networks), strict=True
+    ):
+        assert all(torch.equal(own.state_dict()[name], weight) for name, weight in given.state_dict().items())
+    pupil.step()
+
+
+def test_classes_are_added_to_an_unconditional_gan(teacher):
+    pupil = trainer_of()
+    own = start_from(pupil, *read_networks(teacher))
+    assert "generator.mapping.embed.weight" in own
+    assert "discriminator.mapping.fc0.weight" in own
+    # The last layer makes a vector instead of one number.
+    assert "discriminator.b4.out.weight" in own
+    assert not any("synthesis" in name or name.startswith("discriminator.b8") for name in own)
+    pupil.step()
+
+
+def test_frozen_levels_stay_those_of_the_teacher(teacher):
+    generator, discriminator = read_networks(teacher)
+    pupil = trainer_of(dataclasses.replace(CONFIG, frozen_levels=1))
+    start_from(pupil, generator, discriminator)
+    for _ in range(2):
+        pupil.step()
+    assert torch.equal(pupil.discriminator.b8.conv1.weight, discriminator.b8.conv1.weight)
+    assert not torch.equal(pupil.discriminator.b4.conv.weight, discriminator.b4.conv.weight)
+
+
+def test_a_gan_of_other_sizes_is_refused_with_what_to_set(teacher):
+    sizes = {
+        "generator": dataclasses.replace(CONFIG.generator, channel_max=16, w_size=12),
+        "discriminator": dataclasses.replace(CONFIG.discriminator, channel_max=16),
+    }
+    pupil = trainer_of(dataclasses.replace(CONFIG, **sizes))
+    with pytest.raises(ValueError, match="channel_base"):
+        start_from(pupil, *read_networks(teacher))
+
+
+def test_a_published_pickle_is_a_teacher_too(golden):
+    generator, discriminator = read_networks(golden / "network_snapshot_16.pkl")
+    config = dataclasses.replace(CONFIG, generator=generator.config, discriminator=discriminator.config, batch_size=6)
+    pupil = Trainer(config, *toy_images(config), "cpu")
+    assert start_from(pupil, generator, discriminator) == []
+    assert pupil.step().images_seen == 6
