@@ -51,7 +51,8 @@ def main(
     held_out = read_archive(images, sides.loc[sides["split"] != "train", "image_id"].tolist())
     of_train, of_held_out, of_fake = (extract(part.pixels) for part in (train, held_out, fake))
     rows = [{"class": "all", **row} for row in novelty_rows(of_train, of_held_out, of_fake)]
-    for label, name in enumerate(settings.classes):
+    for label in np.unique(fake.labels):
+        name = settings.classes[label]
         parts = (of_train[train.labels == label], of_held_out[held_out.labels == label], of_fake[fake.labels == label])
         rows += [{"class": name, **row} for row in novelty_rows(*parts)]
     write_rows(details / "authenticity.csv", [{**row, "extractor": f"classifier {classifier.name}"} for row in rows])

@@ -9,6 +9,7 @@ import torch
 from skinsynth.classifier.classifier import Classifier, load_classifier
 from skinsynth.features.extractor import build_extractor
 from skinsynth.gan.family import load_family
+from skinsynth.gan.generator import in_full_precision
 from skinsynth.gan.model import Gan
 from skinsynth.images.archive import read_archive
 from skinsynth.partition.split import images_of, read_split
@@ -73,7 +74,7 @@ def score_paths(
     z = torch.randn(len(chosen), 2, gan.config.z_size, generator=rng, device=rng.device)
     distance = feature_distance(network.embed_differentiable)
     lengths = path_lengths(
-        gan.generator, z, gan.condition(chosen), distance, settings.path_epsilon, settings.batch_size
+        in_full_precision(gan.generator), z, gan.condition(chosen), distance, settings.path_epsilon, settings.batch_size
     )
     interval = mean_interval(lengths, path_length(lengths))._asdict()
     about = {"extractor": "classifier", "compared": "generated", "compared_count": len(lengths)}

@@ -69,7 +69,8 @@ def main(
         trainer = Trainer(config, torch.from_numpy(real.pixels), columns, device or best_device(), team)
         if settings.start_from is not None:
             kept = start_from(trainer, *read_networks(initial / settings.start_from))
-            print(f"starting from {settings.start_from}, but from noise: {', '.join(kept) or 'nothing'}")
+            if team.first:
+                print(f"starting from {settings.start_from}, but from noise: {', '.join(kept) or 'nothing'}")
         if dry_run:
             print(json.dumps({"gan": name, **plan(trainer, own, settings.schedule)}, indent=2))
             return

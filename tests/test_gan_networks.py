@@ -10,7 +10,7 @@ from torch.autograd import gradcheck, gradgradcheck
 
 from skinsynth.gan.discriminator import Discriminator, DiscriminatorConfig, minibatch_deviation
 from skinsynth.gan.draws import RandomDraws
-from skinsynth.gan.generator import Generator, GeneratorConfig, bound_for_half, demodulation
+from skinsynth.gan.generator import Generator, GeneratorConfig, bound_for_half, demodulation, in_full_precision
 from skinsynth.gan.layers import W_AVERAGE_DECAY, Conv, channels_at
 from skinsynth.gan.losses import (
     discriminator_loss,
@@ -202,6 +202,14 @@ def test_with_input_skips_every_resolution_sees_the_image_for_itself(rng):
         assert first != second
 
 
+def test_in_full_precision_a_generator_makes_the_same_images(rng, classes):
+    half = Generator(dataclasses.replace(GENERATOR, half_levels=2), rng)
+    full = in_full_precision(half)
+    z = torch.randn(4, 8, generator=rng)
+    assert full.config.half_levels == 0
+    assert torch.equal(full(z, classes), half(z, classes))
+
+
 def test_a_resolution_is_a_power_of_two(rng):
     with pytest.raises(ValueError, match="power of two"):
         Generator(dataclasses.replace(GENERATOR, resolution=24), rng)
@@ -240,8 +248,8 @@ def test_path_noise_has_the_norm_of_one_pixel(rng):
 
 def test_mixed_styles_start_with_the_first_and_end_with_others(generator, rng, classes):
     ws = generator.mapping(torch.randn(4, 8, generator=rng), classes)
-    assert mix_styles(generator.mapping, ws, classes, 0.0, rng) is ws
-    mixed = mix_styles(generator.mapping, ws, classes, 1.0, rng)
+    assert mix_styles(generator.mapping, ws, classes, 0.0, rng, rng) is ws
+    mixed = mix_styles(generator.mapping, ws, classes, 1.0, rng, rng)
     assert torch.equal(mixed[:, 0], ws[:, 0])
     assert not torch.equal(mixed[:, -1], ws[:, -1])
 

@@ -153,7 +153,7 @@ def test_diverse_fakes_are_as_diverse_as_real_images():
 
 @pytest.mark.parametrize(("ranks", "passes"), [(1, 1), (1, 4), (2, 2), (4, 1)])
 def test_parts_hold_each_row_once_and_never_split_a_group(ranks, passes):
-    parts = [part for rank in range(ranks) for part in parts_of(16, 4, rank, ranks, passes, torch.device("cpu"))]
+    parts = [part for rank in range(ranks) for part in parts_of(16, 4, rank, ranks, passes)]
     rows = [part.of(torch.arange(16)) for part in parts]
     assert sorted(torch.cat(rows).tolist()) == list(range(16))
     for own in rows:

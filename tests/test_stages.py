@@ -3,10 +3,12 @@
 import importlib
 import inspect
 import json
+import os
 import re
 import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -247,3 +249,18 @@ def test_flags_of_the_stages_are_paths_or_names():
         for parameter in inspect.signature(importlib.import_module(f"stages.{stage}").main).parameters.values():
             kind = get_args(parameter.annotation)[0]
             assert kind in (Path, str, bool) or get_origin(kind) is list
+
+
+@pytest.mark.slow
+def test_two_processes_train_what_one_does(copied):
+    """`processes: 2` starts torchrun by itself; losses differ by the order of sums only."""
+    alone = pd.read_csv(copied / "metrics/train_gan/cgan/losses.csv")
+    params = tiny_params()
+    params["scales"]["phantom"]["train_gan"]["processes"] = 2
+    write_params(copied, params)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    flags = command("train_gan", "cgan")
+    subprocess.run([sys.executable, ROOT / "stages/train_gan.py", *flags], env=environment, check=True)
+    together = pd.read_csv(copied / "metrics/train_gan/cgan/losses.csv")
+    pd.testing.assert_frame_equal(together.drop(columns="diversity"), alone.drop(columns="diversity"), rtol=1e-2)
+    assert json.loads((copied / "metrics/train_gan/cgan.json").read_text())["images"] == alone["images"].iloc[-1]

@@ -146,8 +146,8 @@ def augment(
 ) -> Float[Tensor, "n c h w"]:
     """The images, each transform of the preset applied with probability p; `preset` is a key of PRESETS.
 
-    Draws come from `rng` (on the images' device; a RandomDraws where the images are part of a batch), or all lie at one
-    `quantile` in (0, 1) with every gate open.
+    Draws come from `rng` (a RandomDraws where the images are part of a batch), or all lie at one `quantile` in (0, 1)
+    with every gate open.
     """
     if preset not in PRESETS:
         raise ValueError(f"an augmentation preset is one of {', '.join(PRESETS)}, but {preset!r} came")
@@ -205,7 +205,8 @@ def transform_geometry(
         return images
     if len(rows) == len(images):
         return warp(images, inverse)
-    return images.index_copy(0, rows, warp(images[rows], inverse[rows]))
+    places = rows.to(images.device, non_blocking=True)
+    return images.index_copy(0, places, warp(images[places], inverse[rows]))
 
 
 def inverse_transform(
@@ -263,6 +264,7 @@ def transform_colours(
     if not steps:
         return images
     colours = chain(steps[::-1])
+    colours = colours.to(images.device, non_blocking=True)
     linear, offset = colours[:, :3, :3], colours[:, :3, 3:]
     if images.shape[1] == 1:
         # What the map does to the axis of greys, on average over the channels.
@@ -330,7 +332,7 @@ def turn_about_grey_axis(theta: Float[Tensor, " n"]) -> Float[Tensor, "n 4 4"]:
 
 def filter_bands(images: Float[Tensor, "n c h w"], p: float, draws: Draws) -> Float[Tensor, "n c h w"]:
     """Four octaves amplified at random, keeping the power of natural images; reflected at the borders."""
-    gains = band_gains(p, draws)
+    gains = band_gains(p, draws).to(images.device, non_blocking=True)
     rows, columns = (torch.einsum("nb,bij->nij", gains, band_matrices(size, gains)) for size in images.shape[2:])
     return rows[:, None] @ images @ columns.transpose(1, 2)[:, None]
 
@@ -385,7 +387,7 @@ def band_matrices(size: int, like: Tensor) -> Float[Tensor, "4 size size"]:
 
 def add_noise(images: Float[Tensor, "n c h w"], p: float, draws: Draws) -> Float[Tensor, "n c h w"]:
     """Gaussian noise whose deviation is itself half-normal."""
-    deviation = (draws.normal().abs() * NOISE_STD).where(draws.gate(p), 0)
+    deviation = (draws.normal().abs() * NOISE_STD).where(draws.gate(p), 0).to(images.device, non_blocking=True)
     return images + deviation[:, None, None, None] * draws.normal(*images.shape[1:])
 
 
@@ -396,5 +398,5 @@ def cut_out(images: Float[Tensor, "n c h w"], p: float, draws: Draws) -> Float[T
     for pixels in (images.shape[3], images.shape[2]):
         position = (torch.arange(pixels, device=draws.device) + 0.5) / pixels
         outside.append((position - draws.uniform()[:, None]).abs() >= size[:, None] / 2)
-    columns, rows = outside
+    columns, rows = (mask.to(images.device, non_blocking=True) for mask in outside)
     return images * (columns[:, None, None, :] | rows[:, None, :, None])

@@ -18,7 +18,7 @@ class Part:
 
     number: int  # of this process's parts, from 0
     batch_size: int
-    rows: Int64[Tensor, " n"] | None  # None: the whole batch
+    rows: Int64[Tensor, " n"] | None  # on the CPU; None: the whole batch
 
     def of(self, batch: Tensor) -> Tensor:
         """Its rows."""
@@ -31,11 +31,11 @@ class Part:
         rows = torch.cat([self.rows + batch * self.batch_size for batch in range(batches)])
         return Part(self.number, batches * self.batch_size, rows)
 
-    def draws(self, rng: torch.Generator) -> RandomDraws:
-        return RandomDraws(self.batch_size, rng, self.rows)
+    def draws(self, rng: torch.Generator, pixel_rng: torch.Generator) -> RandomDraws:
+        return RandomDraws(self.batch_size, rng, self.rows, pixel_rng)
 
 
-def parts_of(batch_size: int, group: int, rank: int, ranks: int, passes: int, device: torch.device) -> list[Part]:
+def parts_of(batch_size: int, group: int, rank: int, ranks: int, passes: int) -> list[Part]:
     """The parts that fall to one of `ranks` processes, which takes them in so many passes.
 
     A group of the minibatch deviation takes every (batch_size / group)-th image and stays in one part, so that dividing
@@ -43,7 +43,7 @@ def parts_of(batch_size: int, group: int, rank: int, ranks: int, passes: int, de
     """
     if ranks * passes == 1:
         return [Part(0, batch_size, None)]
-    columns = torch.arange(batch_size, device=device).view(group, -1).chunk(ranks * passes, dim=1)
+    columns = torch.arange(batch_size).view(group, -1).chunk(ranks * passes, dim=1)
     own = columns[rank * passes : (rank + 1) * passes]
     return [Part(number, batch_size, rows.flatten()) for number, rows in enumerate(own)]
 
@@ -71,17 +71,18 @@ class TrainingImages:
     def batch(
         self, start: int, count: int, rng: torch.Generator
     ) -> tuple[Float[Tensor, "n c h w"], Float[Tensor, "n class_count"]]:
-        """The `count` images after the first `start` seen; `rng` mirrors half of them where x_flip says so."""
-        chosen = data_order(len(self), start, count, self.seed).to(self.images.device)
+        """The `count` images after the first `start` seen, half of them mirrored where asked for; `rng` is a CPU's."""
+        chosen = data_order(len(self), start, count, self.seed).to(self.images.device, non_blocking=True)
         real = from_pixels(self.images[chosen])
         if self.x_flip:
-            flipped = torch.rand(count, generator=rng, device=rng.device) < 0.5
+            flipped = (torch.rand(count, generator=rng) < 0.5).to(self.images.device, non_blocking=True)
             real = real.flip(3).where(flipped[:, None, None, None], real)
         return real, self.classes[chosen]
 
     def drawn_classes(self, count: int, rng: torch.Generator) -> Float[Tensor, "n class_count"]:
         """Classes of fakes, as frequent as in the data."""
-        return self.classes[torch.randint(len(self.classes), [count], generator=rng, device=rng.device)]
+        chosen = torch.randint(len(self.classes), [count], generator=rng)
+        return self.classes[chosen.to(self.classes.device, non_blocking=True)]
 
 
 def data_order(image_count: int, start: int, count: int, seed: int) -> Int64[Tensor, " count"]:

@@ -10,11 +10,16 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class RandomDraws:
-    """Independent draws for some rows of a batch: those of the whole batch are made, and the rows taken."""
+    """Independent draws for some rows of a batch: those of the whole batch are made, and the rows taken.
+
+    Numbers per image come from `rng`, numbers per pixel from `pixel_rng` (None: from `rng` too). With the first on the
+    CPU and the second on a GPU, decisions are known at once, and nobody waits for the GPU.
+    """
 
     batch_size: int
     rng: torch.Generator
-    rows: Int64[Tensor, " n"] | None = None  # None: all
+    rows: Int64[Tensor, " n"] | None = None  # on the CPU; None: all
+    pixel_rng: torch.Generator | None = None
 
     @property
     def count(self) -> int:
@@ -22,13 +27,16 @@ class RandomDraws:
 
     @property
     def device(self) -> torch.device:
+        """Where numbers per image lie."""
         return self.rng.device
 
     def uniform(self, *shape: int) -> Float[Tensor, "n ..."]:
-        return self._own(torch.rand(self.batch_size, *shape, generator=self.rng, device=self.device))
+        rng = self._rng(shape)
+        return self._own(torch.rand(self.batch_size, *shape, generator=rng, device=rng.device))
 
     def normal(self, *shape: int) -> Float[Tensor, "n ..."]:
-        return self._own(torch.randn(self.batch_size, *shape, generator=self.rng, device=self.device))
+        rng = self._rng(shape)
+        return self._own(torch.randn(self.batch_size, *shape, generator=rng, device=rng.device))
 
     def gate(self, probability: float) -> Bool[Tensor, " n"]:
         """Open with this probability."""
@@ -36,6 +44,9 @@ class RandomDraws:
 
     def second_angle(self) -> Float[Tensor, " n"]:
         return angle(self.uniform())
+
+    def _rng(self, shape: tuple[int, ...]) -> torch.Generator:
+        return self.pixel_rng if shape and self.pixel_rng is not None else self.rng
 
     def _own(self, drawn: Tensor) -> Tensor:
         return drawn if self.rows is None else drawn[self.rows]

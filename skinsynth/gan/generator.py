@@ -1,7 +1,7 @@
 """The StyleGAN2 generator with output skips (Karras et al. 2020, arXiv 1912.04958)."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -233,3 +233,11 @@ class Generator(nn.Module):
     ) -> Float[Tensor, "n c h w"]:
         draws = None if rng is None else RandomDraws(len(z), rng)
         return self.synthesis(self.mapping(z, c, truncation_psi), noise_mode, draws)
+
+
+def in_full_precision(generator: Generator) -> Generator:
+    """The same generator with every level in 32 bits, for differences that 16 bits would round away."""
+    config = replace(generator.config, half_levels=0)
+    full = Generator(config, torch.Generator(generator.mapping.w_avg.device)).requires_grad_(False)
+    full.load_state_dict(generator.state_dict())
+    return full

@@ -55,12 +55,16 @@ def mix_styles(
     ws: Float[Tensor, "n layers w_size"],
     c: Float[Tensor, "n class_count"],
     probability: float,
+    decisions: torch.Generator,
     rng: torch.Generator,
 ) -> Float[Tensor, "n layers w_size"]:
-    """With some probability, the layers from a random one on take the w of other latents (StyleGAN, section 3.1)."""
+    """With some probability, the layers from a random one on take the w of other latents (StyleGAN, section 3.1).
+
+    Whether and where is drawn from `decisions` on the CPU, the latents from `rng` on the networks' device.
+    """
     if probability <= 0:
         return ws
-    draw, place = torch.rand(2, generator=rng, device=rng.device).tolist()
+    draw, place = torch.rand(2, generator=decisions).tolist()
     if draw >= probability:
         return ws
     crossover = 1 + int(place * (ws.shape[1] - 1))

@@ -71,11 +71,10 @@ def read_snapshot(file: Path) -> Snapshot:
     """
     if not file.is_file():
         raise FileNotFoundError(f"a network pickle is read from a file, but {file} is none: give its path")
-    with file.open("rb") as stream:
-        data = stream.read(LARGEST_FILE + 1)
     try:
-        if len(data) > LARGEST_FILE:
-            raise ValueError(f"it is larger than {LARGEST_FILE >> 30} GiB")
+        if file.stat().st_size > LARGEST_FILE:
+            raise ValueError(f"it is larger than {LARGEST_FILE:,} bytes, of which published files have 400 million")
+        data = file.read_bytes()
         content = _Pickle(_Source(memoryview(data), _Budget(MOST_INSTRUCTIONS)), GLOBALS).read()
         return _snapshot(_networks(content), len(data))
     except ValueError as error:

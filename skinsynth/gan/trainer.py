@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -104,7 +104,9 @@ class Trainer:
         self.generator = Generator(config.generator, weights_rng).to(self.device)
         self.discriminator = Discriminator(config.discriminator, weights_rng).to(self.device).requires_grad_(False)
         self.generator_ema = copy.deepcopy(self.generator).requires_grad_(False)
-        self.rng = torch.Generator(self.device).manual_seed(config.seed)
+        # Decisions are drawn on the CPU, where they are known at once; latents and noise where they are needed.
+        self.decisions = torch.Generator().manual_seed(config.seed)
+        self.rng = torch.Generator(self.device).manual_seed(config.seed + 1)
         self.generator_adam = _adam(
             self.generator.parameters(), config, config.path_length_interval if self._regularises_paths else None
         )
@@ -131,7 +133,7 @@ class Trainer:
         Raises TrainingDiverged where a loss is not finite or the generator has collapsed.
         """
         config = self.config
-        real, real_classes = self.data.batch(self.images_seen, config.batch_size, self.rng)
+        real, real_classes = self.data.batch(self.images_seen, config.batch_size, self.decisions)
         of_generator = self._update_generator()
         if self._regularises_paths and self.steps % config.path_length_interval == 0:
             self._regularise_generator()
@@ -173,11 +175,22 @@ class Trainer:
 
     def _parts(self, count: int, group: int = 1) -> Iterator[Part]:
         """This process's parts of a batch, one after the other; each meets the same random numbers of the batch."""
-        state = self.rng.get_state() if self.passes > 1 else None
-        for part in parts_of(count, group, self.team.rank, self.team.size, self.passes, self.device):
-            if state is not None:
-                self.rng.set_state(state)
+        rewind = self._rewinder() if self.passes > 1 else None
+        for part in parts_of(count, group, self.team.rank, self.team.size, self.passes):
+            if rewind is not None:
+                rewind()
             yield part
+
+    def _rewinder(self) -> Callable[[], None]:
+        """What brings both generators back to where they are now."""
+        generators = (self.decisions, self.rng)
+        states = [generator.get_state() for generator in generators]
+
+        def rewind() -> None:
+            for generator, state in zip(generators, states, strict=True):
+                generator.set_state(state)
+
+        return rewind
 
     def _main_parts(self) -> Iterator[Part]:
         return self._parts(self.config.batch_size, min(self.config.discriminator.mbstd_group, self.config.batch_size))
@@ -207,9 +220,9 @@ class Trainer:
         count = max(config.batch_size // PATH_BATCH_SHRINK, 1)
         if self.passes > 1:
             # The penalty refers to the mean over the whole batch, so that is measured first.
-            state = self.rng.get_state()
-            self._move_path_mean([self._path_lengths(part) for part in self._parts(count)])
-            self.rng.set_state(state)
+            rewind = self._rewinder()
+            self._move_path_mean([self._path_lengths(part).detach() for part in self._parts(count)])
+            rewind()
         for part in self._parts(count):
             lengths = self._path_lengths(part)
             if self.passes == 1:
@@ -219,8 +232,8 @@ class Trainer:
         self._descend(self.generator_adam)
 
     def _path_lengths(self, part: Part) -> Float[Tensor, " n"]:
-        ws = part.of(self._ws(self.data.drawn_classes(part.batch_size, self.rng)))
-        draws = part.draws(self.rng)
+        ws = part.of(self._ws(self.data.drawn_classes(part.batch_size, self.decisions)))
+        draws = part.draws(self.decisions, self.rng)
         images = self.generator.synthesis(ws, "random", draws)
         return path_lengths(images, ws, path_noise(images, draws))
 
@@ -265,18 +278,19 @@ class Trainer:
     def _logits(
         self, images: Float[Tensor, "n c h w"], c: Float[Tensor, "n class_count"], part: Part, batches: int = 1
     ) -> Float[Tensor, "n 1"]:
-        draws = part.repeated(batches).draws(self.rng)
+        draws = part.repeated(batches).draws(self.decisions, self.rng)
         augmented = augment(images, self.config.augment.preset, self.controller.p, draws)
         return self.discriminator(augmented, c, batches)
 
     def _fakes(self, part: Part) -> tuple[Float[Tensor, "n c h w"], Float[Tensor, "n class_count"]]:
         """Images and classes of a part; all w of the batch are made, since they are cheap and their mean counts."""
-        c = self.data.drawn_classes(part.batch_size, self.rng)
+        c = self.data.drawn_classes(part.batch_size, self.decisions)
         ws = self._ws(c)
         if part.number == 0:
             self.generator.mapping.update_average(ws)
-        ws = mix_styles(self.generator.mapping, ws, c, self.config.style_mixing_probability, self.rng)
-        return self.generator.synthesis(part.of(ws), "random", part.draws(self.rng)), part.of(c)
+        probability = self.config.style_mixing_probability
+        ws = mix_styles(self.generator.mapping, ws, c, probability, self.decisions, self.rng)
+        return self.generator.synthesis(part.of(ws), "random", part.draws(self.decisions, self.rng)), part.of(c)
 
     def _ws(self, c: Float[Tensor, "n class_count"]) -> Float[Tensor, "n layers w_size"]:
         z = torch.randn(len(c), self.config.generator.z_size, generator=self.rng, device=self.device)
@@ -327,7 +341,8 @@ class Trainer:
 
     def state(self) -> State:
         """Everything that a later step depends on: tensors (copies on the CPU) and plain numbers for JSON."""
-        tensors = {"rng": self.rng.get_state(), "path_mean": self.path_mean, "r1": self.r1}
+        states = {"decisions": self.decisions.get_state(), "rng": self.rng.get_state()}
+        tensors = states | {"path_mean": self.path_mean, "r1": self.r1}
         for prefix, network in self._networks().items():
             tensors |= {f"{prefix}.{name}": tensor for name, tensor in network.state_dict().items()}
         for prefix, (adam, network) in self._adams().items():
@@ -355,6 +370,7 @@ class Trainer:
             network.load_state_dict(_under(tensors, prefix))
         for prefix, (adam, network) in self._adams().items():
             _restore_adam(adam, network, _under(tensors, prefix))
+        self.decisions.set_state(tensors["decisions"].clone())
         self.rng.set_state(tensors["rng"].clone())
         self.path_mean = tensors["path_mean"].to(self.device, copy=True)
         self.r1 = tensors["r1"].to(self.device, copy=True)

@@ -27,6 +27,8 @@ SYM6 = (
 CENTRE = 5
 # Pixels of the doubled image that the filter reaches to the left and to the right of one.
 LEFT, RIGHT = CENTRE, len(SYM6) - 1 - CENTRE
+# Pixels by which the position of a corner may differ between two orders of its sums.
+ROUNDING = 1e-2
 
 
 def reflect(index: Int64[Tensor, "*shape"], size: int) -> Int64[Tensor, "*shape"]:
@@ -108,23 +110,33 @@ def warp(images: Float[Tensor, "n c h w"], inverse: Float[Tensor, "n 3 3"]) -> F
     The surroundings are the image's reflections.
     """
     height, width = images.shape[2:]
-    x, y = _sources(inverse, height, width)
-    left, top = ((2 * coordinate).floor() for coordinate in (x, y))
-    margin_x, margin_y = _margin(left, width), _margin(top, height)
+    margin_x, margin_y = _margins(inverse, height, width)
+    x, y = _sources(inverse.to(images.device, non_blocking=True), height, width)
     of = images.device, images.dtype
     doubled = _doubling(height, margin_y, *of) @ (images @ _doubling(width, margin_x, *of).T)
     moved = sample(doubled, 2 * (x + margin_x), 2 * (y + margin_y))
     return _halving(height, *of) @ (moved @ _halving(width, *of).T)
 
 
+def _positions(size: int, like: Float[Tensor, "n 3 3"]) -> Float[Tensor, " doubled"]:
+    """The doubled output's pixels about its centre, in pixels of the image."""
+    return torch.arange(-LEFT, 2 * size + RIGHT - 1, device=like.device, dtype=like.dtype) / 2 - (size - 1) / 2
+
+
 def _sources(
     inverse: Float[Tensor, "n 3 3"], height: int, width: int
 ) -> tuple[Float[Tensor, "n a b"], Float[Tensor, "n a b"]]:
     """Column and row of the input, in its pixels, for each pixel of the doubled output."""
-    columns, rows = (
-        torch.arange(-LEFT, 2 * size + RIGHT - 1, device=inverse.device, dtype=inverse.dtype) / 2 - (size - 1) / 2
-        for size in (width, height)
-    )
+    return _mapped(inverse, _positions(width, inverse), _positions(height, inverse), height, width)
+
+
+def _mapped(
+    inverse: Float[Tensor, "n 3 3"],
+    columns: Float[Tensor, " b"],
+    rows: Float[Tensor, " a"],
+    height: int,
+    width: int,
+) -> tuple[Float[Tensor, "n a b"], Float[Tensor, "n a b"]]:
     x, y = (
         row[:, 0, None, None] * columns + row[:, 1, None, None] * rows[:, None] + row[:, 2, None, None]
         for row in (inverse[:, 0], inverse[:, 1])
@@ -132,8 +144,17 @@ def _sources(
     return x + (width - 1) / 2, y + (height - 1) / 2
 
 
-def _margin(doubled: Float[Tensor, "n a b"], size: int) -> int:
+def _margins(inverse: Float[Tensor, "n 3 3"], height: int, width: int) -> tuple[int, int]:
+    """Columns and rows of surroundings that the maps reach, from the corners of the output: the maps are affine."""
+    corners = (_positions(size, inverse)[[0, -1]] for size in (width, height))
+    x, y = _mapped(inverse, *corners, height, width)
+    return _margin(x, width), _margin(y, height)
+
+
+def _margin(source: Float[Tensor, "n a b"], size: int) -> int:
     """Pixels of surroundings that hold the doubled pixels met and their right neighbours, a multiple of 4."""
-    least, most = (float(bound) for bound in doubled.aminmax())
-    margin = math.ceil(max(-least, most + 2 - 2 * size, 0) / 2)
+    # A corner may round to another side of a pixel than the same place within the whole grid does.
+    least, most = (float(bound) for bound in source.aminmax())
+    left, right = math.floor(2 * least - ROUNDING), math.floor(2 * most + ROUNDING)
+    margin = math.ceil(max(-left, right + 2 - 2 * size, 0) / 2)
     return -4 * (-margin // 4)
