@@ -24,7 +24,7 @@ from skinsynth.gan.generator import Generator
 from skinsynth.gan.model import save_gan
 from skinsynth.gan.published import from_arrays
 
-# Published files have up to 400 MB, 100,000 instructions, 100 modules and 1,024 pixels, feature maps or entries of w.
+# Far above what networks of 1,024 pixels and 512 feature maps take: 400 MB, 100,000 instructions, 100 modules each.
 LARGEST_FILE = 2**31
 MOST_INSTRUCTIONS = 500_000
 MOST_MODULES = 1_000
@@ -36,7 +36,7 @@ LARGEST_ROWS, LARGEST_COLUMNS = 1_024, 16 * 1_024
 
 NETWORKS = ("G", "D", "G_ema")
 USUAL_MBSTD_GROUP = 4
-# The first two values of torch's serialisation before its zip files.
+# The first two values of torch's legacy serialisation.
 STORAGE_MAGIC, STORAGE_PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 NUMBER_TYPES = {"b1", "u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f2", "f4", "f8"}
 N = TypeVar("N", Generator, Discriminator)
@@ -73,7 +73,7 @@ def read_snapshot(file: Path) -> Snapshot:
         raise FileNotFoundError(f"a network pickle is read from a file, but {file} is none: give its path")
     try:
         if file.stat().st_size > LARGEST_FILE:
-            raise ValueError(f"it is larger than {LARGEST_FILE:,} bytes, of which published files have 400 million")
+            raise ValueError(f"it is larger than {LARGEST_FILE:,} bytes, which no network pickle is")
         data = file.read_bytes()
         content = _Pickle(_Source(memoryview(data), _Budget(MOST_INSTRUCTIONS)), GLOBALS).read()
         return _snapshot(_networks(content), len(data))
@@ -315,7 +315,7 @@ def _call_number(arguments: Arguments, _: _Budget) -> int | float | bool:
 
 
 def _call_storage(arguments: Arguments, budget: _Budget) -> _Storage:
-    """A storage out of torch's old serialisation: five pickles, then the number of elements and their bytes."""
+    """A storage out of torch's legacy serialisation: five pickles, then the number of elements and their bytes."""
     match arguments:
         case (memoryview() as raw,):
             source = _Source(raw, budget)
@@ -324,7 +324,7 @@ def _call_storage(arguments: Arguments, budget: _Budget) -> _Storage:
     # Within a storage nothing but its type is named, so that storages cannot nest.
     magic, protocol, system, claim, keys = (_Pickle(source, STORAGE_TYPES).read() for _ in range(5))
     if (magic, protocol) != (STORAGE_MAGIC, STORAGE_PROTOCOL) or not isinstance(system, dict):
-        raise ValueError("a storage in it is not in torch's serialisation of before 1.6")
+        raise ValueError("a storage in it is not in torch's legacy serialisation")
     if system.get("little_endian") is not True:
         raise ValueError("a storage in it comes from a big-endian machine")
     if not isinstance(claim, _StorageClaim) or keys != [claim.key]:
