@@ -12,9 +12,9 @@ from skinsynth.gan.model import Gan, flops_per_image, load_gan, sample_images, s
 
 def networks_of(class_count):
     rng = torch.Generator().manual_seed(0)
-    generator = Generator(GeneratorConfig(8, 3, 6, 6, class_count, 2, 64, 8, None, 0, "float16"), rng)
+    generator = Generator(GeneratorConfig(8, 3, 6, 6, class_count, 2, 64, 8, None, 0, "float16", False), rng)
     return generator, Discriminator(
-        DiscriminatorConfig(8, 3, class_count, 2, 64, 8, "resnet", 2, 1, None, 0, "float16"), rng
+        DiscriminatorConfig(8, 3, class_count, 2, 64, 8, "resnet", 2, 1, None, 0, "float16", False), rng
     )
 
 

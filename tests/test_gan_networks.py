@@ -26,8 +26,8 @@ from skinsynth.gan.presets import FIXED_PRESETS, trainer_config
 from skinsynth.gan.published import from_arrays, to_arrays
 from skinsynth.gan.resample import conv_down2, conv_up2, downsample2d, filter2d, upsample2d
 
-GENERATOR = GeneratorConfig(16, 3, 8, 12, 2, 2, 128, 16, None, 0, "float16")
-DISCRIMINATOR = DiscriminatorConfig(16, 3, 2, 8, 128, 16, "resnet", 4, 1, None, 0, "float16")
+GENERATOR = GeneratorConfig(16, 3, 8, 12, 2, 2, 128, 16, None, 0, "float16", False)
+DISCRIMINATOR = DiscriminatorConfig(16, 3, 2, 8, 128, 16, "resnet", 4, 1, None, 0, "float16", False)
 
 
 @pytest.fixture
@@ -176,8 +176,8 @@ def test_16_bits_are_for_gpus_only(rng, classes):
 @pytest.mark.parametrize("class_count", [0, 3])
 @pytest.mark.parametrize("architecture", ["resnet", "skip", "orig"])
 def test_sizes_are_read_off_the_weights(rng, resolution, class_count, architecture):
-    generator = Generator(GeneratorConfig(resolution, 1, 5, 7, class_count, 3, 300, 24, None, 0, "float16"), rng)
-    sizes = DiscriminatorConfig(resolution, 1, class_count, 4, 200, 20, architecture, 2, 1, None, 0, "float16")
+    generator = Generator(GeneratorConfig(resolution, 1, 5, 7, class_count, 3, 300, 24, None, 0, "float16", False), rng)
+    sizes = DiscriminatorConfig(resolution, 1, class_count, 4, 200, 20, architecture, 2, 1, None, 0, "float16", False)
     arrays = to_arrays(generator, Discriminator(sizes, rng))
     again = to_arrays(*from_arrays(arrays, mbstd_group=2))
     assert again.keys() == arrays.keys()

@@ -17,8 +17,8 @@ from skinsynth.gan.team import Team
 from skinsynth.gan.trainer import StepReport, Trainer, TrainerConfig, TrainingDiverged, diversity, ema_decay
 
 CONFIG = TrainerConfig(
-    generator=GeneratorConfig(8, 3, 6, 6, 2, 2, 64, 8, None, 0, "float16"),
-    discriminator=DiscriminatorConfig(8, 3, 2, 2, 64, 8, "resnet", 2, 1, None, 0, "float16"),
+    generator=GeneratorConfig(8, 3, 6, 6, 2, 2, 64, 8, None, 0, "float16", False),
+    discriminator=DiscriminatorConfig(8, 3, 2, 2, 64, 8, "resnet", 2, 1, None, 0, "float16", False),
     augment=AugmentConfig("bgcfnc", 0.5, True, 0.6, 2, 100),
     batch_size=4,
     learning_rate=0.0025,

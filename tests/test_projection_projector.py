@@ -1,15 +1,18 @@
 """Projection: planted latents are found, and an image's result does not depend on its company."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
+from skinsynth.gan.discriminator import Discriminator, DiscriminatorConfig
 from skinsynth.gan.generator import Generator, GeneratorConfig
+from skinsynth.gan.model import Gan
 from skinsynth.gan.pixels import to_pixels
 from skinsynth.projection.projector import ProjectionConfig, Projector, latent_statistics
 
+SIZES = GeneratorConfig(8, 3, 6, 6, 0, 2, 32, 4, None, 0, "float16", False)
 CPU = torch.device("cpu")
 CONFIG = ProjectionConfig(
     space="w",
@@ -26,18 +29,12 @@ CONFIG = ProjectionConfig(
 )
 
 
-@dataclass(frozen=True)
-class Sizes:
-    z_size: int
-    class_count: int
-
-
-class TinyGenerator(nn.Module):
+class TinyGenerator(Generator):
     """A smooth map of w to 8 px images, with three layers and a class that shifts w."""
 
     def __init__(self, class_count, rng):
-        super().__init__()
-        self.config = Sizes(6, class_count)
+        nn.Module.__init__(self)
+        self.config = replace(SIZES, class_count=class_count)
         self.direction = torch.randn(max(class_count, 1), 6, generator=rng)
         self.weight = torch.randn(3, 6, 3 * 8 * 8, generator=rng) / 6
 
@@ -50,14 +47,13 @@ class TinyGenerator(nn.Module):
         return torch.einsum("nlw,lwp->np", ws, self.weight).tanh().reshape(-1, 3, 8, 8)
 
 
-@dataclass
-class TinyGan:
-    generator: TinyGenerator
-    classes: list[int]
+def with_labels(generator, rng):
+    discriminator = Discriminator(DiscriminatorConfig(8, 3, 0, 2, 32, 4, "orig", 1, 0, None, 0, "float16", False), rng)
+    return Gan(generator, discriminator, [4, 7])
 
 
 def gan_of(class_count, rng):
-    return TinyGan(TinyGenerator(class_count, rng), [4, 7])
+    return with_labels(TinyGenerator(class_count, rng), rng)
 
 
 def pixels_of(gan, count, rng):
@@ -100,9 +96,10 @@ def test_the_projects_own_generator_is_searched_as_well(rng):
         activation_clamp=None,
         half_levels=0,
         half_type="float16",
+        fused=False,
     )
     generator = Generator(sizes, rng).requires_grad_(False)
-    gan = TinyGan(generator, [4, 7])
+    gan = with_labels(generator, rng)
     c = torch.eye(2)[torch.arange(4) % 2]
     with torch.no_grad():
         pixels = to_pixels(generator(torch.randn(4, 8, generator=rng), c))

@@ -6,7 +6,9 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
+from skinsynth.gan.generator import Generator
 from skinsynth.quality import neighbours
 from skinsynth.quality.fid import covariance_root, frechet_distance
 from skinsynth.quality.fidelity import FidelityConfig, score_images
@@ -167,8 +169,11 @@ def test_too_few_held_out_images_give_no_floor_and_too_few_others_an_error(rng):
         score_images(real, fake[:5], CONFIG, rng, "classifier")
 
 
-class LinearGenerator:
+class LinearGenerator(Generator):
     """Images are w itself, so that paths have a length one can work out."""
+
+    def __init__(self):
+        nn.Module.__init__(self)
 
     def mapping(self, z, c):  # noqa: ARG002
         return (2 * z)[:, None].expand(-1, 3, -1)

@@ -37,6 +37,7 @@ class DiscriminatorConfig:
     activation_clamp: float | None  # bound of the activations, for 16 bits; None: no bound
     half_levels: int  # so many top resolutions in 16 bits on a GPU
     half_type: HalfType
+    fused: bool  # Triton kernels on a GPU
 
 
 def minibatch_deviation(x: Float[Tensor, "n c h w"], group: int, channels: int) -> Float[Tensor, "n channels h w"]:
@@ -60,7 +61,7 @@ def from_rgb(config: DiscriminatorConfig, resolution: int, rng: torch.Generator)
     if resolution != config.resolution and config.architecture != "skip":
         return None
     channels = channels_at(resolution, config.channel_base, config.channel_max)
-    return Conv(config.image_channels, channels, 1, rng, clamp=config.activation_clamp)
+    return Conv(config.image_channels, channels, 1, rng, clamp=config.activation_clamp, fused=config.fused)
 
 
 class DiscriminatorBlock(nn.Module):
@@ -70,12 +71,12 @@ class DiscriminatorBlock(nn.Module):
         super().__init__()
         channels = channels_at(resolution, config.channel_base, config.channel_max)
         below = channels_at(resolution // 2, config.channel_base, config.channel_max)
-        clamp = config.activation_clamp
+        clamp, fused = config.activation_clamp, config.fused
         self.fromrgb = from_rgb(config, resolution, rng)
-        self.conv0 = Conv(channels, channels, 3, rng, clamp=clamp)
-        self.conv1 = Conv(channels, below, 3, rng, down=True, clamp=clamp)
+        self.conv0 = Conv(channels, channels, 3, rng, clamp=clamp, fused=fused)
+        self.conv1 = Conv(channels, below, 3, rng, down=True, clamp=clamp, fused=fused)
         residual = config.architecture == "resnet"
-        self.skip = Conv(channels, below, 1, rng, active=False, down=True) if residual else None
+        self.skip = Conv(channels, below, 1, rng, active=False, down=True, fused=fused) if residual else None
         self.in_half = resolution in half_resolutions(config.resolution, config.half_levels)
         self.half_type = config.half_type
 
@@ -108,7 +109,9 @@ class DiscriminatorHead(nn.Module):
         channels = channels_at(4, config.channel_base, config.channel_max)
         self.fromrgb = from_rgb(config, 4, rng)
         self.group, self.deviations = config.mbstd_group, config.mbstd_channels
-        self.conv = Conv(channels + self.deviations, channels, 3, rng, clamp=config.activation_clamp)
+        self.conv = Conv(
+            channels + self.deviations, channels, 3, rng, clamp=config.activation_clamp, fused=config.fused
+        )
         self.fc = Linear(channels * 16, channels, rng, active=True)
         self.out = Linear(channels, channels if config.class_count else 1, rng)
 
@@ -144,7 +147,7 @@ class Discriminator(nn.Module):
         for resolution in self.resolutions:
             x = self.get_submodule(f"b{resolution}")(x, image)
             if self.config.architecture == "skip":
-                image = downsample2d(image)
+                image = downsample2d(image, self.config.fused)
         features = self.b4(x, image, batches)
         if self.mapping is None:
             return features

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
+from skinsynth.gan.backend import kernels_for
 from skinsynth.gan.draws import RandomDraws
 from skinsynth.gan.layers import (
     ACTIVATION_GAIN,
@@ -41,6 +42,7 @@ class GeneratorConfig:
     activation_clamp: float | None  # bound of the activations, for 16 bits; None: no bound
     half_levels: int  # so many top resolutions in 16 bits on a GPU
     half_type: HalfType
+    fused: bool  # Triton kernels on a GPU
 
 
 class LatentMapping(Mapping):
@@ -103,7 +105,7 @@ class StyledConv(nn.Module):
         self.bias = nn.Parameter(torch.zeros(out_channels, device=device))
         self.noise_strength = nn.Parameter(torch.zeros([], device=device))
         self.register_buffer("noise_const", torch.randn(resolution, resolution, generator=rng, device=device))
-        self.up, self.clamp = up, config.activation_clamp
+        self.up, self.clamp, self.fused = up, config.activation_clamp, config.fused
 
     def forward(
         self,
@@ -117,16 +119,17 @@ class StyledConv(nn.Module):
         style = self.affine(w)
         if x.dtype == torch.float16:
             weight, style = bound_for_half(weight, style)
-        scale = (demodulation(weight, style) * ACTIVATION_GAIN).to(x.dtype)[:, :, None, None]
         x = x * style.to(x.dtype)[:, :, None, None]
-        y = conv_up2(x, weight.to(x.dtype)) if self.up else conv2d(x, weight.to(x.dtype), padding=1)
+        kernel = weight.to(x.dtype)
+        y = conv_up2(x, kernel, self.fused) if self.up else conv2d(x, kernel, padding=1)
         # The gain of the activation is in the scale, the bias and the noise: the leaky ReLU lets it through.
-        shift = (self.bias * ACTIVATION_GAIN).to(x.dtype)[None, :, None, None]
+        scale, bias = demodulation(weight, style) * ACTIVATION_GAIN, self.bias * ACTIVATION_GAIN
         noise = self._noise(noise_mode, draws)
-        if noise is None:
-            return activate(torch.addcmul(shift, y, scale), self.clamp)
-        noise = (noise * (self.noise_strength * ACTIVATION_GAIN)).to(x.dtype)
-        return activate(torch.addcmul(noise, y, scale).add_(shift), self.clamp)
+        if noise is not None:
+            noise = noise * (self.noise_strength * ACTIVATION_GAIN)
+        kernels = kernels_for(y, self.fused)
+        activation = styled_activation if kernels is None else kernels.styled_activation
+        return activation(y, scale, noise, bias, self.clamp)
 
     def _noise(self, mode: NoiseMode, draws: RandomDraws | None) -> Float[Tensor, "_ 1 h w"] | None:
         if mode == "none":
@@ -136,6 +139,20 @@ class StyledConv(nn.Module):
         if draws is None:
             raise ValueError('noise_mode "random" draws from a torch.Generator, but none came: pass rng')
         return draws.normal(1, *self.noise_const.shape)
+
+
+def styled_activation(
+    y: Float[Tensor, "n c h w"],
+    scale: Float[Tensor, "n c"],
+    noise: Float[Tensor, "_ 1 h w"] | None,
+    bias: Float[Tensor, " c"],
+    clamp: float | None,
+) -> Float[Tensor, "n c h w"]:
+    """Demodulation, noise, bias and leaky ReLU after a convolution, in the type of its output."""
+    scale, bias = scale.to(y.dtype)[:, :, None, None], bias.to(y.dtype)[None, :, None, None]
+    if noise is None:
+        return activate(torch.addcmul(bias, y, scale), clamp)
+    return activate(torch.addcmul(noise.to(y.dtype), y, scale).add_(bias), clamp)
 
 
 class ToRGB(nn.Module):
@@ -170,7 +187,7 @@ class SynthesisBlock(nn.Module):
             self.conv0 = StyledConv(config, below, resolution, up=True, rng=rng)
         self.conv1 = StyledConv(config, channels, resolution, up=False, rng=rng)
         self.torgb = ToRGB(config, channels, rng)
-        self.first = resolution == 4
+        self.fused = config.fused
         self.in_half = resolution in half_resolutions(config.resolution, config.half_levels)
         self.half_type = config.half_type
 
@@ -189,7 +206,7 @@ class SynthesisBlock(nn.Module):
             x = self.conv0(x.to(dtype), ws[0], noise_mode, draws)
         x = self.conv1(x, ws[-2], noise_mode, draws)
         rgb = self.torgb(x, ws[-1]).to(ws[0].dtype)
-        return x, rgb if image is None else upsample2d(image) + rgb
+        return x, rgb if image is None else upsample2d(image, self.fused) + rgb
 
 
 class Synthesis(nn.Module):

@@ -8,9 +8,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, leaky_relu_
 
+from skinsynth.gan.backend import LEAK, kernels_for
 from skinsynth.gan.resample import conv_down2
 
-LEAK = 0.2
 # Keeps the variance of a unit Gaussian through the leaky ReLU, nearly.
 ACTIVATION_GAIN = math.sqrt(2)
 # Learning rate of the mapping network, relative to that of the rest (StyleGAN, appendix C).
@@ -101,22 +101,29 @@ class Conv(nn.Module):
         active: bool = True,
         down: bool = False,
         clamp: float | None = None,
+        fused: bool = False,
     ) -> None:
         super().__init__()
         self.weight = kernels(out_channels, in_channels, kernel, rng)
         self.bias = nn.Parameter(torch.zeros(out_channels, device=rng.device)) if active else None
-        self.down, self.clamp = down, clamp
+        self.down, self.clamp, self.fused = down, clamp, fused
         self.scale = (ACTIVATION_GAIN if active else 1) / math.sqrt(in_channels * kernel**2)
 
     def forward(self, x: Float[Tensor, "n cin h w"], gain: float = 1.0) -> Float[Tensor, "n cout h2 w2"]:
         """The layer's output times `gain`."""
         weight = (self.weight * (self.scale * gain)).to(x.dtype)
-        bias = None if self.bias is None else (self.bias * (ACTIVATION_GAIN * gain)).to(x.dtype)
-        padding = self.weight.shape[-1] // 2
-        y = conv_down2(x, weight, bias) if self.down else conv2d(x, weight, bias, padding=padding)
-        if bias is None:
-            return y
-        return activate(y, None if self.clamp is None else self.clamp * gain)
+        bias = None if self.bias is None else self.bias * (ACTIVATION_GAIN * gain)
+        clamp = None if self.clamp is None else self.clamp * gain
+        kernels = kernels_for(x, self.fused)
+        if bias is not None and kernels is not None:
+            return kernels.bias_activation(self._convolve(x, weight, None), bias, clamp)
+        y = self._convolve(x, weight, None if bias is None else bias.to(x.dtype))
+        return y if bias is None else activate(y, clamp)
+
+    def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if self.down:
+            return conv_down2(x, weight, bias, self.fused)
+        return conv2d(x, weight, bias, padding=weight.shape[-1] // 2)
 
 
 class Mapping(nn.Module):

@@ -76,6 +76,7 @@ def trainer_config(
             activation_clamp=256.0,
             half_levels=4,
             half_type="float16",
+            fused=False,
         ),
         discriminator=DiscriminatorConfig(
             resolution=resolution,
@@ -90,6 +91,7 @@ def trainer_config(
             activation_clamp=256.0,
             half_levels=4,
             half_type="float16",
+            fused=False,
         ),
         augment=AugmentConfig(
             preset=augment, initial_p=0.0, adaptive=True, target_sign=0.6, interval=4, images_to_full=500_000

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from skinsynth.gan.backend import TAPS
 from skinsynth.gan.discriminator import Architecture, Discriminator, DiscriminatorConfig
 from skinsynth.gan.generator import Generator, GeneratorConfig
-from skinsynth.gan.resample import TAPS
 
 Arrays = ArrayMapping[str, np.ndarray | Tensor]
 Shapes = dict[str, tuple[int, ...]]
@@ -117,6 +117,7 @@ def _generator_config(shapes: Shapes) -> GeneratorConfig:
         activation_clamp=None,
         half_levels=0,
         half_type="float16",
+        fused=False,
     )
 
 
@@ -145,4 +146,5 @@ def _discriminator_config(shapes: Shapes, mbstd_group: int) -> DiscriminatorConf
         activation_clamp=None,
         half_levels=0,
         half_type="float16",
+        fused=False,
     )

@@ -2,7 +2,8 @@
 
 All operators treat images as zero outside, are linear in the image and differentiable any number of times. A depthwise
 4x4 convolution on channels-last images was the fastest form of the filter on the CPU: polyphase sums, pooling cascades
-and banded matrices took two to ten times as long, and folding the filter into a 6x6 kernel four times as long.
+and banded matrices took two to ten times as long, and folding the filter into a 6x6 kernel four times as long. Where
+`fused` is true, a GPU with Triton takes the kernels of the module `fused` instead.
 """
 
 from functools import cache
@@ -12,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import conv2d, conv_transpose2d
 
-TAPS = (1.0, 3.0, 3.0, 1.0)
+from skinsynth.gan.backend import TAPS, kernels_for
 
 
 @cache
@@ -25,7 +26,9 @@ def _depthwise(x: Float[Tensor, "n c h w"]) -> Float[Tensor, "c 1 4 4"]:
     return _kernel(x.device, x.dtype).expand(x.shape[1], -1, -1, -1)
 
 
-def _filter(x: Float[Tensor, "n c h w"], padding: int) -> Float[Tensor, "n c h2 w2"]:
+def _filter(x: Float[Tensor, "n c h w"], padding: int, fused: bool = False) -> Float[Tensor, "n c h2 w2"]:
+    if (kernels := kernels_for(x, fused)) is not None:
+        return kernels.binomial(x, padding)
     return conv2d(x, _depthwise(x), padding=padding, groups=x.shape[1])
 
 
@@ -34,27 +37,36 @@ def filter2d(x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
     return _filter(x, padding=2)[:, :, :-1, :-1]
 
 
-def upsample2d(x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c 2*h 2*w"]:
+def upsample2d(x: Float[Tensor, "n c h w"], fused: bool = False) -> Float[Tensor, "n c 2*h 2*w"]:
     """The image at twice the size: zeros put between its pixels, then filtered with gain 4."""
+    if (kernels := kernels_for(x, fused)) is not None:
+        return kernels.upsample2d(x)
     return conv_transpose2d(x, 4 * _depthwise(x), stride=2, padding=1, groups=x.shape[1])
 
 
-def downsample2d(x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h//2 w//2"]:
+def downsample2d(x: Float[Tensor, "n c h w"], fused: bool = False) -> Float[Tensor, "n c h//2 w//2"]:
     """The image at half the size: filtered, then every second pixel."""
+    if (kernels := kernels_for(x, fused)) is not None:
+        return kernels.downsample2d(x)
     return conv2d(x, _depthwise(x), stride=2, padding=1, groups=x.shape[1])
 
 
-def conv_up2(x: Float[Tensor, "n cin h w"], weight: Float[Tensor, "cout cin 3 3"]) -> Float[Tensor, "n cout 2*h 2*w"]:
+def conv_up2(
+    x: Float[Tensor, "n cin h w"], weight: Float[Tensor, "cout cin 3 3"], fused: bool = False
+) -> Float[Tensor, "n cout 2*h 2*w"]:
     """Zeros between the pixels, a true convolution (flipped kernel), then the filter with gain 4."""
     # The filter's gain sits in the small kernel, so it costs no pass over the images.
     spread = conv_transpose2d(x, 4 * weight.transpose(0, 1), stride=2)
-    return _filter(spread, padding=1)
+    return _filter(spread, 1, fused)
 
 
 def conv_down2(
-    x: Float[Tensor, "n cin h w"], weight: Float[Tensor, "cout cin k k"], bias: Float[Tensor, " cout"] | None = None
+    x: Float[Tensor, "n cin h w"],
+    weight: Float[Tensor, "cout cin k k"],
+    bias: Float[Tensor, " cout"] | None = None,
+    fused: bool = False,
 ) -> Float[Tensor, "n cout h//2 w//2"]:
     """The filter, then a correlation of stride 2; with a 1x1 kernel only the pixels that it meets are filtered."""
     if weight.shape[-1] == 1:
-        return conv2d(downsample2d(x), weight, bias)
-    return conv2d(_filter(x, padding=weight.shape[-1] // 2 + 1), weight, bias, stride=2)
+        return conv2d(downsample2d(x, fused), weight, bias)
+    return conv2d(_filter(x, weight.shape[-1] // 2 + 1, fused), weight, bias, stride=2)

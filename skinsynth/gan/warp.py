@@ -146,8 +146,8 @@ def _mapped(
 
 def _margins(inverse: Float[Tensor, "n 3 3"], height: int, width: int) -> tuple[int, int]:
     """Columns and rows of surroundings that the maps reach, from the corners of the output: the maps are affine."""
-    corners = (_positions(size, inverse)[[0, -1]] for size in (width, height))
-    x, y = _mapped(inverse, *corners, height, width)
+    columns, rows = (_positions(size, inverse)[[0, -1]] for size in (width, height))
+    x, y = _mapped(inverse, columns, rows, height, width)
     return _margin(x, width), _margin(y, height)
 
 

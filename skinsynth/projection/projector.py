@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,6 +11,8 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from skinsynth.gan.generator import Generator
+from skinsynth.gan.model import Gan
 from skinsynth.gan.pixels import from_pixels, to_pixels
 
 # Latents mapped at once for their statistics.
@@ -33,42 +35,6 @@ class ProjectionConfig:
 
 
 SPACES: dict[str, Callable[[int], int]] = {"w": lambda _: 1, "w+": lambda layers: layers}
-
-
-@runtime_checkable
-class GeneratorSizes(Protocol):
-    """What is asked of a generator's config."""
-
-    @property
-    def z_size(self) -> int: ...
-
-    @property
-    def class_count(self) -> int: ...
-
-
-@runtime_checkable
-class Generator(Protocol):
-    """What projection needs of a generator; noise is constant, so that an image has one latent."""
-
-    @property
-    def config(self) -> GeneratorSizes: ...
-
-    @property
-    def mapping(self) -> Callable[..., Tensor]: ...
-
-    @property
-    def synthesis(self) -> Callable[..., Tensor]: ...
-
-
-@runtime_checkable
-class Gan(Protocol):
-    """A generator and the dataset labels behind the columns of its c."""
-
-    @property
-    def generator(self) -> Generator: ...
-
-    @property
-    def classes(self) -> list[int]: ...
 
 
 class Projections(NamedTuple):

@@ -1,24 +1,14 @@
 """Perceptual path length: how much an image changes per small step in the latent space."""
 
 from collections.abc import Callable
-from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from skinsynth.gan.generator import Generator
+
 Distance = Callable[[Tensor, Tensor], Tensor]
-
-
-@runtime_checkable
-class Synthesizer(Protocol):
-    """What a path needs of a generator."""
-
-    @property
-    def mapping(self) -> Callable[..., Tensor]: ...
-
-    @property
-    def synthesis(self) -> Callable[..., Tensor]: ...
 
 
 def feature_distance(perceptual: Callable[[Tensor], Tensor]) -> Distance:
@@ -34,7 +24,7 @@ def feature_distance(perceptual: Callable[[Tensor], Tensor]) -> Distance:
 
 @torch.no_grad()
 def path_lengths(
-    generator: Synthesizer,
+    generator: Generator,
     z: Float[Tensor, "n 2 z"],
     c: Float[Tensor, "n classes"],
     distance: Distance,
