@@ -152,3 +152,9 @@ def test_a_failed_stage_leaves_what_was_prepared(project, tmp_path):
     finally:
         (project / "params.yaml").write_text(params)
     assert "up to date" in say(project, "dvc", "status")
+
+
+def test_stages_without_dvc_are_the_commands_of_dvc(project):
+    said = say(project, "dvc", "repro", "--dry", "--force").splitlines()
+    own = say(project, sys.executable, "benchmarks/without_dvc.py", "--dry").splitlines()
+    assert sorted(own) == sorted(line for line in said if line.startswith("> "))

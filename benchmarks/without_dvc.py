@@ -1,0 +1,64 @@
+"""Run stages of dvc.yaml where DVC is not installed, such as on a borrowed GPU machine.
+
+    python benchmarks/without_dvc.py prepare_images split_patients train_classifier@real train_gan@cgan
+    python benchmarks/without_dvc.py --dry                       # say every command, in dvc.yaml's order
+
+Nothing is skipped for being up to date, and no dvc.lock is written; a killed stage goes on from its checkpoint.
+"""
+
+import argparse
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+
+
+def commands(pipeline: dict) -> Iterator[tuple[str, str]]:
+    """Name (`stage` or `stage@item`) and command line of each stage, items of `foreach` and `matrix` filled in."""
+    for stage, body in pipeline["stages"].items():
+        if "foreach" in body:
+            for key, item in body["foreach"].items():
+                yield f"{stage}@{key}", filled(body["do"]["cmd"], {"key": key, **under("item", item)})
+        elif "matrix" in body:
+            ((axis, names),) = body["matrix"].items()
+            for name in names:
+                yield f"{stage}@{name}", filled(body["cmd"], {f"item.{axis}": name})
+        else:
+            yield stage, body["cmd"]
+
+
+def under(prefix: str, item: dict) -> dict[str, str]:
+    """The entries of an item by the names that templates call them."""
+    return {f"{prefix}.{name}": value for name, value in item.items()}
+
+
+def filled(template: str, value_of: dict[str, str]) -> str:
+    """The template with `${name}` replaced."""
+    return re.sub(r"\$\{([\w.]+)\}", lambda match: value_of[match.group(1)], template)
+
+
+def main() -> None:
+    """Run, or say, what was asked for, in the order asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("stages", nargs="*", help="stage or stage@item; none: all")
+    parser.add_argument("--dry", action="store_true", help="say the commands only")
+    flags = parser.parse_args()
+    command_of = dict(commands(yaml.safe_load(Path("dvc.yaml").read_text())))
+    for name in flags.stages or command_of:
+        if name not in command_of:
+            raise SystemExit(f"without_dvc: dvc.yaml has no {name}; it has {', '.join(command_of)}")
+        print(f"> {command_of[name]}", flush=True)
+        if not flags.dry:
+            python, *arguments = shlex.split(command_of[name])
+            assert python == "python"
+            code = subprocess.run([sys.executable, *arguments], check=False).returncode
+            if code:
+                raise SystemExit(code)
+
+
+if __name__ == "__main__":
+    main()
