@@ -14,6 +14,7 @@ from skinsynth.features.extractor import build_extractor
 from skinsynth.gan.family import Cost, save_cost
 from skinsynth.gan.memory import keep_freed_memory
 from skinsynth.gan.model import flops_per_image, save_gan
+from skinsynth.gan.presets import PresetConfig, trainer_config
 from skinsynth.gan.team import join_team, run_as_team, started_by_torchrun
 from skinsynth.gan.trainer import Trainer, TrainerConfig
 from skinsynth.gan.training import RunConfig, Schedule, columns_of, configure, plan, train
@@ -36,7 +37,8 @@ class Settings:
     scored_images: int  # generated for each point of the FID curve
     shown_images: int  # in the sample grid
     extractor: str  # a key of EXTRACTORS
-    trainer: TrainerConfig  # class counts and the augmentation come from the run
+    preset: PresetConfig | None  # published numbers for the images' size, instead of `trainer`
+    trainer: TrainerConfig | None  # class counts and the augmentation come from the run
 
 
 SETTINGS = Settings
@@ -65,7 +67,7 @@ def main(
     columns = columns_of(torch.from_numpy(real.labels), labels)
     keep_freed_memory()
     with join_team() as (team, device):
-        config = configure(settings.trainer, own)
+        config = configure(shared_config(settings, real.pixels.shape), own)
         trainer = Trainer(config, torch.from_numpy(real.pixels), columns, device or best_device(), team)
         if settings.start_from is not None:
             kept = start_from(trainer, *read_networks(initial / settings.start_from))
@@ -99,6 +101,16 @@ def main(
     start = {f"{key}_at_start": value for key, value in first.items() if key.startswith("fid")}
     write_metrics(metrics, {**last, **start})
     shutil.rmtree(checkpoints, ignore_errors=True)
+
+
+def shared_config(settings: Settings, shape: tuple[int, ...]) -> TrainerConfig:
+    """What all runs share: a preset for images of this shape [n, c, h, w], or the numbers in params.yaml."""
+    if settings.preset is None and settings.trainer is not None:
+        return settings.trainer
+    if settings.preset is None or settings.trainer is not None:
+        raise ValueError("params.yaml, train_gan: give either preset or trainer, and set the other to null")
+    preset = settings.preset
+    return trainer_config(preset.name, shape[2], shape[1], 0, "none", x_flip=preset.x_flip, seed=preset.seed)
 
 
 if __name__ == "__main__":

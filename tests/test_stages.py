@@ -18,7 +18,8 @@ import pytest
 import yaml
 
 from skinsynth.images.archive import read_archive
-from skinsynth.stage import run
+from skinsynth.stage import load_params, run
+from stages import train_gan
 from tests.tiny import ROOT, tiny_params, write_params
 
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
@@ -249,6 +250,18 @@ def test_flags_of_the_stages_are_paths_or_names():
         for parameter in inspect.signature(importlib.import_module(f"stages.{stage}").main).parameters.values():
             kind = get_args(parameter.annotation)[0]
             assert kind in (Path, str, bool) or get_origin(kind) is list
+
+
+def test_a_preset_stands_in_the_place_of_the_trainer_s_numbers(copied, monkeypatch):
+    params = tiny_params()
+    section = params["scales"]["phantom"]["train_gan"]
+    section["preset"] = {"name": "stylegan2", "x_flip": True, "seed": 1}
+    write_params(copied, params)
+    assert "either preset or trainer" in fails_in_one_line("train_gan", "cgan", monkeypatch)
+    section["trainer"] = None
+    write_params(copied, params)
+    config = train_gan.shared_config(load_params("train_gan", train_gan.Settings), (100, 3, 64, 64))
+    assert (config.r1_gamma, config.ema_half_life_images, config.generator.resolution) == (10, 10_000, 64)
 
 
 @pytest.mark.slow

@@ -23,6 +23,8 @@ HalfType = Literal["float16", "bfloat16"]
 
 def channels_at(resolution: int, channel_base: int, channel_max: int) -> int:
     """Number of feature maps at one resolution (StyleGAN2, section 4.2)."""
+    if channel_base < resolution:
+        raise ValueError(f"channel_base is at least the resolution, but {channel_base} came for {resolution} pixels")
     return min(channel_base // resolution, channel_max)
 
 

@@ -11,6 +11,13 @@ CHANNEL_BASE = 32768  # feature maps times resolution in the full network
 
 
 @dataclass(frozen=True)
+class PresetConfig:
+    name: str  # auto, or a key of FIXED_PRESETS
+    x_flip: bool
+    seed: int
+
+
+@dataclass(frozen=True)
 class Preset:
     batch_size: int
     mbstd_group: int
