@@ -19,9 +19,9 @@ from typing import Any
 import torch
 
 from skinsynth.gan.layers import HALF_TYPES
-from skinsynth.gan.memory import keep_freed_memory
 from skinsynth.gan.model import flops_per_image, training_flops_per_image
 from skinsynth.gan.presets import trainer_config
+from skinsynth.gan.process import keep_freed_memory
 from skinsynth.gan.trainer import StepReport, Trainer, TrainerConfig
 
 THREADS, LATENT_SIZE = 2, 64

@@ -43,8 +43,9 @@ def run(main: Callable[..., None]) -> None:
         # Libraries that write weights have error types of their own for a full disk.
         if not isinstance(error, ValueError | OSError | ArithmeticError) and "No space left" not in str(error):
             raise
-        sys.exit(f"{Path(sys.argv[0]).stem}: {_one_line(error)}")
-    if not flags.get("dry_run"):
+        # Of several processes that fail alike, the first one speaks.
+        sys.exit(f"{Path(sys.argv[0]).stem}: {_one_line(error)}" if _first_process() else 1)
+    if not flags.get("dry_run") and _first_process():
         _write_timing(Path(sys.argv[0]).stem, flags.get("name"), start)
 
 
@@ -76,6 +77,11 @@ def _one_line(error: Exception) -> str:
         place = getattr(error, "filename", None) or "a result"
         return f"the disk is full at {place}: free some space and run again"
     return " ".join(str(error).split())
+
+
+def _first_process() -> bool:
+    """Whether this is the only process of the stage, or the first that torchrun started."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _write_timing(stage: str, item: str | None, start: float) -> None:
@@ -171,14 +177,15 @@ def write_rows(path: Path, rows: Sequence[Mapping[Any, Any]]) -> None:
 def checkpoint_folder(stage: str, item: str, settings: Any, data: list[Path]) -> Path:
     """Where a long stage leaves its state: named after settings, code and data, so that a stale state is never resumed.
 
-    The code is every module of skinsynth that is loaded by now; SKINSYNTH_CHECKPOINTS moves the root (experiments in
-    temporary folders need that).
+    The code is every package of skinsynth of which a module is loaded by now; SKINSYNTH_CHECKPOINTS moves the root
+    (experiments in temporary folders need that).
     """
-    code = sorted(
-        Path(file)
+    folders = {
+        Path(file).parent
         for name, module in sys.modules.items()
         if name.split(".")[0] == "skinsynth" and (file := getattr(module, "__file__", None))
-    )
+    }
+    code = sorted(file for folder in folders for file in folder.glob("*.py"))
     digest = hashlib.sha256(repr(settings).encode())
     for path in [*code, *sorted(file for entry in data for file in _files(entry))]:
         with path.open("rb") as file:

@@ -39,14 +39,15 @@ def main(
     """Train once for each seed, stop on validation, report on test."""
     settings = load_params("train_classifier", Settings)
     scenario = entry_of(settings.scenarios, name, "train_classifier, scenarios")
-    ids = {side: images_of(read_split(split), side)["image_id"].tolist() for side in ("train", "validation", "test")}
+    rows = {side: images_of(read_split(split), side) for side in ("train", "validation", "test")}
+    ids = {side: table["image_id"].tolist() for side, table in rows.items()}
     train = training_examples(scenario, images, ids["train"], synthetic, settings.classes)
     validation, test = examples(images, ids["validation"]), examples(images, ids["test"])
     trained = train_classifiers(train, validation, settings.classifier, len(settings.classes), best_device())
     save_classifier(model, trained[0].classifier)
     write_rows(details / "history.csv", [row for one in trained for row in one.history])
     probabilities = [one.classifier.probabilities(test.pixels).double().cpu().numpy() for one in trained]
-    groups = images_of(read_split(split), "test")["group"].to_numpy()
+    groups = rows["test"]["group"].to_numpy()
     report(np.stack(probabilities), test.labels.numpy(), groups, settings, metrics, details)
 
 

@@ -3,7 +3,7 @@
 import json
 import shutil
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -12,14 +12,14 @@ import torch
 from skinsynth.classifier.classifier import load_classifier
 from skinsynth.features.extractor import build_extractor
 from skinsynth.gan.family import Cost, save_cost
-from skinsynth.gan.memory import keep_freed_memory
 from skinsynth.gan.model import flops_per_image, save_gan
 from skinsynth.gan.presets import PresetConfig, trainer_config
+from skinsynth.gan.process import tune_process
 from skinsynth.gan.team import join_team, run_as_team, started_by_torchrun
 from skinsynth.gan.trainer import Trainer, TrainerConfig
 from skinsynth.gan.training import RunConfig, Schedule, columns_of, configure, plan, train
 from skinsynth.gan.transfer import read_networks, start_from
-from skinsynth.images.archive import read_archive
+from skinsynth.images.archive import Images, read_archive
 from skinsynth.images.grid import save_grid
 from skinsynth.partition.split import images_of, read_split
 from skinsynth.quality.by_class import features_of
@@ -65,31 +65,28 @@ def main(
     rows = images_of(read_split(split), "train")
     real = read_archive(images, rows.loc[rows["label"].isin(labels), "image_id"].tolist())
     columns = columns_of(torch.from_numpy(real.labels), labels)
-    keep_freed_memory()
+    tune_process()
     with join_team() as (team, device):
         config = configure(shared_config(settings, real.pixels.shape), own)
         trainer = Trainer(config, torch.from_numpy(real.pixels), columns, device or best_device(), team)
-        if settings.start_from is not None:
-            kept = start_from(trainer, *read_networks(initial / settings.start_from))
-            if team.first:
-                print(f"starting from {settings.start_from}, but from noise: {', '.join(kept) or 'nothing'}")
+        weights = initial_weights(initial, settings.start_from, config.frozen_levels)
+        for place in weights:
+            noise = start_from(trainer, *read_networks(place))
+            print(f"starting from {place}, but from noise: {', '.join(noise) or 'nothing'}", file=sys.stderr)
         if dry_run:
             print(json.dumps({"gan": name, **plan(trainer, own, settings.schedule)}, indent=2))
             return
-        extract = build_extractor(settings.extractor, load_classifier(classifier, trainer.device))
-        scorer = CurveScorer(
-            extract,
-            features_of(extract, real),
-            labels,
-            trainer.discriminator,
+        scorer = scorer_of(trainer, real, labels, settings, classifier) if team.first else None
+        effective = (
+            replace(config, images_per_pass=None),
+            own,
+            settings.schedule,
             settings.scored_images,
-            config.batch_size,
-            config.seed,
+            settings.extractor,
         )
-        effective = (config, own, settings.schedule, settings.scored_images, settings.extractor, settings.start_from)
-        checkpoints = checkpoint_folder("train_gan", name, effective, [images, split, classifier, initial])
+        checkpoints = checkpoint_folder("train_gan", name, effective, [images, split, classifier, *weights])
         history = train(trainer, settings.schedule, checkpoints, scorer, f"GAN {name}")
-    if not team.first:
+    if scorer is None:
         return
     save_gan(model, trainer.generator_ema, trainer.discriminator, labels)
     save_cost(model, Cost(trainer.images_seen, flops_per_image(trainer.generator_ema)))
@@ -101,6 +98,33 @@ def main(
     start = {f"{key}_at_start": value for key, value in first.items() if key.startswith("fid")}
     write_metrics(metrics, {**last, **start})
     shutil.rmtree(checkpoints, ignore_errors=True)
+
+
+def initial_weights(folder: Path, name: str | None, frozen_levels: int) -> list[Path]:
+    """The file or folder of weights to start from, if any."""
+    if name is None:
+        if frozen_levels:
+            raise ValueError("params.yaml, train_gan: frozen_levels keeps the weights of start_from, but that is null")
+        return []
+    if not (folder / name).resolve().is_relative_to(folder.resolve()):
+        raise ValueError(f"params.yaml, train_gan: start_from names what lies in {folder}, but {name} does not")
+    if not (folder / name).exists():
+        raise FileNotFoundError(f"no {folder / name} to start from: put it there, or set start_from to null")
+    return [folder / name]
+
+
+def scorer_of(trainer: Trainer, real: Images, labels: list[int], settings: Settings, classifier: Path) -> CurveScorer:
+    """FID and KID against all training images of the run."""
+    extract = build_extractor(settings.extractor, load_classifier(classifier, trainer.device), device=trainer.device)
+    return CurveScorer(
+        extract,
+        features_of(extract, real),
+        labels,
+        trainer.discriminator,
+        settings.scored_images,
+        trainer.config.batch_size,
+        trainer.config.seed,
+    )
 
 
 def shared_config(settings: Settings, shape: tuple[int, ...]) -> TrainerConfig:

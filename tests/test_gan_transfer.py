@@ -60,6 +60,14 @@ def test_frozen_levels_stay_those_of_the_teacher(teacher):
     assert not torch.equal(pupil.discriminator.b4.conv.weight, discriminator.b4.conv.weight)
 
 
+def test_weights_that_are_not_taken_are_not_frozen(teacher):
+    networks = read_networks(teacher)
+    sizes = {side: dataclasses.replace(getattr(CONFIG, side), resolution=16) for side in ("generator", "discriminator")}
+    config = dataclasses.replace(CONFIG, **sizes, frozen_levels=1)
+    with pytest.raises(ValueError, match=r"random: discriminator\.b16"):
+        start_from(trainer_of(config), *networks)
+
+
 def test_a_gan_of_other_sizes_is_refused_with_what_to_set(teacher):
     sizes = {
         "generator": dataclasses.replace(CONFIG.generator, channel_max=16, w_size=12),

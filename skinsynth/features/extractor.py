@@ -5,8 +5,22 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
+import torch
 from jaxtyping import Float32, UInt8
 from torch import Tensor
+
+from skinsynth.features.pretrained import (
+    DINOV2,
+    DOWNLOADED,
+    INCEPTION,
+    OFFLINE,
+    VGG16,
+    PublishedNetwork,
+    Weights,
+    load_network,
+)
+
+CPU = torch.device("cpu")
 
 
 @runtime_checkable
@@ -46,19 +60,42 @@ class ModelExtractor:
         return self.model.embed(pixels).float().cpu()
 
 
-def classifier_features(model: Embedder) -> Extractor:
+Builder = Callable[[Embedder, Weights, torch.device, int], Extractor]
+
+
+def classifier_features(model: Embedder, *_: object) -> Extractor:
     """The project's own extractor, which needs no download: the last layer but one of the classifier of real images."""
     return ModelExtractor("classifier", model)
 
 
-EXTRACTORS: dict[str, Callable[[Embedder], Extractor]] = {"classifier": classifier_features}
+def published_features(network: PublishedNetwork) -> Builder:
+    """The extractor that a network with weights of its own makes, whatever the classifier."""
+
+    def build(_: Embedder, weights: Weights, device: torch.device, batch_size: int) -> Extractor:
+        return ModelExtractor(network.name, load_network(network, weights, device, batch_size))
+
+    return build
 
 
-def build_extractor(name: str, classifier: Embedder) -> Extractor:
-    """The extractor called `name`; `classifier` is the model behind the one that works offline."""
+EXTRACTORS: dict[str, Builder] = {
+    "classifier": classifier_features,
+    "inception": published_features(INCEPTION),
+    "dinov2": published_features(DINOV2),
+    "vgg16": published_features(VGG16),
+}
+
+
+def build_extractor(
+    name: str, classifier: Embedder, weights: Weights = DOWNLOADED, device: torch.device = CPU, batch_size: int = 64
+) -> Extractor:
+    """The extractor called `name`; `classifier` is the model behind the one that works offline.
+
+    `weights`, `device` and `batch_size` are of the other extractors: the classifier has its own.
+    """
     if name not in EXTRACTORS:
+        others = ", ".join(sorted(EXTRACTORS.keys() - {"classifier"}))
         raise ValueError(
-            f"no extractor is called {name!r} (known: {', '.join(sorted(EXTRACTORS))}): "
-            "set `extractor: classifier`, the project's own, which needs no download"
+            f"no extractor is called {name!r} (known: classifier): {OFFLINE}, or choose one that has published "
+            f"weights ({others})"
         )
-    return EXTRACTORS[name](classifier)
+    return EXTRACTORS[name](classifier, weights, device, batch_size)

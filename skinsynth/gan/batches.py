@@ -1,5 +1,6 @@
 """Real images in the order in which training sees them, and how a batch is divided."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -19,33 +20,35 @@ class Part:
     number: int  # of this process's parts, from 0
     batch_size: int
     rows: Int64[Tensor, " n"] | None  # on the CPU; None: the whole batch
+    device_rows: Int64[Tensor, " n"] | None  # the same where the batch is
 
     def of(self, batch: Tensor) -> Tensor:
         """Its rows."""
-        return batch if self.rows is None else batch[self.rows]
+        return batch if self.device_rows is None else batch[self.device_rows]
 
     def repeated(self, batches: int) -> "Part":
         """The same rows of so many batches, one after the other."""
-        if self.rows is None:
-            return Part(self.number, batches * self.batch_size, None)
-        rows = torch.cat([self.rows + batch * self.batch_size for batch in range(batches)])
-        return Part(self.number, batches * self.batch_size, rows)
+        both = [
+            None if rows is None else torch.cat([rows + batch * self.batch_size for batch in range(batches)])
+            for rows in (self.rows, self.device_rows)
+        ]
+        return Part(self.number, batches * self.batch_size, *both)
 
     def draws(self, rng: torch.Generator, pixel_rng: torch.Generator) -> RandomDraws:
-        return RandomDraws(self.batch_size, rng, self.rows, pixel_rng)
+        return RandomDraws(self.batch_size, rng, self.rows, pixel_rng, self.device_rows)
 
 
-def parts_of(batch_size: int, group: int, rank: int, ranks: int, passes: int) -> list[Part]:
+def parts_of(batch_size: int, group: int, rank: int, ranks: int, passes: int, device: torch.device) -> list[Part]:
     """The parts that fall to one of `ranks` processes, which takes them in so many passes.
 
     A group of the minibatch deviation takes every (batch_size / group)-th image and stays in one part, so that dividing
     a batch changes no result but for rounding.
     """
     if ranks * passes == 1:
-        return [Part(0, batch_size, None)]
+        return [Part(0, batch_size, None, None)]
     columns = torch.arange(batch_size).view(group, -1).chunk(ranks * passes, dim=1)
-    own = columns[rank * passes : (rank + 1) * passes]
-    return [Part(number, batch_size, rows.flatten()) for number, rows in enumerate(own)]
+    own = [column.flatten() for column in columns[rank * passes : (rank + 1) * passes]]
+    return [Part(number, batch_size, rows, rows.to(device, non_blocking=True)) for number, rows in enumerate(own)]
 
 
 class TrainingImages:
@@ -78,6 +81,13 @@ class TrainingImages:
             flipped = (torch.rand(count, generator=rng) < 0.5).to(self.images.device, non_blocking=True)
             real = real.flip(3).where(flipped[:, None, None, None], real)
         return real, self.classes[chosen]
+
+    def by_class(self, count: int) -> Iterator[tuple[Float[Tensor, "n c h w"], Float[Tensor, "n class_count"]]]:
+        """Up to `count` images of each class that has two or more, and their classes; all are one class without any."""
+        for row in self.classes.unique(dim=0) if self.classes.shape[1] else self.classes[:1]:
+            chosen = (self.classes == row).all(dim=1).nonzero()[:count, 0]
+            if len(chosen) > 1:
+                yield from_pixels(self.images[chosen]), self.classes[chosen]
 
     def drawn_classes(self, count: int, rng: torch.Generator) -> Float[Tensor, "n class_count"]:
         """Classes of fakes, as frequent as in the data."""

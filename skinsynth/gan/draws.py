@@ -18,8 +18,9 @@ class RandomDraws:
 
     batch_size: int
     rng: torch.Generator
-    rows: Int64[Tensor, " n"] | None = None  # on the CPU; None: all
+    rows: Int64[Tensor, " n"] | None = None  # where rng is; None: all
     pixel_rng: torch.Generator | None = None
+    pixel_rows: Int64[Tensor, " n"] | None = None  # the same rows, where pixel_rng is
 
     @property
     def count(self) -> int:
@@ -31,12 +32,12 @@ class RandomDraws:
         return self.rng.device
 
     def uniform(self, *shape: int) -> Float[Tensor, "n ..."]:
-        rng = self._rng(shape)
-        return self._own(torch.rand(self.batch_size, *shape, generator=rng, device=rng.device))
+        rng, rows = self._source(shape)
+        return _chosen(torch.rand(self.batch_size, *shape, generator=rng, device=rng.device), rows)
 
     def normal(self, *shape: int) -> Float[Tensor, "n ..."]:
-        rng = self._rng(shape)
-        return self._own(torch.randn(self.batch_size, *shape, generator=rng, device=rng.device))
+        rng, rows = self._source(shape)
+        return _chosen(torch.randn(self.batch_size, *shape, generator=rng, device=rng.device), rows)
 
     def gate(self, probability: float) -> Bool[Tensor, " n"]:
         """Open with this probability."""
@@ -45,11 +46,14 @@ class RandomDraws:
     def second_angle(self) -> Float[Tensor, " n"]:
         return angle(self.uniform())
 
-    def _rng(self, shape: tuple[int, ...]) -> torch.Generator:
-        return self.pixel_rng if shape and self.pixel_rng is not None else self.rng
+    def _source(self, shape: tuple[int, ...]) -> tuple[torch.Generator, Tensor | None]:
+        if shape and self.pixel_rng is not None:
+            return self.pixel_rng, self.pixel_rows
+        return self.rng, self.rows
 
-    def _own(self, drawn: Tensor) -> Tensor:
-        return drawn if self.rows is None else drawn[self.rows]
+
+def _chosen(drawn: Tensor, rows: Tensor | None) -> Tensor:
+    return drawn if rows is None else drawn[rows]
 
 
 def angle(uniform: Float[Tensor, " n"]) -> Float[Tensor, " n"]:

@@ -1,7 +1,6 @@
 """Processes that train one GAN together, each on its own part of every batch (torchrun starts them)."""
 
 import os
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -31,7 +30,10 @@ class Team:
         if self.size == 1 or not tensors:
             return
         flat = torch.cat([tensor.flatten() for tensor in tensors])
-        dist.all_reduce(flat)
+        try:
+            dist.all_reduce(flat)
+        except RuntimeError as error:
+            raise ConnectionError("another process of the team has ended: see its message above") from error
         for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
             tensor.copy_(part.view_as(tensor))
 
@@ -40,7 +42,7 @@ ALONE = Team(0, 1)
 
 
 def started_by_torchrun() -> bool:
-    """Whether this process is one of a team."""
+    """Whether this process is one of torchrun's."""
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
@@ -62,7 +64,25 @@ def join_team() -> Iterator[tuple[Team, torch.device | None]]:
 
 
 def run_as_team(processes: int) -> int:
-    """Run this very command as so many processes (0: one for each GPU) under torchrun; their exit code."""
-    count = processes or max(torch.cuda.device_count(), 1)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
-    return subprocess.run([*torchrun, *sys.argv], check=False).returncode
+    """Run this very command as so many processes (0: one for each GPU) under torchrun; its exit code.
+
+    torchrun lives in this process, so that whoever ends this one ends them all. Raises ValueError where there are fewer
+    GPUs than processes.
+    """
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.run import parse_args, run
+
+    gpus = torch.cuda.device_count()
+    count = processes or max(gpus, 1)
+    if count < 1 or (gpus and count > gpus):
+        raise ValueError(
+            f"processes is 0 (one for each GPU) to {gpus or 'any number'}, but {processes} came: change it"
+        )
+    try:
+        run(parse_args(["--standalone", f"--nproc-per-node={count}", *sys.argv]))
+    except ChildFailedError:
+        return 1
+    except SignalException as ended:
+        return 128 + ended.sigval
+    return 0

@@ -29,10 +29,8 @@ from skinsynth.gan.team import ALONE, Team
 PATH_BATCH_SHRINK = 2
 # Gradients in 16 bits may overflow; they are cut to this.
 HALF_GRADIENT_BOUND = 1e5
-# A generator that makes nearly one image for so many steps has collapsed.
-COLLAPSED_DIVERSITY, COLLAPSED_STEPS = 0.01, 100
-# Every fourth pixel of every fourth row tells that.
-STRIDE = 4
+# Images of each class that the watch looks at, and what share of real images' deviation says that all are one.
+WATCHED_IMAGES, COLLAPSED_DIVERSITY = 32, 0.01
 
 State = tuple[dict[str, Tensor], dict[str, Any]]
 
@@ -69,12 +67,11 @@ class StepReport:
     augment_p: float  # strength after the step
     path_length: float  # running mean
     r1: float  # latest penalty without its interval
-    diversity: float  # deviation between fakes over that between real images, means over the pixels
     images_seen: int
 
 
 class TrainingDiverged(FloatingPointError):  # noqa: N818 - it tells what happened, not who erred
-    """A loss is no longer finite, or the generator makes one image only; the last checkpoint before it is sound."""
+    """A loss or weight is no longer finite, or the generator makes one image only."""
 
 
 class Trainer:
@@ -119,7 +116,6 @@ class Trainer:
         self.path_mean = torch.zeros([], device=self.device)
         self.r1 = torch.zeros([], device=self.device)
         self.steps = 0
-        self.uniform_steps = 0
 
     @property
     def images_seen(self) -> int:
@@ -132,53 +128,63 @@ class Trainer:
     def step(self) -> StepReport:
         """One update of the generator, one of the discriminator, their regularisers where due, the average and p.
 
-        Raises TrainingDiverged where a loss is not finite or the generator has collapsed.
+        Raises TrainingDiverged where a loss is not finite.
         """
         config = self.config
         real, real_classes = self.data.batch(self.images_seen, config.batch_size, self.decisions)
         of_generator = self._update_generator()
         if self._regularises_paths and self.steps % config.path_length_interval == 0:
             self._regularise_generator()
-        of_discriminator, sign_sum, diversity = self._update_discriminator(real, real_classes)
+        of_discriminator, sign_sum = self._update_discriminator(real, real_classes)
         if config.r1_gamma and self.steps % config.r1_interval == 0:
             self._regularise_discriminator(real, real_classes)
         self.steps += 1
         self._update_average()
         # One transfer from the device for all numbers of the step.
-        measured = torch.stack([of_generator, of_discriminator, self.path_mean, self.r1, diversity, sign_sum]).tolist()
-        sign_sum_value = measured.pop()
-        report = StepReport(
-            generator_loss=measured[0],
-            discriminator_loss=measured[1],
-            real_sign=sign_sum_value / config.batch_size,
-            augment_p=self.controller.update(sign_sum_value, config.batch_size),
-            path_length=measured[2],
-            r1=measured[3],
-            diversity=measured[4],
-            images_seen=self.images_seen,
-        )
-        self._watch(report)
-        return report
-
-    def _watch(self, report: StepReport) -> None:
-        losses = (report.generator_loss, report.discriminator_loss, report.path_length, report.r1)
+        losses = torch.stack([of_generator, of_discriminator, self.path_mean, self.r1, sign_sum]).tolist()
         if not all(map(math.isfinite, losses)):
             raise TrainingDiverged(
-                f"training diverged at {self.images_seen} images (generator loss {losses[0]:.3g}, discriminator loss "
-                f"{losses[1]:.3g}): go back to the last checkpoint with a lower learning_rate or a higher r1_gamma"
+                self._diverged(f"generator loss {losses[0]:.3g}, discriminator loss {losses[1]:.3g}")
             )
-        self.uniform_steps = self.uniform_steps + 1 if report.diversity < COLLAPSED_DIVERSITY else 0
-        if self.uniform_steps == COLLAPSED_STEPS:
-            raise TrainingDiverged(
-                f"training collapsed at {self.images_seen} images: for {COLLAPSED_STEPS} steps the generator's images "
-                f"have differed by less than {COLLAPSED_DIVERSITY:.0%} of what real ones do; start again with a higher "
-                "r1_gamma, a lower learning_rate or more images"
-            )
+        return StepReport(
+            generator_loss=losses[0],
+            discriminator_loss=losses[1],
+            real_sign=losses[4] / config.batch_size,
+            augment_p=self.controller.update(losses[4], config.batch_size),
+            path_length=losses[2],
+            r1=losses[3],
+            images_seen=self.images_seen,
+        )
+
+    @torch.no_grad()
+    def watch(self) -> float:
+        """How diverse the generator's images are, worst class: their deviation over that of real images, without noise.
+
+        Changes nothing. Raises TrainingDiverged where they are nearly one image, or a weight is not finite.
+        """
+        if not all(bool(weight.isfinite().all()) for weight in self.generator.parameters()):
+            raise TrainingDiverged(self._diverged("a weight of the generator is not finite"))
+        worst = min((self._class_diversity(*images) for images in self.data.by_class(WATCHED_IMAGES)), default=1.0)
+        if worst < COLLAPSED_DIVERSITY:
+            raise TrainingDiverged(self._diverged(f"the images of a class differ by {worst:.1%} of what real ones do"))
+        return worst
+
+    def _class_diversity(self, real: Float[Tensor, "n c h w"], c: Float[Tensor, "n class_count"]) -> float:
+        rng = torch.Generator(self.device).manual_seed(self.config.seed)
+        z = torch.randn(len(c), self.config.generator.z_size, generator=rng, device=self.device)
+        fakes = self.generator(z, c, noise_mode="none")
+        return float(fakes.std(dim=0).mean() / real.std(dim=0).mean().clamp(min=1e-8))
+
+    def _diverged(self, what: str) -> str:
+        return (
+            f"training diverged at {self.images_seen} images ({what}): start again with a lower learning_rate, a "
+            "higher r1_gamma or more images"
+        )
 
     def _parts(self, count: int, group: int = 1) -> Iterator[Part]:
         """This process's parts of a batch, one after the other; each meets the same random numbers of the batch."""
         rewind = self._rewinder() if self.passes > 1 else None
-        for part in parts_of(count, group, self.team.rank, self.team.size, self.passes):
+        for part in parts_of(count, group, self.team.rank, self.team.size, self.passes, self.device):
             if rewind is not None:
                 rewind()
             yield part
@@ -195,7 +201,7 @@ class Trainer:
         return rewind
 
     def _main_parts(self) -> Iterator[Part]:
-        return self._parts(self.config.batch_size, min(self.config.discriminator.mbstd_group, self.config.batch_size))
+        return self._parts(self.config.batch_size, _group(self.config))
 
     def _share(self, loss: Float[Tensor, ""]) -> Float[Tensor, ""]:
         """What the mean of one part adds to the mean of the batch."""
@@ -245,9 +251,9 @@ class Trainer:
 
     def _update_discriminator(
         self, real: Float[Tensor, "n c h w"], c: Float[Tensor, "n class_count"]
-    ) -> tuple[Float[Tensor, ""], Float[Tensor, ""], Float[Tensor, ""]]:
-        """The loss, the sum of the signs at real images, and how diverse fakes are beside real images."""
-        losses, signs, diversities = [], [], []
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+        """The loss, and the sum of the signs at real images."""
+        losses, signs = [], []
         self._train_discriminator(True)
         for part in self._main_parts():
             with torch.no_grad():
@@ -259,10 +265,9 @@ class Trainer:
             losses.append(self._share(discriminator_loss(real_logits, fake_logits)))
             losses[-1].backward()
             signs.append(real_logits.detach().sign().sum())
-            diversities.append(self._share(diversity(fakes, own)))
         self._descend(self.discriminator_adam)
         self._train_discriminator(False)
-        return self._over_team(losses), self._over_team(signs), self._over_team(diversities)
+        return self._over_team(losses), self._over_team(signs)
 
     def _regularise_discriminator(self, real: Float[Tensor, "n c h w"], c: Float[Tensor, "n class_count"]) -> None:
         """The R1 update, weighted by its interval; the gradient is taken in the images before augmentation."""
@@ -299,9 +304,13 @@ class Trainer:
         return self.generator.mapping(z, c)
 
     def _discriminator_weights(self) -> list[nn.Parameter]:
-        """Those that are trained: all but the ones of the frozen top resolutions (Mo et al. 2020, arXiv 2002.10964)."""
-        frozen = tuple(f"b{level}." for level in self.discriminator.resolutions[: self.config.frozen_levels])
+        """Those that are trained."""
+        frozen = self.frozen_prefixes()
         return [weight for name, weight in self.discriminator.named_parameters() if not name.startswith(frozen)]
+
+    def frozen_prefixes(self) -> tuple[str, ...]:
+        """How the discriminator's weights begin that stay as they are (Freeze-D, Mo et al. 2020, arXiv 2002.10964)."""
+        return tuple(f"b{level}." for level in self.discriminator.resolutions[: self.config.frozen_levels])
 
     def _train_discriminator(self, trains: bool) -> None:
         for weight in self._discriminator_weights():
@@ -355,7 +364,6 @@ class Trainer:
             "image_count": len(self.data),
             "steps": self.steps,
             "images_seen": self.images_seen,
-            "uniform_steps": self.uniform_steps,
             "controller": self.controller.state(),
         }
         return {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}, numbers
@@ -373,20 +381,16 @@ class Trainer:
         for prefix, (adam, network) in self._adams().items():
             _restore_adam(adam, network, _under(tensors, prefix))
         self.decisions.set_state(tensors["decisions"].clone())
-        self.rng.set_state(tensors["rng"].clone())
+        try:
+            self.rng.set_state(tensors["rng"].clone())
+        except RuntimeError as error:
+            raise ValueError(
+                "a training begun on a CPU does not go on on a GPU, nor the other way: start again"
+            ) from error
         self.path_mean = tensors["path_mean"].to(self.device, copy=True)
         self.r1 = tensors["r1"].to(self.device, copy=True)
-        self.steps, self.uniform_steps = numbers["steps"], numbers["uniform_steps"]
+        self.steps = numbers["steps"]
         self.controller.restore(numbers["controller"])
-
-
-@torch.no_grad()
-def diversity(fakes: Float[Tensor, "n c h w"], real: Float[Tensor, "n c h w"]) -> Float[Tensor, ""]:
-    """Deviation of a pixel between fakes, relative to that between real images; 1 where there is one image only."""
-    if len(real) == 1:
-        return torch.ones([], device=real.device)
-    between_fakes, between_real = (images[:, :, ::STRIDE, ::STRIDE].std(dim=0).mean() for images in (fakes, real))
-    return between_fakes / between_real.clamp(min=1e-8)
 
 
 def ema_decay(config: TrainerConfig, images_seen: int) -> float:
@@ -419,24 +423,34 @@ def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def _plain(config: TrainerConfig) -> dict[str, Any]:
-    """The settings as JSON gives them back."""
-    return asdict(config) | {"betas": list(config.betas)}
+    """The settings as JSON gives them back, less how the batch is computed, which changes nothing but rounding."""
+    return asdict(config) | {"betas": list(config.betas), "images_per_pass": None}
 
 
 def _passes(config: TrainerConfig, team: Team) -> int:
     """How often a process computes to get through its share of the batch."""
-    share, rest = divmod(config.batch_size, team.size)
-    passes, left = divmod(share, config.images_per_pass or share) if share else (0, 1)
-    group = min(config.discriminator.mbstd_group, config.batch_size)
-    paths = max(config.batch_size // PATH_BATCH_SHRINK, 1) if config.path_length_weight else 0
-    parts = team.size * passes
-    if rest or left or (parts > 1 and ((config.batch_size // parts) % group or paths % parts)):
-        raise ValueError(
-            f"a batch of {config.batch_size} does not fall into equal parts for {team.size} processes and "
-            f"images_per_pass {config.images_per_pass}, each of whole groups of {group} images (and half the batch as "
-            "well): change batch_size or images_per_pass"
-        )
-    return passes
+    share = config.batch_size // team.size
+    per_pass = min(config.images_per_pass or share, share)
+    parts = config.batch_size // max(per_pass, 1)
+    counts = [config.batch_size, max(config.batch_size // PATH_BATCH_SHRINK, 1) if config.path_length_weight else 0]
+    if parts > 1 and (per_pass < 1 or config.batch_size != parts * per_pass or parts % team.size):
+        raise ValueError(_undivided(config, team))
+    if parts > 1 and (per_pass % _group(config) or any(count % parts for count in counts)):
+        raise ValueError(_undivided(config, team))
+    return parts // team.size
+
+
+def _group(config: TrainerConfig) -> int:
+    """Images that see each other's deviation."""
+    return min(config.discriminator.mbstd_group, config.batch_size) if config.discriminator.mbstd_channels else 1
+
+
+def _undivided(config: TrainerConfig, team: Team) -> str:
+    return (
+        f"a batch of {config.batch_size} does not fall into equal parts for {team.size} processes and images_per_pass "
+        f"{config.images_per_pass}, each of whole groups of {_group(config)} images (and half the batch as well): "
+        "change batch_size or images_per_pass"
+    )
 
 
 def _check(config: TrainerConfig, images: Tensor, labels: Tensor) -> None:
@@ -455,11 +469,13 @@ def _check(config: TrainerConfig, images: Tensor, labels: Tensor) -> None:
             f"labels lie in 0 … {classes - 1}, but these go from {int(labels.min())} to {int(labels.max())}: "
             "give the columns of c"
         )
-    group = min(config.discriminator.mbstd_group, config.batch_size)
-    if config.discriminator.mbstd_channels and config.batch_size % group:
+    if config.batch_size % _group(config):
         raise ValueError(
-            f"a batch holds whole groups of {group} images, but batch_size is {config.batch_size}: change it"
+            f"a batch holds whole groups of {_group(config)} images, but batch_size is {config.batch_size}: change it"
         )
+    levels = config.discriminator.resolution.bit_length() - 3
+    if not 0 <= config.frozen_levels <= levels:
+        raise ValueError(f"frozen_levels lies in 0 … {levels} at this resolution, but {config.frozen_levels} came")
     same = ("resolution", "image_channels", "class_count")
     for name in same:
         if getattr(config.generator, name) != getattr(config.discriminator, name):

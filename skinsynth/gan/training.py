@@ -76,22 +76,26 @@ def plan(trainer: Trainer, run: RunConfig, schedule: Schedule) -> dict[str, Any]
 
 
 def train(
-    trainer: Trainer, schedule: Schedule, checkpoints: Path, score: Callable[[Generator], dict[str, float]], title: str
+    trainer: Trainer,
+    schedule: Schedule,
+    checkpoints: Path,
+    score: Callable[[Generator], dict[str, float]] | None,
+    title: str,
 ) -> History:
     """Train to the end of the schedule, from the checkpoint where there is one; ends the same either way.
 
     `score` judges the averaged generator, before the first step and then every few ticks. In a team the first process
-    alone scores and saves.
+    alone scores and saves; `score` is None for the others.
     """
     history = _resume(trainer, checkpoints)
     first = trainer.team.first
-    if first and not history.scores:
+    if score is not None and not history.scores:
         history.scores.append({"images": 0, **score(trainer.generator_ema)})
     with tqdm(total=schedule.images, initial=trainer.images_seen, unit="image", desc=title, disable=not first) as bar:
         while trainer.images_seen < schedule.images:
             history.losses.append(_tick(trainer, schedule, bar))
             due = len(history.losses) % schedule.ticks_per_score == 0 or trainer.images_seen >= schedule.images
-            if first and due:
+            if score is not None and due:
                 history.scores.append({"images": trainer.images_seen, **score(trainer.generator_ema)})
             if first:
                 _save(trainer, history, checkpoints)
@@ -99,7 +103,7 @@ def train(
 
 
 def _tick(trainer: Trainer, schedule: Schedule, bar: Any) -> Row:
-    """Steps until the next multiple of a tick; the mean of what they report."""
+    """Steps until the next multiple of a tick; the mean of what they report, and how diverse the images are then."""
     end = min(schedule.images, (trainer.images_seen // schedule.images_per_tick + 1) * schedule.images_per_tick)
     reports: list[StepReport] = []
     while trainer.images_seen < end:
@@ -108,7 +112,7 @@ def _tick(trainer: Trainer, schedule: Schedule, bar: Any) -> Row:
         bar.set_postfix(p=f"{reports[-1].augment_p:.2f}", refresh=False)
     columns = [field.name for field in dataclasses.fields(StepReport) if field.name != "images_seen"]
     means = {name: float(np.mean([getattr(report, name) for report in reports])) for name in columns}
-    return {"images": trainer.images_seen, **means}
+    return {"images": trainer.images_seen, **means, "diversity": trainer.watch()}
 
 
 def _resume(trainer: Trainer, checkpoints: Path) -> History:

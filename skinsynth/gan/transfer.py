@@ -24,7 +24,7 @@ def start_from(trainer: Trainer, generator: Generator, discriminator: Discrimina
     """Give a new trainer the weights whose names and shapes agree; the names of its weights that keep their own.
 
     The other generator is an averaged one, so it is both where training and where the average begins. Raises ValueError
-    where fewer than half of the weights agree.
+    where fewer than half of the weights agree, or one that would be frozen does not.
     """
     pairs = {
         "generator": (trainer.generator, generator),
@@ -37,6 +37,11 @@ def start_from(trainer: Trainer, generator: Generator, discriminator: Discrimina
         raise ValueError(
             f"only {count - len(own)} of {count} weights have the name and shape of those to start from: set "
             "resolution, channel_base, channel_max, z_size, w_size and mapping_layers as they are there"
+        )
+    frozen = trainer.frozen_prefixes()
+    if random := [name for name in own if name.removeprefix("discriminator.").startswith(frozen)]:
+        raise ValueError(
+            f"frozen_levels would freeze weights that are not taken but random: {', '.join(random)}: lower it"
         )
     return [name for name in own if not name.startswith("generator_ema.")]
 

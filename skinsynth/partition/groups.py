@@ -7,7 +7,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 TIES = ("patient_id", "lesion_id", "duplicate_group")
-# Sweeps of exchanges at most, and the chi-square distance below which parts count as even.
+# Sweeps of exchanges at most, and how much an exchange has to lower the chi-square distance.
 SWEEPS, NEAR_ENOUGH = 10, 1e-3
 
 
@@ -36,21 +36,20 @@ def spread(
     first (ties in random order), then by moving and exchanging groups until nothing helps.
     """
     target = np.maximum(np.outer(shares / shares.sum(), counts.sum(axis=0)), 1e-9)
-    part, held = _spread_greedily(counts, target, rng)
+    part = _spread_greedily(counts, target, rng)
+    # Groups of equal counts may stand for each other, which leaves few enough kinds to try every exchange.
+    kinds, kind = np.unique(counts, axis=0, return_inverse=True)
+    number = np.zeros((len(kinds), len(target)), dtype=np.int64)
+    np.add.at(number, (kind, part), 1)
     for _ in range(SWEEPS):
-        if _distance(held, target) < NEAR_ENOUGH or not _improve(counts, target, part, held):
+        if not _exchange(kinds, number, target):
             break
-    return part
-
-
-def _distance(held: Float[np.ndarray, "parts features"], target: Float[np.ndarray, "parts features"]) -> float:
-    return float(((held - target) ** 2 / target).sum())
+    return _deal(kind, number, rng)
 
 
 def _spread_greedily(
     counts: Float[np.ndarray, "groups features"], target: Float[np.ndarray, "parts features"], rng: np.random.Generator
-) -> tuple[Int[np.ndarray, " groups"], Float[np.ndarray, "parts features"]]:
-    """Each group's part, and what the parts hold then."""
+) -> Int[np.ndarray, " groups"]:
     held = np.zeros_like(target)
     part = np.empty(len(counts), dtype=np.int64)
     shuffled = rng.permutation(len(counts))
@@ -59,34 +58,60 @@ def _spread_greedily(
         cost = ((2 * (held - target) + extra) * extra / target).sum(axis=1)
         part[group] = int(cost.argmin())
         held[part[group]] += extra
-    return part, held
+    return part
 
 
-def _improve(
-    counts: Float[np.ndarray, "groups features"],
+def _exchange(
+    kinds: Float[np.ndarray, "kinds features"],
+    number: Int[np.ndarray, "kinds parts"],
     target: Float[np.ndarray, "parts features"],
-    part: Int[np.ndarray, " groups"],
-    held: Float[np.ndarray, "parts features"],
 ) -> bool:
-    """One sweep in which each group moves, or changes places with another, where that helps most; whether any did."""
+    """One sweep over `number`, groups of each kind in each part: each moves, or changes places with another, where that
+    helps most. Whether any did."""
+    # The last kind is nobody, who is in every part: to change places with nobody is to move.
+    partners = np.concatenate([kinds, np.zeros((1, kinds.shape[1]))])
+    held = number.T @ kinds
     improved = False
-    # Partners of an exchange and where they are; the last ones, one in each part, have nothing: that is a move.
-    partners = np.concatenate([counts, np.zeros_like(held)])
-    place = np.concatenate([part, np.arange(len(held))])
-    for group, own in enumerate(counts):
-        here = place[group]
-        gain = partners - own
-        change = ((2 * (held[here] - target[here]) + gain) * gain / target[here]).sum(axis=1)
-        change += ((gain - 2 * (held - target)[place]) * gain / target[place]).sum(axis=1)
-        change[place == here] = 0
-        partner = int(change.argmin())
-        if change[partner] > -NEAR_ENOUGH:
-            continue
-        held[here] += gain[partner]
-        held[place[partner]] -= gain[partner]
-        place[group] = place[partner]
-        if partner < len(counts):
-            place[partner] = here
-        improved = True
-    part[:] = place[: len(part)]
+    for kind, here in np.argwhere(number).tolist():
+        while number[kind, here]:
+            there_kind, there, change = _best_partner(kinds[kind], here, partners, number, held - target, target)
+            if change > -NEAR_ENOUGH:
+                break
+            gain = partners[there_kind] - kinds[kind]
+            held[here] += gain
+            held[there] -= gain
+            for moved, source, goal in ((kind, here, there), (there_kind, there, here)):
+                if moved < len(kinds):
+                    number[moved, source] -= 1
+                    number[moved, goal] += 1
+            improved = True
     return improved
+
+
+def _best_partner(
+    own: Float[np.ndarray, " features"],
+    here: int,
+    partners: Float[np.ndarray, "partners features"],
+    number: Int[np.ndarray, "kinds parts"],
+    excess: Float[np.ndarray, "parts features"],
+    target: Float[np.ndarray, "parts features"],
+) -> tuple[int, int, float]:
+    """With whom, of which other part, an exchange lowers the distance most, and by how much (negative: lower)."""
+    gain = partners - own
+    change = ((2 * excess[here] + gain) * gain / target[here]).sum(axis=1)[:, None]
+    change = change + ((gain[:, None] - 2 * excess) * gain[:, None] / target).sum(axis=2)
+    change[:-1][number == 0] = np.inf
+    change[:, here] = np.inf
+    best, there = np.unravel_index(change.argmin(), change.shape)
+    return int(best), int(there), float(change[best, there])
+
+
+def _deal(
+    kind: Int[np.ndarray, " groups"], number: Int[np.ndarray, "kinds parts"], rng: np.random.Generator
+) -> Int[np.ndarray, " groups"]:
+    """A part for each group, so that `number` of each kind are in each part; who goes where is random."""
+    part = np.empty(len(kind), dtype=np.int64)
+    shuffled = rng.permutation(len(kind))
+    members = shuffled[np.argsort(kind[shuffled], kind="stable")]
+    part[members] = np.concatenate([np.repeat(np.arange(number.shape[1]), row) for row in number])
+    return part
