@@ -56,6 +56,10 @@ def tables(run: Path, scale: str, metrics: dict) -> str:
             f"Images: {json.dumps(metrics['prepare_images'])}. Split: {json.dumps(metrics['split_patients'])}.",
             "## Generated images against training images (Table 1)",
             fidelity_table(run),
+            "Colours of generated beside those of training images: distances of the distributions of hue, saturation "
+            "and brightness, and the share of images whose mean lies outside the central 98 % of real ones. Real "
+            "images of different years differ in colour too: read them by class, in `metrics/score_gan/*/colour.csv`.",
+            colour_table(run),
             f"Selected: {json.dumps(metrics['select_gan'])}.",
             "## Classifiers on real test patients (Table 2)",
             prediction_table(run),
@@ -77,6 +81,15 @@ def fidelity_table(run: Path) -> str:
         table["compared"].isin(["generated", "held-out real"]) & ~table["metric"].eq("kid_percent_of_subsets")
     ]
     return spread(table, ["gan", "compared", "compared_count"])
+
+
+def colour_table(run: Path) -> str:
+    """One row a GAN, and the floor of real held-out images."""
+    parts = [pd.read_csv(run / f"metrics/score_gan/{gan}/colour.csv").assign(gan=gan) for gan in GANS]
+    table = pd.concat(parts)
+    kept = ["hue_w1_degrees", "saturation_w1", "brightness_w1", "hue_leak_share", "saturation_leak_share"]
+    chosen = table["class"].eq("all") & table["compared"].isin(["generated", "held-out real"])
+    return spread(table[chosen & table["metric"].isin(kept)], ["gan", "compared", "compared_count"])
 
 
 def prediction_table(run: Path) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from skinsynth.classifier.classifier import load_classifier
-from skinsynth.features.extractor import build_extractor
+from skinsynth.features.extractor import ExtractorConfig, build_extractor
 from skinsynth.images.archive import Images, read_archive
 from skinsynth.images.grid import save_grid
 from skinsynth.lesions.table import read_lesions
@@ -22,7 +22,7 @@ from skinsynth.stage import best_device, load_params, run, write_metrics, write_
 @dataclass(frozen=True)
 class Settings:
     classes: tuple[str, ...]
-    extractor: str  # a key of EXTRACTORS
+    extractor: ExtractorConfig
     close: float  # cosine distance under which a projection is suspiciously close (the paper: 1e-5)
     shown_pairs: int  # closest pairs in the figure
 
@@ -43,7 +43,8 @@ def main(
 ) -> None:
     """Judge by features; duplicates leave the training set first. Far away does not mean private."""
     settings = load_params("score_authenticity", Settings)
-    extract = build_extractor(settings.extractor, load_classifier(classifier, best_device()))
+    device = best_device()
+    extract = build_extractor(settings.extractor, load_classifier(classifier, device), device)
     sides = read_split(split)
     train_rows = images_of(sides, "train").merge(read_lesions(lesions)[["image_id", "duplicate_group"]], on="image_id")
     distinct = train_rows["image_id"].iloc[without_duplicates(train_rows["duplicate_group"].tolist())]

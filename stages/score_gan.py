@@ -7,13 +7,14 @@ from typing import Annotated
 import torch
 
 from skinsynth.classifier.classifier import Classifier, load_classifier
-from skinsynth.features.extractor import build_extractor
+from skinsynth.features.extractor import ExtractorConfig, build_extractor
 from skinsynth.gan.family import load_family
 from skinsynth.gan.generator import in_full_precision
 from skinsynth.gan.model import Gan
 from skinsynth.images.archive import read_archive
 from skinsynth.partition.split import images_of, read_split
-from skinsynth.quality.by_class import features_of, features_of_fakes, in_proportion, score_by_class
+from skinsynth.quality.by_class import Judged, Labelled, features_of, in_proportion, score_by_class
+from skinsynth.quality.colour import ColourHistograms, colour_rows_by_class, hue_rows
 from skinsynth.quality.fidelity import FidelityConfig
 from skinsynth.quality.path_length import feature_distance, path_length, path_lengths
 from skinsynth.quality.resampling import mean_interval
@@ -24,7 +25,7 @@ from skinsynth.stage import best_device, load_params, run, write_metrics, write_
 class Settings:
     classes: tuple[str, ...]
     images: int  # generated, in the proportions of the real training images
-    extractor: str  # a key of EXTRACTORS
+    extractor: ExtractorConfig
     fidelity: FidelityConfig
     path_samples: int
     path_epsilon: float
@@ -43,27 +44,35 @@ def main(
     classifier: Annotated[Path, "classifier of real images, the offline extractor"],
     metrics: Annotated[Path, "headlines, pooled over the GAN's classes"],
     details: Annotated[
-        Path, "folder for intervals.csv: pooled and by class, with counts and the real-against-real floor"
+        Path,
+        "folder for intervals.csv and colour.csv (pooled and by class, with the real-against-real floor), hues.csv",
     ],
 ) -> None:
     """Compare generated with training images, without truncation; held-out real images give the floor."""
     settings = load_params("score_gan", Settings)
     device = best_device()
     family, network = load_family([gan], device), load_classifier(classifier, device)
-    extract = build_extractor(settings.extractor, network)
+    extract = build_extractor(settings.extractor, network, device)
     sides = read_split(split)
     sides = sides[sides["label"].isin(family.labels)]
     train, held_out = (
-        features_of(extract, read_archive(images, rows["image_id"].tolist()))
+        read_archive(images, rows["image_id"].tolist())
         for rows in (images_of(sides, "train"), sides[sides["split"] != "train"])
     )
     rng = torch.Generator(device).manual_seed(settings.seed)
-    labels = in_proportion(train.labels, settings.images)
-    fake = features_of_fakes(extract, family, labels, settings.batch_size, rng)
-    scores = score_by_class(train, fake, held_out, settings.classes, settings.fidelity, settings.seed, extract.name)
+    labels = in_proportion(torch.from_numpy(train.labels), settings.images)
+    fake = family.sample(labels, settings.batch_size, rng, truncation_psi=1.0)
+    features, colours = (
+        Judged(features_of(seen, train), Labelled(seen(fake), labels), features_of(seen, held_out))
+        for seen in (extract, ColourHistograms())
+    )
+    fidelity, seed = settings.fidelity, settings.seed
+    scores = score_by_class(features, settings.classes, fidelity, seed, extract.name)
     path = score_paths(family.members[name], network, labels, settings, rng)
     write_rows(details / "intervals.csv", [*scores.rows, path])
-    write_metrics(metrics, {**scores.headline, f"ppl_{extract.name}": path["value"]})
+    write_metrics(metrics, {**scores.headline, "ppl_classifier": path["value"]})
+    write_rows(details / "colour.csv", colour_rows_by_class(colours, settings.classes, fidelity.interval_draws, seed))
+    write_rows(details / "hues.csv", hue_rows({name: part.features for name, part in colours.named().items()}))
 
 
 def score_paths(

@@ -7,11 +7,11 @@ from typing import Annotated
 import torch
 
 from skinsynth.classifier.classifier import load_classifier
-from skinsynth.features.extractor import build_extractor
+from skinsynth.features.extractor import ExtractorConfig, build_extractor
 from skinsynth.gan.family import copy_family, load_family
 from skinsynth.images.archive import read_archive
 from skinsynth.partition.split import images_of, read_split
-from skinsynth.quality.by_class import features_of, features_of_fakes, score_by_class
+from skinsynth.quality.by_class import Judged, features_of, features_of_fakes, score_by_class
 from skinsynth.quality.fidelity import FidelityConfig
 from skinsynth.quality.selection import Candidate, rank, ranking_rows, selection_headlines
 from skinsynth.stage import best_device, entry_of, load_params, run, write_metrics, write_rows
@@ -22,7 +22,7 @@ class Settings:
     classes: tuple[str, ...]
     candidates: dict[str, tuple[str, ...]]  # candidate: the GANs that together make every class
     images_per_class: int  # of each candidate and of the real training images; the rarest class may set fewer
-    extractor: str  # a key of EXTRACTORS
+    extractor: ExtractorConfig
     fidelity: FidelityConfig
     batch_size: int
     seed: int
@@ -43,7 +43,7 @@ def main(
     """Rank the candidates by KID, then FID, against as many training images of each class, and copy the winner."""
     settings = load_params("select_gan", Settings)
     device = best_device()
-    extract = build_extractor(settings.extractor, load_classifier(classifier, device))
+    extract = build_extractor(settings.extractor, load_classifier(classifier, device), device)
     train = images_of(read_split(split), "train")
     count = min(settings.images_per_class, train["label"].value_counts().min())
     rows = train.groupby("label").sample(count, random_state=settings.seed)
@@ -55,7 +55,9 @@ def main(
         family = load_family([entry_of(folder_of, member, "select_gan, candidates") for member in members], device)
         rng = torch.Generator(device).manual_seed(settings.seed)
         fake = features_of_fakes(extract, family, labels, settings.batch_size, rng)
-        scores = score_by_class(real, fake, None, settings.classes, settings.fidelity, settings.seed, extract.name)
+        scores = score_by_class(
+            Judged(real, fake, None), settings.classes, settings.fidelity, settings.seed, extract.name
+        )
         candidates.append(Candidate(name, family.cost().images_seen, family.cost().flops_per_image, scores))
     ranked = rank(candidates)
     copy_family([folder_of[member] for member in settings.candidates[ranked[0].name]], selected)

@@ -10,7 +10,7 @@ from typing import Annotated
 import torch
 
 from skinsynth.classifier.classifier import load_classifier
-from skinsynth.features.extractor import build_extractor
+from skinsynth.features.extractor import ExtractorConfig, build_extractor
 from skinsynth.gan.family import Cost, save_cost
 from skinsynth.gan.model import flops_per_image, save_gan
 from skinsynth.gan.presets import PresetConfig, trainer_config
@@ -36,7 +36,7 @@ class Settings:
     schedule: Schedule
     scored_images: int  # generated for each point of the FID curve
     shown_images: int  # in the sample grid
-    extractor: str  # a key of EXTRACTORS
+    extractor: ExtractorConfig
     preset: PresetConfig | None  # published numbers for the images' size, instead of `trainer`
     trainer: TrainerConfig | None  # class counts and the augmentation come from the run
 
@@ -115,7 +115,7 @@ def initial_weights(folder: Path, name: str | None, frozen_levels: int) -> list[
 
 def scorer_of(trainer: Trainer, real: Images, labels: list[int], settings: Settings, classifier: Path) -> CurveScorer:
     """FID and KID against all training images of the run."""
-    extract = build_extractor(settings.extractor, load_classifier(classifier, trainer.device), device=trainer.device)
+    extract = build_extractor(settings.extractor, load_classifier(classifier, trainer.device), trainer.device)
     return CurveScorer(
         extract,
         features_of(extract, real),

@@ -1,9 +1,15 @@
 """Extractors: a name, a size, and features that are those of the model behind them."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from skinsynth.features.extractor import Extractor, build_extractor
+from skinsynth.features.extractor import Extractor, ExtractorConfig, build_extractor
+from skinsynth.features.pretrained import Weights
+
+CPU = torch.device("cpu")
+OFFLINE = ExtractorConfig("classifier", Weights(None, None), 64)
 
 
 class MeanColour:
@@ -15,7 +21,7 @@ class MeanColour:
 
 def test_the_offline_extractor_gives_its_models_features(rng):
     pixels = torch.randint(0, 256, (5, 3, 4, 4), generator=rng, dtype=torch.uint8)
-    extract = build_extractor("classifier", MeanColour())
+    extract = build_extractor(OFFLINE, MeanColour(), CPU)
     assert isinstance(extract, Extractor)
     assert (extract.name, extract.dim) == ("classifier", 3)
     torch.testing.assert_close(extract(pixels), pixels.float().mean(dim=(2, 3)))
@@ -23,7 +29,6 @@ def test_the_offline_extractor_gives_its_models_features(rng):
 
 
 def test_an_unknown_extractor_names_the_one_that_works_offline():
-    with pytest.raises(
-        ValueError, match=r"no extractor is called 'dino' \(known: classifier\): set `extractor: classifier`"
-    ):
-        build_extractor("dino", MeanColour())
+    known = r"no extractor is called 'dino' \(known: classifier, inception, dinov2, vgg16\): set extractor.name to"
+    with pytest.raises(ValueError, match=known):
+        build_extractor(replace(OFFLINE, name="dino"), MeanColour(), CPU)

@@ -16,12 +16,13 @@ from safetensors.torch import save_file
 from torch import nn
 
 from skinsynth.features import pretrained
-from skinsynth.features.extractor import EXTRACTORS, Extractor, build_extractor
-from skinsynth.features.pretrained import DOWNLOADED, VGG16, Prepared, PublishedNetwork, Weights, load_network
+from skinsynth.features.extractor import EXTRACTORS, Extractor, ExtractorConfig, build_extractor
+from skinsynth.features.pretrained import VGG16, Prepared, PublishedNetwork, Weights, load_network
 from skinsynth.quality.fid import frechet_distance
 from skinsynth.quality.kid import kernel_distance, kernel_distance_of_subsets
 from skinsynth.quality.neighbours import neighbour_scores
 
+DOWNLOADED = Weights(None, None)
 CPU = torch.device("cpu")
 
 
@@ -102,7 +103,7 @@ def pair(request, tmp_path_factory):
     else:
         save_file(library.state_dict(), file)
     before = torch.get_rng_state()
-    extract = build_extractor(request.param, NoClassifier(), Weights(str(file), None), CPU, batch_size=3)
+    extract = build_extractor(ExtractorConfig(request.param, Weights(str(file), None), 3), NoClassifier(), CPU)
     assert torch.get_rng_state().equal(before), "building an extractor draws from torch's generator"
     pixels = torch.randint(0, 256, (2, 3, 40, 40), generator=rng, dtype=torch.uint8)
     yield Pair(request.param, dim, extract, library, torch.no_grad()(embed), pixels, extract(pixels))
@@ -220,7 +221,7 @@ def refusal(network: PublishedNetwork, weights: Weights) -> str:
     assert "\n" not in line
     assert len(line) < 600
     assert network.name in line
-    assert "set `extractor: classifier`" in line
+    assert "set extractor.name to classifier" in line
     return line
 
 
@@ -305,9 +306,10 @@ def test_a_closed_network_names_the_file_and_the_offline_extractor(name, tmp_pat
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr("torch.hub.urlopen", refused)
     with pytest.raises(
-        ValueError, match=rf"^the weights of {name} cannot be had from https://\S+ \(Name .*`extractor: classifier`"
+        ValueError,
+        match=rf"^the weights of {name} cannot be had from https://\S+ \(Name .*extractor.name to",
     ):
-        build_extractor(name, NoClassifier())
+        build_extractor(ExtractorConfig(name, DOWNLOADED, 3), NoClassifier(), CPU)
 
 
 def test_a_library_that_is_not_installed_is_named(tiny):
@@ -320,7 +322,7 @@ def test_no_image_and_no_such_extractor_are_refused(tiny):
     with pytest.raises(ValueError, match="tiny was asked about no image at all"):
         load_network(tiny, DOWNLOADED, CPU, 2).embed(torch.zeros(0, 3, 8, 8, dtype=torch.uint8))
     with pytest.raises(ValueError, match="no extractor is called 'clip'") as caught:
-        build_extractor("clip", NoClassifier())
+        build_extractor(ExtractorConfig("clip", DOWNLOADED, 3), NoClassifier(), CPU)
     assert all(name in str(caught.value) for name in EXTRACTORS)
     assert set(EXTRACTORS) == {"classifier", *LIBRARIES}
 

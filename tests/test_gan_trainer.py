@@ -155,7 +155,7 @@ def test_a_weight_that_is_not_finite_is_seen_before_it_is_saved():
 
 def test_watching_changes_nothing():
     trainer = trainer_of()
-    before, numbers = trainer.state()
+    before, _ = trainer.state()
     trainer.watch()
     after, _ = trainer.state()
     assert all(torch.equal(before[name], after[name]) for name in before)

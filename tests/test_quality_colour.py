@@ -11,18 +11,16 @@ from scipy.stats import wasserstein_distance
 from skinsynth.features.extractor import Extractor
 from skinsynth.gan.augment import turn_about_grey_axis
 from skinsynth.images.archive import Images
-from skinsynth.quality.by_class import POOLED, Labelled, features_of
+from skinsynth.quality.by_class import POOLED, Judged, Labelled, features_of
 from skinsynth.quality.colour import (
-    CIRCLE,
     HUES,
     LINE,
-    SCALES,
     ColourHistograms,
     by_quantity,
     colour_rows,
     colour_rows_by_class,
     colour_scores,
-    histogram_rows,
+    hue_rows,
     hue_saturation_brightness,
     mean_hues,
     mean_levels,
@@ -304,11 +302,13 @@ def test_each_class_is_compared_with_its_own_kind(rng):
     hue = torch.where(labels == 0, 20.0, 60.0)[:, None, None].expand(-1, 4, 4)
     same = Labelled(HISTOGRAMS(painted(hue, *skin(80, rng)[1:])), labels)
     swapped = Labelled(same.features, 1 - labels)
-    rows = colour_rows_by_class(same, swapped, None, ["benign", "malignant"], 3, seed=1)
+    rows = colour_rows_by_class(Judged(same, swapped, None), ["benign", "malignant"], 3, seed=1)
     distance = {row["class"]: row["value"] for row in rows if row["metric"] == "hue_w1_degrees"}
     assert distance == pytest.approx({POOLED: 0, "benign": 40, "malignant": 40}, abs=2 * DEGREE)
     only = Labelled(same.of(1), labels[labels == 1])
-    assert {row["class"] for row in colour_rows_by_class(only, only, only, ["benign", "malignant"], 2, 1)} == {POOLED}
+    assert {row["class"] for row in colour_rows_by_class(Judged(only, only, only), ["benign", "malignant"], 2, 1)} == {
+        POOLED
+    }
 
 
 def test_too_few_images_are_refused_in_one_line_and_too_few_held_out_give_no_floor(rng):
@@ -318,15 +318,11 @@ def test_too_few_images_are_refused_in_one_line_and_too_few_held_out_give_no_flo
     assert {row["compared"] for row in colour_rows(some, some, some[:1], 2, rng)} == {"generated"}
 
 
-def test_bars_add_up_and_stand_where_the_colour_is(rng):
-    planes = (torch.full((3, 4, 4), x) for x in (90.0, 0.5, 0.8))
-    bars = histogram_rows("generated", HISTOGRAMS(painted(*planes)), "malignant")
-    assert {(bar["class"], bar["of"]) for bar in bars} == {("malignant", "generated")}
-    for quantity, expected in {"hue": 90, "saturation": 0.5, "brightness": 0.8}.items():
-        own = [bar for bar in bars if bar["quantity"] == quantity]
-        scale = SCALES[quantity]
-        assert len(own) * scale.bar == scale.bins
-        assert sum(bar["share"] for bar in own) == pytest.approx(1)
-        (full,) = (bar for bar in own if bar["share"] > 0.99)
-        assert abs(full["bin"] - expected) <= scale.bar / 2 * scale.step
-    assert {SCALES[quantity] for quantity in SCALES} == {CIRCLE, LINE}
+def test_bars_add_up_and_stand_where_the_hue_is():
+    greens, greys = (painted(*(torch.full((3, 4, 4), x) for x in (90.0, saturation, 0.8))) for saturation in (0.5, 0.0))
+    rows = hue_rows({"generated": HISTOGRAMS(greens), "train_real": HISTOGRAMS(greys)})
+    assert len(rows) == 72
+    assert sum(row["generated"] for row in rows) == pytest.approx(1)
+    (full,) = (row for row in rows if row["generated"] > 0.99)
+    assert full["hue_degrees"] == pytest.approx(90, abs=2.5)
+    assert all(math.isnan(row["train_real"]) for row in rows)

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from skinsynth.features.pretrained import (
     DINOV2,
-    DOWNLOADED,
     INCEPTION,
     OFFLINE,
     VGG16,
@@ -19,8 +18,6 @@ from skinsynth.features.pretrained import (
     Weights,
     load_network,
 )
-
-CPU = torch.device("cpu")
 
 
 @runtime_checkable
@@ -60,6 +57,13 @@ class ModelExtractor:
         return self.model.embed(pixels).float().cpu()
 
 
+@dataclass(frozen=True)
+class ExtractorConfig:
+    name: str  # a key of EXTRACTORS
+    weights: Weights  # of a published network; the classifier has its own
+    batch_size: int  # of a published network
+
+
 Builder = Callable[[Embedder, Weights, torch.device, int], Extractor]
 
 
@@ -85,17 +89,8 @@ EXTRACTORS: dict[str, Builder] = {
 }
 
 
-def build_extractor(
-    name: str, classifier: Embedder, weights: Weights = DOWNLOADED, device: torch.device = CPU, batch_size: int = 64
-) -> Extractor:
-    """The extractor called `name`; `classifier` is the model behind the one that works offline.
-
-    `weights`, `device` and `batch_size` are of the other extractors: the classifier has its own.
-    """
-    if name not in EXTRACTORS:
-        others = ", ".join(sorted(EXTRACTORS.keys() - {"classifier"}))
-        raise ValueError(
-            f"no extractor is called {name!r} (known: classifier): {OFFLINE}, or choose one that has published "
-            f"weights ({others})"
-        )
-    return EXTRACTORS[name](classifier, weights, device, batch_size)
+def build_extractor(config: ExtractorConfig, classifier: Embedder, device: torch.device) -> Extractor:
+    """The extractor of the settings; `classifier` is the model behind the one that works offline, on its own device."""
+    if config.name not in EXTRACTORS:
+        raise ValueError(f"no extractor is called {config.name!r} (known: {', '.join(EXTRACTORS)}): {OFFLINE}")
+    return EXTRACTORS[config.name](classifier, config.weights, device, config.batch_size)

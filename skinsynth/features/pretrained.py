@@ -24,7 +24,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-OFFLINE = "set `extractor: classifier`, the project's own, which needs no download"
+OFFLINE = "set extractor.name to classifier, the project's own, which needs no download"
 # How long a server may stay silent before a download is given up.
 PATIENCE_SECONDS = 10.0
 SHORTEST_SHA256 = 8  # digits, as in the names of published files
@@ -36,9 +36,6 @@ class Weights:
 
     path: str | None  # .safetensors or .pth: a state dict with its library's names; None: downloaded once
     sha256: str | None  # of that file, in full or its first digits; None: the published ones, where known
-
-
-DOWNLOADED = Weights(path=None, sha256=None)
 
 
 class Prepared(NamedTuple):

@@ -1,6 +1,6 @@
 """The same comparison for all classes together and for each by itself."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -26,6 +26,19 @@ class Labelled(NamedTuple):
         return self.features[self.labels == label]
 
 
+class Judged(NamedTuple):
+    """The sets of one comparison."""
+
+    real: Labelled
+    fake: Labelled
+    held_out: Labelled | None  # real images that the GAN has not seen, for the floor
+
+    def named(self) -> dict[str, Labelled]:
+        """Those that there are, by what tables and plots call them."""
+        named = {"train_real": self.real, "generated": self.fake, "held_out_real": self.held_out}
+        return {name: part for name, part in named.items() if part is not None}
+
+
 def features_of(extract: Extractor, images: Images) -> Labelled:
     """Of real images, or of any archive."""
     return Labelled(extract(images.pixels), torch.from_numpy(images.labels))
@@ -44,24 +57,22 @@ def in_proportion(labels: Int64[Tensor, " n"], count: int) -> Int64[Tensor, " co
 
 
 def score_by_class(
-    real: Labelled,
-    fake: Labelled,
-    held_out: Labelled | None,
-    classes: Sequence[str],
-    config: FidelityConfig,
-    seed: int,
-    extractor: str,
+    judged: Judged, classes: Sequence[str], config: FidelityConfig, seed: int, extractor: str
 ) -> FidelityScores:
     """Pooled headlines, and rows with a column `class`: all, then each class of the fakes where there are several."""
+    headline: dict[str, float] = {}
+    rows = []
+    for name, real, fake, held_out in sides_by_class(judged, classes):
+        scores = score_images(real, fake, config, torch.Generator().manual_seed(seed), extractor, held_out)
+        headline = headline or scores.headline
+        rows += [{"class": name, **row} for row in scores.rows]
+    return FidelityScores(headline, rows)
 
-    def score(name: str, real_side: Tensor, fake_side: Tensor, held_out_side: Tensor | None) -> FidelityScores:
-        rng = torch.Generator().manual_seed(seed)
-        scores = score_images(real_side, fake_side, config, rng, extractor, held_out_side)
-        return FidelityScores(scores.headline, [{"class": name, **row} for row in scores.rows])
 
-    pooled = score(POOLED, real.features, fake.features, held_out.features if held_out else None)
-    rows = list(pooled.rows)
+def sides_by_class(judged: Judged, classes: Sequence[str]) -> Iterator[tuple[str, Tensor, Tensor, Tensor | None]]:
+    """Real, generated and held-out features of all classes together, then of each class of the fakes if several."""
+    real, fake, held_out = judged
+    yield POOLED, real.features, fake.features, held_out.features if held_out else None
     labels = fake.labels.unique().tolist()
     for label in labels if len(labels) > 1 else []:
-        rows += score(classes[label], real.of(label), fake.of(label), held_out.of(label) if held_out else None).rows
-    return FidelityScores(pooled.headline, rows)
+        yield classes[label], real.of(label), fake.of(label), held_out.of(label) if held_out else None

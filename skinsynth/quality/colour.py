@@ -1,6 +1,6 @@
 """The harm of colour augmentation as a number: hue, saturation and brightness of generated images against real ones."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -9,11 +9,13 @@ import torch
 from jaxtyping import Float, Float32, Float64, Int64, UInt8
 from torch import Tensor
 
-from skinsynth.quality.by_class import POOLED, Labelled
+from skinsynth.quality.by_class import POOLED, Judged, sides_by_class
+from skinsynth.quality.fidelity import comparisons
 from skinsynth.quality.resampling import half_sample_intervals
 
 HUES = 360  # bins of the circle, each centred on a whole degree
 LEVELS = 256  # bins of saturation and brightness, each centred on a level of 8 bits
+HUES_A_BAR = 5  # in a plot
 # Pixels whose colours are worked out at once: some 150 MB.
 PIXELS_AT_ONCE = 2**20
 # An image is outside the real ones beyond these quantiles of theirs; so real images are 2 % of the time.
@@ -140,15 +142,14 @@ class Scale(NamedTuple):
 
     bins: int
     step: float  # from a bin to the next, in the unit of distances and means
-    bar: int  # bins of one bar in a plot
     unit: str  # at the end of a metric's name
     distance: Callable[[Tensor, Tensor], float]
     means: Callable[[Tensor], Tensor]
     outside: Callable[[Tensor, Tensor], float]
 
 
-CIRCLE = Scale(HUES, 360 / HUES, 5, "_degrees", wasserstein_on_circle, mean_hues, share_of_hues_outside)
-LINE = Scale(LEVELS, 1 / (LEVELS - 1), 4, "", wasserstein_on_line, mean_levels, share_outside)
+CIRCLE = Scale(HUES, 360 / HUES, "_degrees", wasserstein_on_circle, mean_hues, share_of_hues_outside)
+LINE = Scale(LEVELS, 1 / (LEVELS - 1), "", wasserstein_on_line, mean_levels, share_outside)
 SCALES = {"hue": CIRCLE, "saturation": LINE, "brightness": LINE}
 
 
@@ -202,7 +203,7 @@ def colour_rows(
             f"and {len(fake)} generated: give more images"
         )
     rows: list[dict[str, str | float | int]] = []
-    for compared, histograms in _comparisons(fake, held_out, rng).items():
+    for compared, histograms in comparisons(fake, held_out, 2, rng).items():
         about = {"extractor": "colour", "compared": compared}
         counts = {"real_count": len(real), "compared_count": len(histograms)}
         intervals = half_sample_intervals(colour_scores, real, histograms, draws, rng)
@@ -211,48 +212,24 @@ def colour_rows(
     return rows
 
 
-def _comparisons(
-    fake: Float[Tensor, "m dim"], held_out: Float[Tensor, "h dim"] | None, rng: torch.Generator
-) -> dict[str, Float[Tensor, "_ dim"]]:
-    """What is compared with the real images; the words are those of `score_images`."""
-    if held_out is None or len(held_out) < 2:
-        return {"generated": fake}
-    chosen = torch.randperm(len(fake), generator=rng, device=rng.device)[: len(held_out)]
-    return {
-        "generated": fake,
-        "held-out real": held_out,
-        "generated, as many as held out": fake[chosen.to(fake.device)],
-    }
-
-
 def colour_rows_by_class(
-    real: Labelled, fake: Labelled, held_out: Labelled | None, classes: Sequence[str], draws: int, seed: int
+    judged: Judged, classes: Sequence[str], draws: int, seed: int
 ) -> list[dict[str, str | float | int]]:
     """`colour_rows` of all, then of each class of the fakes where there are several."""
-
-    def rows_of(
-        name: str, real_side: Tensor, fake_side: Tensor, held_out_side: Tensor | None
-    ) -> list[dict[str, str | float | int]]:
-        rng = torch.Generator().manual_seed(seed)
-        return colour_rows(real_side, fake_side, held_out_side, draws, rng, name)
-
-    labels = fake.labels.unique().tolist()
-    rows = rows_of(POOLED, real.features, fake.features, held_out.features if held_out else None)
-    for label in labels if len(labels) > 1 else []:
-        rows += rows_of(classes[label], real.of(label), fake.of(label), held_out.of(label) if held_out else None)
+    rows = []
+    for name, real, fake, held_out in sides_by_class(judged, classes):
+        rows += colour_rows(real, fake, held_out, draws, torch.Generator().manual_seed(seed), name)
     return rows
 
 
-def histogram_rows(of: str, histograms: Float[Tensor, "n dim"], name: str = POOLED) -> list[dict[str, str | float]]:
-    """Bars of one set's pixels, to be plotted above those of others: `bin` is a bar's centre in degrees, or on 0 to 1.
-
-    The shares of a quantity add up to 1, or are nan where the set has none of it.
-    """
-    rows: list[dict[str, str | float]] = []
-    for quantity, part in by_quantity(histograms).items():
-        scale, total = SCALES[quantity], part.sum(0, dtype=torch.float64)
-        shares = (total / total.sum()).view(-1, scale.bar).sum(dim=1)
-        for number, share in enumerate(shares.tolist()):
-            centre = (number * scale.bar + (scale.bar - 1) / 2) * scale.step
-            rows.append({"class": name, "quantity": quantity, "bin": centre, "share": share, "of": of})
-    return rows
+def hue_rows(histograms_of: Mapping[str, Float[Tensor, "n dim"]]) -> list[dict[str, float]]:
+    """Bars for a plot: `hue_degrees`, and the share of each set's pixels, which adds up to 1 (nan: all are grey)."""
+    shares = {}
+    for name, histograms in histograms_of.items():
+        total = by_quantity(histograms)["hue"].sum(0, dtype=torch.float64)
+        shares[name] = (total / total.sum()).view(-1, HUES_A_BAR).sum(dim=1).tolist()
+    centres = [start + (HUES_A_BAR - 1) / 2 for start in range(0, HUES, HUES_A_BAR)]
+    return [
+        {"hue_degrees": centre, **dict(zip(shares, bars, strict=True))}
+        for centre, *bars in zip(centres, *shares.values(), strict=True)
+    ]

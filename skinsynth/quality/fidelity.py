@@ -56,17 +56,26 @@ def score_images(
             f"neighbourhoods of {config.neighbours} in halves need {least} images or more on each side, not "
             f"{len(real)} real and {len(fake)} generated: lower `neighbours` or give more images"
         )
-    comparisons = {"generated": fake}
-    if held_out is not None and len(held_out) >= least:
-        comparisons["held-out real"] = held_out
-        chosen = torch.randperm(len(fake), generator=rng, device=rng.device)[: len(held_out)]
-        comparisons["generated, as many as held out"] = fake[chosen.to(fake.device)]
     rows = []
-    for name, features in comparisons.items():
+    for name, features in comparisons(fake, held_out, least, rng).items():
         rows += _rows(name, real, features, config, rng, extractor)
     value_of = {str(row["metric"]): float(row["value"]) for row in rows if row["compared"] == "generated"}
     headline = {key.format(extractor): value_of[metric] for metric, key in HEADLINES.items()}
     return FidelityScores(headline, rows)
+
+
+def comparisons(
+    fake: Float[Tensor, "m dim"], held_out: Float[Tensor, "h dim"] | None, least: int, rng: torch.Generator
+) -> dict[str, Float[Tensor, "_ dim"]]:
+    """What is compared with real images: the fakes, and where `least` are held out, those and as many of the fakes."""
+    if held_out is None or len(held_out) < least:
+        return {"generated": fake}
+    chosen = torch.randperm(len(fake), generator=rng, device=rng.device)[: len(held_out)]
+    return {
+        "generated": fake,
+        "held-out real": held_out,
+        "generated, as many as held out": fake[chosen.to(fake.device)],
+    }
 
 
 def _rows(
