@@ -11,7 +11,7 @@ from skinsynth.features.extractor import ExtractorConfig, build_extractor
 from skinsynth.gan.family import copy_family, load_family
 from skinsynth.images.archive import read_archive
 from skinsynth.partition.split import images_of, read_split
-from skinsynth.quality.by_class import Judged, features_of, features_of_fakes, score_by_class
+from skinsynth.quality.by_class import Judged, Labelled, features_of, score_by_class
 from skinsynth.quality.fidelity import FidelityConfig
 from skinsynth.quality.selection import Candidate, rank, ranking_rows, selection_headlines
 from skinsynth.stage import best_device, entry_of, load_params, run, write_metrics, write_rows
@@ -54,10 +54,9 @@ def main(
     for name, members in settings.candidates.items():
         family = load_family([entry_of(folder_of, member, "select_gan, candidates") for member in members], device)
         rng = torch.Generator(device).manual_seed(settings.seed)
-        fake = features_of_fakes(extract, family, labels, settings.batch_size, rng)
-        scores = score_by_class(
-            Judged(real, fake, None), settings.classes, settings.fidelity, settings.seed, extract.name
-        )
+        fake = family.sample(labels, settings.batch_size, rng, truncation_psi=1.0)
+        judged = Judged(real, Labelled(extract(fake), labels), None)
+        scores = score_by_class(judged, settings.classes, settings.fidelity, settings.seed, extract.name)
         candidates.append(Candidate(name, family.cost().images_seen, family.cost().flops_per_image, scores))
     ranked = rank(candidates)
     copy_family([folder_of[member] for member in settings.candidates[ranked[0].name]], selected)

@@ -4,7 +4,6 @@ import importlib
 import inspect
 import json
 import os
-import re
 import shlex
 import shutil
 import subprocess
@@ -17,12 +16,14 @@ import pandas as pd
 import pytest
 import yaml
 
+from benchmarks.without_dvc import commands
 from skinsynth.images.archive import read_archive
 from skinsynth.stage import load_params, run
 from stages import train_gan
 from tests.tiny import ROOT, tiny_params, write_params
 
-PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+COMMANDS = dict(commands(PIPELINE))
 GANS = ("ben", "mal", "cgan", "cgan-no-color", "cgan-no-aug")
 ORDER = (
     ("prepare_images", None),
@@ -44,13 +45,7 @@ ORDER = (
 
 def command(stage: str, item: str | None) -> list[str]:
     """The flags of dvc.yaml with the item filled in."""
-    body = PIPELINE[stage]
-    values = {"key": item, "item.name": item}
-    if "foreach" in body:
-        values |= {f"item.{name}": value for name, value in body["foreach"][item].items()}
-        body = body["do"]
-    line = re.sub(r"\$\{([\w.]+)\}", lambda match: values[match.group(1)], body["cmd"])
-    return shlex.split(line)[2:]
+    return shlex.split(COMMANDS[stage if item is None else f"{stage}@{item}"])[2:]
 
 
 def call(stage: str, item: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -246,7 +241,7 @@ def test_asking_for_more_synthetic_images_than_there_are_names_both_counts(copie
 
 
 def test_flags_of_the_stages_are_paths_or_names():
-    for stage in PIPELINE:
+    for stage in PIPELINE["stages"]:
         for parameter in inspect.signature(importlib.import_module(f"stages.{stage}").main).parameters.values():
             kind = get_args(parameter.annotation)[0]
             assert kind in (Path, str, bool) or get_origin(kind) is list

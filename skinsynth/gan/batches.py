@@ -38,17 +38,18 @@ class Part:
         return RandomDraws(self.batch_size, rng, self.rows, pixel_rng, self.device_rows)
 
 
-def parts_of(batch_size: int, group: int, rank: int, ranks: int, passes: int, device: torch.device) -> list[Part]:
+@lru_cache(maxsize=8)
+def parts_of(batch_size: int, group: int, rank: int, ranks: int, passes: int, device: torch.device) -> tuple[Part, ...]:
     """The parts that fall to one of `ranks` processes, which takes them in so many passes.
 
     A group of the minibatch deviation takes every (batch_size / group)-th image and stays in one part, so that dividing
     a batch changes no result but for rounding.
     """
     if ranks * passes == 1:
-        return [Part(0, batch_size, None, None)]
+        return (Part(0, batch_size, None, None),)
     columns = torch.arange(batch_size).view(group, -1).chunk(ranks * passes, dim=1)
     own = [column.flatten() for column in columns[rank * passes : (rank + 1) * passes]]
-    return [Part(number, batch_size, rows, rows.to(device, non_blocking=True)) for number, rows in enumerate(own)]
+    return tuple(Part(number, batch_size, rows, rows.to(device, non_blocking=True)) for number, rows in enumerate(own))
 
 
 class TrainingImages:

@@ -313,14 +313,12 @@ class Trainer:
         return tuple(f"b{level}." for level in self.discriminator.resolutions[: self.config.frozen_levels])
 
     def _train_discriminator(self, trains: bool) -> None:
-        for weight in self._discriminator_weights():
+        for weight in _weights_of(self.discriminator_adam):
             weight.requires_grad_(trains)
 
     def _descend(self, adam: torch.optim.Adam) -> None:
         """A step along the gradients of all processes together."""
-        gradients = [
-            weight.grad for group in adam.param_groups for weight in group["params"] if weight.grad is not None
-        ]
+        gradients = [weight.grad for weight in _weights_of(adam) if weight.grad is not None]
         self.team.sum_(gradients)
         if self.device.type == "cuda" and self.config.generator.half_levels:
             for gradient in gradients:
@@ -408,6 +406,11 @@ def _adam(weights: Iterable[nn.Parameter], config: TrainerConfig, interval: int 
     return torch.optim.Adam(weights, lr=config.learning_rate * ratio, betas=betas, eps=1e-8, fused=True)
 
 
+def _weights_of(adam: torch.optim.Adam) -> list[nn.Parameter]:
+    """Those that it moves."""
+    return [weight for group in adam.param_groups for weight in group["params"]]
+
+
 def _restore_adam(adam: torch.optim.Adam, network: nn.Module, tensors: dict[str, Tensor]) -> None:
     adam.state.clear()
     for name, parameter in network.named_parameters():
@@ -432,25 +435,20 @@ def _passes(config: TrainerConfig, team: Team) -> int:
     share = config.batch_size // team.size
     per_pass = min(config.images_per_pass or share, share)
     parts = config.batch_size // max(per_pass, 1)
-    counts = [config.batch_size, max(config.batch_size // PATH_BATCH_SHRINK, 1) if config.path_length_weight else 0]
-    if parts > 1 and (per_pass < 1 or config.batch_size != parts * per_pass or parts % team.size):
-        raise ValueError(_undivided(config, team))
-    if parts > 1 and (per_pass % _group(config) or any(count % parts for count in counts)):
-        raise ValueError(_undivided(config, team))
+    paths = max(config.batch_size // PATH_BATCH_SHRINK, 1) if config.path_length_weight else 0
+    uneven = per_pass < 1 or config.batch_size != parts * per_pass or parts % team.size
+    if parts > 1 and (uneven or per_pass % _group(config) or paths % parts):
+        raise ValueError(
+            f"a batch of {config.batch_size} does not fall into equal parts for {team.size} processes and "
+            f"images_per_pass {config.images_per_pass}, each of whole groups of {_group(config)} images (and half the "
+            "batch as well): change batch_size or images_per_pass"
+        )
     return parts // team.size
 
 
 def _group(config: TrainerConfig) -> int:
     """Images that see each other's deviation."""
     return min(config.discriminator.mbstd_group, config.batch_size) if config.discriminator.mbstd_channels else 1
-
-
-def _undivided(config: TrainerConfig, team: Team) -> str:
-    return (
-        f"a batch of {config.batch_size} does not fall into equal parts for {team.size} processes and images_per_pass "
-        f"{config.images_per_pass}, each of whole groups of {_group(config)} images (and half the batch as well): "
-        "change batch_size or images_per_pass"
-    )
 
 
 def _check(config: TrainerConfig, images: Tensor, labels: Tensor) -> None:

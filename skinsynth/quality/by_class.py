@@ -8,7 +8,6 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from skinsynth.features.extractor import Extractor
-from skinsynth.gan.family import Family
 from skinsynth.images.archive import Images
 from skinsynth.quality.fidelity import FidelityConfig, FidelityScores, score_images
 
@@ -42,13 +41,6 @@ class Judged(NamedTuple):
 def features_of(extract: Extractor, images: Images) -> Labelled:
     """Of real images, or of any archive."""
     return Labelled(extract(images.pixels), torch.from_numpy(images.labels))
-
-
-def features_of_fakes(
-    extract: Extractor, family: Family, labels: Int64[Tensor, " n"], batch_size: int, rng: torch.Generator
-) -> Labelled:
-    """Of one generated image for each label, without truncation; `rng` lies on the family's device."""
-    return Labelled(extract(family.sample(labels, batch_size, rng, truncation_psi=1.0)), labels)
 
 
 def in_proportion(labels: Int64[Tensor, " n"], count: int) -> Int64[Tensor, " count"]:
