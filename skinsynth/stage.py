@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import NoneType, UnionType
 from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 import dacite
@@ -56,15 +57,16 @@ def _parser(main: Callable[..., None]) -> argparse.ArgumentParser:
         kind, help_text = parameter.annotation, ""
         if get_origin(kind) is Annotated:
             kind, help_text = get_args(kind)[:2]
+        if get_origin(kind) is UnionType:  # `kind | None` of a flag that may be left out
+            kind = next(one for one in get_args(kind) if one is not NoneType)
         flag, required = "--" + name.replace("_", "-"), parameter.default is inspect.Parameter.empty
         if kind is bool:
             parser.add_argument(flag, action="store_true", help=help_text)
         elif get_origin(kind) is list:
             parser.add_argument(flag, type=get_args(kind)[0], nargs="*", required=required, help=help_text)
         else:
-            parser.add_argument(
-                flag, type=kind, required=required, default=None if required else parameter.default, help=help_text
-            )
+            default = None if required else parameter.default
+            parser.add_argument(flag, type=kind, required=required, default=default, help=help_text)
     return parser
 
 
@@ -109,6 +111,14 @@ def load_params(section: str, schema: type[T], path: Path = Path("params.yaml"))
         raise ValueError(f"{path}, {section}: the key {error.field_path} is missing: add it") from error
     except (dacite.DaciteError, TypeError, ValueError) as error:
         raise ValueError(f"{path}, {section}: {error}") from error
+
+
+def load_value(section: str, *keys: str, path: Path = Path("params.yaml")) -> Any:
+    """A single setting of another stage at the scale in params.yaml, for stages that report what others did."""
+    value, where = _section(section, path), f"{path}, {section}"
+    for key in keys:
+        value = entry_of(value, key, where)
+    return value
 
 
 def _section(section: str, path: Path) -> dict[str, Any]:
@@ -192,6 +202,11 @@ def checkpoint_folder(stage: str, item: str, settings: Any, data: list[Path]) ->
             digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
     root = Path(os.environ.get("SKINSYNTH_CHECKPOINTS", ".checkpoints"))
     return root / stage / f"{item}-{digest.hexdigest()[:16]}"
+
+
+def cache_folder(name: str) -> Path:
+    """Where what can be computed again is kept, out of Git and of DVC; SKINSYNTH_CACHE moves the root."""
+    return Path(os.environ.get("SKINSYNTH_CACHE", ".cache")) / name
 
 
 def _files(path: Path) -> list[Path]:

@@ -9,14 +9,15 @@ import torch
 
 from skinsynth.classifier.classifier import load_classifier
 from skinsynth.features.extractor import ExtractorConfig, build_extractor
-from skinsynth.images.archive import Images, read_archive
+from skinsynth.images.archive import Images, image_size, read_archive
 from skinsynth.images.grid import save_grid
+from skinsynth.images.sets import read_image_set
 from skinsynth.lesions.table import read_lesions
 from skinsynth.partition.split import images_of, read_split
 from skinsynth.privacy.authenticity import without_duplicates
 from skinsynth.privacy.distances import nearest
 from skinsynth.privacy.novelty import distance_histogram, novelty_rows, projection_distances
-from skinsynth.stage import best_device, load_params, run, write_metrics, write_rows
+from skinsynth.stage import best_device, cache_folder, load_params, run, write_metrics, write_rows
 
 
 @dataclass(frozen=True)
@@ -31,40 +32,47 @@ SETTINGS = Settings
 
 
 def main(
-    synthetic: Annotated[Path, "images to judge: ours, or any ZIP of the same layout"],
+    synthetic: Annotated[Path, "images to judge: a ZIP of ours, or any ZIP or folder of class folders"],
     images: Annotated[Path, "real images"],
     lesions: Annotated[Path, "lesions.csv, for duplicates"],
     split: Annotated[Path, "who is on which side"],
-    pairs: Annotated[Path, "real images and their projections"],
     classifier: Annotated[Path, "classifier whose features distances are measured in"],
     metrics: Annotated[Path, "headlines"],
     details: Annotated[Path, "folder for authenticity.csv (by class) and histogram.csv"],
     nearest_pairs: Annotated[Path, "closest synthetic and training images side by side: shows real images, stays here"],
+    pairs: Annotated[Path | None, "real images and their projections, where a generator was asked for them"] = None,
 ) -> None:
     """Judge by features; duplicates leave the training set first. Far away does not mean private."""
     settings = load_params("score_authenticity", Settings)
     device = best_device()
-    extract = build_extractor(settings.extractor, load_classifier(classifier, device), device)
-    sides = read_split(split)
-    train_rows = images_of(sides, "train").merge(read_lesions(lesions)[["image_id", "duplicate_group"]], on="image_id")
-    distinct = train_rows["image_id"].iloc[without_duplicates(train_rows["duplicate_group"].tolist())]
-    train, fake = read_archive(images, distinct.tolist()), read_archive(synthetic)
-    held_out = read_archive(images, sides.loc[sides["split"] != "train", "image_id"].tolist())
+    network = load_classifier(classifier, device)
+    extract = build_extractor(settings.extractor, network, device, cache_folder("features"))
+    train, held_out = distinct_sides(images, lesions, split)
+    fake = read_image_set(synthetic, settings.classes, image_size(images))
     of_train, of_held_out, of_fake = (extract(part.pixels) for part in (train, held_out, fake))
     rows = [{"class": "all", **row} for row in novelty_rows(of_train, of_held_out, of_fake)]
     for label in np.unique(fake.labels):
         name = settings.classes[label]
         parts = (of_train[train.labels == label], of_held_out[held_out.labels == label], of_fake[fake.labels == label])
         rows += [{"class": name, **row} for row in novelty_rows(*parts)]
-    write_rows(details / "authenticity.csv", [{**row, "extractor": f"classifier {classifier.name}"} for row in rows])
+    write_rows(details / "authenticity.csv", [{**row, "extractor": f"{extract.name} {network.name}"} for row in rows])
     histogram = distance_histogram(of_train, {"generated": of_fake, "held-out real": of_held_out})
     write_rows(details / "histogram.csv", histogram)
     show_nearest(nearest_pairs, fake, train, of_fake, of_train, settings.shown_pairs)
-    projected, real = (extract(part) for part in both_sides(read_archive(pairs)))
-    write_metrics(
-        metrics,
-        {"features_of": classifier.name, **headlines(rows), **projection_distances(real, projected, settings.close)},
-    )
+    of_projections = {}
+    if pairs is not None:
+        projected, real = (extract(part) for part in both_sides(read_archive(pairs)))
+        of_projections = projection_distances(real, projected, settings.close)
+    write_metrics(metrics, {"features_of": network.name, **headlines(rows), **of_projections})
+
+
+def distinct_sides(images: Path, lesions: Path, split: Path) -> tuple[Images, Images]:
+    """Training images without duplicates, and held-out images."""
+    sides = read_split(split)
+    train = images_of(sides, "train").merge(read_lesions(lesions)[["image_id", "duplicate_group"]], on="image_id")
+    distinct = train["image_id"].iloc[without_duplicates(train["duplicate_group"].tolist())]
+    held_out = sides.loc[sides["split"] != "train", "image_id"]
+    return read_archive(images, distinct.tolist()), read_archive(images, held_out.tolist())
 
 
 def both_sides(pairs: Images) -> tuple[np.ndarray, np.ndarray]:

@@ -1,20 +1,23 @@
 """Choose among the GANs on equal counts: pooled and by class, with speed as images seen and operations per image."""
 
+import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import torch
 
 from skinsynth.classifier.classifier import load_classifier
-from skinsynth.features.extractor import ExtractorConfig, build_extractor
+from skinsynth.features.extractor import Extractor, ExtractorConfig, build_extractor
 from skinsynth.gan.family import copy_family, load_family
-from skinsynth.images.archive import read_archive
+from skinsynth.images.archive import image_size, read_archive
+from skinsynth.images.sets import read_image_set
 from skinsynth.partition.split import images_of, read_split
 from skinsynth.quality.by_class import Judged, Labelled, features_of, score_by_class
-from skinsynth.quality.fidelity import FidelityConfig
-from skinsynth.quality.selection import Candidate, rank, ranking_rows, selection_headlines
-from skinsynth.stage import best_device, entry_of, load_params, run, write_metrics, write_rows
+from skinsynth.quality.fidelity import FidelityConfig, FidelityScores
+from skinsynth.quality.selection import Candidate, rank, ranking_rows, selection_headlines, verdicts
+from skinsynth.stage import best_device, cache_folder, entry_of, load_params, run, write_metrics, write_rows
 
 
 @dataclass(frozen=True)
@@ -39,29 +42,45 @@ def main(
     selected: Annotated[Path, "folder that the winner is copied to"],
     metrics: Annotated[Path, "headlines of the winner"],
     ranking: Annotated[Path, "CSV of every candidate, pooled and by class, with intervals"],
+    sets: Annotated[list[Path] | None, "image sets brought from elsewhere, ranked beside and never selected"] = None,
 ) -> None:
-    """Rank the candidates by KID, then FID, against as many training images of each class, and copy the winner."""
+    """Rank the candidates by KID, then FID, against as many training images of each class, and copy the winner.
+
+    Seconds of sampling are printed for the reader alone: no file holds a time.
+    """
     settings = load_params("select_gan", Settings)
     device = best_device()
-    extract = build_extractor(settings.extractor, load_classifier(classifier, device), device)
+    extract = build_extractor(settings.extractor, load_classifier(classifier, device), device, cache_folder("features"))
     train = images_of(read_split(split), "train")
     count = min(settings.images_per_class, train["label"].value_counts().min())
     rows = train.groupby("label").sample(count, random_state=settings.seed)
     real = features_of(extract, read_archive(images, rows["image_id"].tolist()))
     folder_of = {folder.name: folder for folder in gans}
     labels = torch.arange(len(settings.classes)).repeat_interleave(count)
+    judge = partial(scored, real, settings, extract)
     candidates = []
     for name, members in settings.candidates.items():
         family = load_family([entry_of(folder_of, member, "select_gan, candidates") for member in members], device)
         rng = torch.Generator(device).manual_seed(settings.seed)
+        start = time.monotonic()
         fake = family.sample(labels, settings.batch_size, rng, truncation_psi=1.0)
-        judged = Judged(real, Labelled(extract(fake), labels), None)
-        scores = score_by_class(judged, settings.classes, settings.fidelity, settings.seed, extract.name)
-        candidates.append(Candidate(name, family.cost().images_seen, family.cost().flops_per_image, scores))
+        print(f"{name}: {len(fake) / (time.monotonic() - start):,.0f} images/s sampled on this machine")
+        scores = judge(Labelled(extract(fake), labels))
+        candidates.append(Candidate(name, scores, family.cost().images_seen, family.cost().flops_per_image))
+    for path in sets or []:
+        brought = read_image_set(path, settings.classes, image_size(images))
+        candidates.append(Candidate(path.stem, judge(features_of(extract, brought)), None, None))
     ranked = rank(candidates)
-    copy_family([folder_of[member] for member in settings.candidates[ranked[0].name]], selected)
+    winner = next(one for one in ranked if one.name in settings.candidates)
+    copy_family([folder_of[member] for member in settings.candidates[winner.name]], selected)
+    print("\n".join(verdicts(ranked)))
     write_rows(ranking, ranking_rows(ranked))
-    write_metrics(metrics, selection_headlines(ranked))
+    write_metrics(metrics, selection_headlines(winner, ranked))
+
+
+def scored(real: Labelled, settings: Settings, extract: Extractor, fake: Labelled) -> FidelityScores:
+    """One candidate against the real images, on the same terms as all others."""
+    return score_by_class(Judged(real, fake, None), settings.classes, settings.fidelity, settings.seed, extract.name)
 
 
 if __name__ == "__main__":

@@ -5,12 +5,16 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+import pandas as pd
 
 from skinsynth.classifier.classifier import save_classifier
 from skinsynth.classifier.scenario import Scenario, examples, training_examples
 from skinsynth.classifier.training import ClassifierConfig, train_classifiers
+from skinsynth.lesions.table import lesions_of
 from skinsynth.partition.split import images_of, read_split
-from skinsynth.quality.classification import confusion_rows, headlines, roc_points, score_predictions
+from skinsynth.quality.classification import confusion_rows, headlines, roc_points
+from skinsynth.quality.predictions import prediction_rows
+from skinsynth.quality.subgroups import WHOLE, Outcomes, arm_rows, subgroup_rows
 from skinsynth.stage import best_device, entry_of, load_params, run, write_metrics, write_rows
 
 
@@ -20,6 +24,7 @@ class Settings:
     positive: str  # the class that sensitivity is about
     scenarios: dict[str, Scenario]
     classifier: ClassifierConfig
+    arms: dict[str, dict[str, str]]  # parts of the test set by values of lesions.csv, beside the whole of it
     bootstrap_draws: int  # of test patients, behind each interval
     bootstrap_seed: int
 
@@ -30,11 +35,12 @@ SETTINGS = Settings
 def main(
     name: Annotated[str, "the scenario: a key of `scenarios` in params.yaml"],
     images: Annotated[Path, "real images"],
+    lesions: Annotated[Path, "lesions.csv: age, sex, site, artefacts and source of test images"],
     split: Annotated[Path, "who is on which side"],
-    synthetic: Annotated[Path, "synthetic images to take from"],
+    synthetic: Annotated[Path, "synthetic images to take from: a ZIP of ours, or any ZIP or folder of class folders"],
     model: Annotated[Path, "folder for the classifier of the first seed"],
     metrics: Annotated[Path, "headlines: means over seeds"],
-    details: Annotated[Path, "folder for intervals.csv, history.csv, roc.csv and confusion.csv"],
+    details: Annotated[Path, "folder for predictions, intervals, subgroups, history, roc and confusion, all .csv"],
 ) -> None:
     """Train once for each seed, stop on validation, report on test."""
     settings = load_params("train_classifier", Settings)
@@ -47,23 +53,24 @@ def main(
     save_classifier(model, trained[0].classifier)
     write_rows(details / "history.csv", [row for one in trained for row in one.history])
     probabilities = [one.classifier.probabilities(test.pixels).double().cpu().numpy() for one in trained]
-    groups = rows["test"]["group"].to_numpy()
-    report(np.stack(probabilities), test.labels.numpy(), groups, settings, metrics, details)
+    groups, positive = rows["test"]["group"].to_numpy(), settings.classes.index(settings.positive)
+    outcomes = Outcomes(test.labels.numpy(), np.stack(probabilities), groups, positive)
+    seeds = settings.classifier.seeds
+    write_rows(details / "predictions.csv", prediction_rows(ids["test"], outcomes, settings.classes, seeds))
+    report(outcomes, lesions_of(lesions, ids["test"]), settings, metrics, details)
 
 
-def report(
-    probabilities: np.ndarray, labels: np.ndarray, groups: np.ndarray, settings: Settings, metrics: Path, details: Path
-) -> None:
-    """Headlines and intervals over all seeds, ROC curve and confusion matrix of their mean prediction."""
-    positive = settings.classes.index(settings.positive)
-    rng = np.random.default_rng(settings.bootstrap_seed)
-    rows = score_predictions(labels, probabilities, groups, positive, settings.bootstrap_draws, rng)
-    counts = {"test_images": len(labels), "test_groups": len(set(groups)), "seeds": len(probabilities)}
-    write_rows(details / "intervals.csv", [{**row, **counts} for row in rows])
-    mean = probabilities.mean(axis=0)
-    write_rows(details / "roc.csv", roc_points(labels == positive, mean[:, positive]))
-    write_rows(details / "confusion.csv", confusion_rows(labels, mean.argmax(axis=1), settings.classes))
-    write_metrics(metrics, headlines(rows))
+def report(outcomes: Outcomes, lesions: pd.DataFrame, settings: Settings, metrics: Path, details: Path) -> None:
+    """Headlines, intervals over seeds and patients for each arm and subgroup, ROC curve and confusion matrix."""
+    draws, seed = settings.bootstrap_draws, settings.bootstrap_seed
+    rows = arm_rows(outcomes, lesions, settings.arms, draws, seed)
+    write_rows(details / "intervals.csv", [{**row, "seeds": len(outcomes.probabilities)} for row in rows])
+    write_rows(details / "subgroups.csv", subgroup_rows(outcomes, lesions, draws, seed))
+    mean = outcomes.probabilities.mean(axis=0)
+    is_positive = outcomes.labels == outcomes.positive
+    write_rows(details / "roc.csv", roc_points(is_positive, mean[:, outcomes.positive]))
+    write_rows(details / "confusion.csv", confusion_rows(outcomes.labels, mean.argmax(axis=1), settings.classes))
+    write_metrics(metrics, headlines([row for row in rows if row["arm"] == WHOLE]))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import Annotated
 import torch
 
 from skinsynth.classifier.classifier import load_classifier
-from skinsynth.features.extractor import ExtractorConfig, build_extractor
+from skinsynth.features.extractor import ExtractorConfig, build_extractor, without_cache
 from skinsynth.gan.family import Cost, save_cost
 from skinsynth.gan.model import flops_per_image, save_gan
 from skinsynth.gan.presets import PresetConfig, trainer_config
@@ -24,7 +24,16 @@ from skinsynth.images.grid import save_grid
 from skinsynth.partition.split import images_of, read_split
 from skinsynth.quality.by_class import features_of
 from skinsynth.quality.curve import CurveScorer
-from skinsynth.stage import best_device, checkpoint_folder, entry_of, load_params, run, write_metrics, write_rows
+from skinsynth.stage import (
+    best_device,
+    cache_folder,
+    checkpoint_folder,
+    entry_of,
+    load_params,
+    run,
+    write_metrics,
+    write_rows,
+)
 
 
 @dataclass(frozen=True)
@@ -115,9 +124,10 @@ def initial_weights(folder: Path, name: str | None, frozen_levels: int) -> list[
 
 def scorer_of(trainer: Trainer, real: Images, labels: list[int], settings: Settings, classifier: Path) -> CurveScorer:
     """FID and KID against all training images of the run."""
-    extract = build_extractor(settings.extractor, load_classifier(classifier, trainer.device), trainer.device)
+    network, device = load_classifier(classifier, trainer.device), trainer.device
+    extract = build_extractor(settings.extractor, network, device, cache_folder("features"))
     return CurveScorer(
-        extract,
+        without_cache(extract),  # no generator in the making draws the same images again
         features_of(extract, real),
         labels,
         trainer.discriminator,

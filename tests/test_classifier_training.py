@@ -1,6 +1,7 @@
 """The classifier: its networks, what training looks at, and its files."""
 
 import json
+import sys
 from dataclasses import replace
 from itertools import pairwise
 
@@ -9,10 +10,19 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
+from skinsynth.classifier import scenario
 from skinsynth.classifier.augmentation import augment
 from skinsynth.classifier.classifier import Architecture, Classifier, load_classifier, normalise, save_classifier
 from skinsynth.classifier.networks import build_network
-from skinsynth.classifier.training import ClassifierConfig, Examples, class_weights, mean_auc, train_classifier
+from skinsynth.classifier.training import (
+    BALANCES,
+    ClassifierConfig,
+    Examples,
+    class_weights,
+    mean_auc,
+    train_classifier,
+)
+from skinsynth.images.archive import write_archive
 
 CPU = torch.device("cpu")
 CONFIG = ClassifierConfig(
@@ -172,6 +182,43 @@ def test_class_weights_make_every_class_count_the_same():
     assert (class_weights(counts) * counts).tolist() == pytest.approx([50, 50])
 
 
+def test_balanced_sampling_draws_every_class_alike_and_weighs_none(rng):
+    labels = torch.tensor([0] * 900 + [1] * 80 + [2] * 20)
+    drawn = torch.cat([labels[BALANCES["balanced_sampling"].order(labels, rng)] for _ in range(10)])
+    assert len(drawn) == 10 * len(labels)
+    assert (drawn.bincount() / len(drawn) - 1 / 3).abs().max() < 0.02
+    counts = labels.bincount().float()
+    assert BALANCES["balanced_sampling"].in_loss(counts).tolist() == [1, 1, 1]
+    assert sorted(BALANCES["none"].order(labels, rng).tolist()) == list(range(len(labels)))
+
+
+def test_balanced_sampling_calls_a_rare_class_more_often(rng):
+    def overlapping(count, rare):
+        labels = (torch.arange(count) % rare == 0).long()
+        level = 100 + 12 * labels + 10 * torch.randn(count, generator=rng)
+        return Examples(level[:, None, None, None].expand(-1, 3, 20, 20).to(torch.uint8), labels)
+
+    train, validation = overlapping(400, 10), overlapping(200, 2)
+    called = {}
+    for balance in BALANCES:
+        classifier, _ = train_classifier(train, validation, replace(CONFIG, balance=balance), 2, 1, CPU)
+        called[balance] = float((classifier.probabilities(validation.pixels).argmax(dim=1) == 1).double().mean())
+    assert called["none"] < 0.2 < min(called["balanced_sampling"], called["class_weights"])
+
+
+def test_training_reads_no_file_after_its_images_are_in_memory(rng, tmp_path):
+    """Every file that Python opens passes an audit hook, Pillow's and zipfile's too."""
+    train = examples(rng, 32)
+    write_archive(tmp_path / "images.zip", [f"{n:02d}" for n in range(32)], train.pixels, train.labels.tolist())
+    read = scenario.examples(tmp_path / "images.zip", [f"{n:02d}" for n in range(32)])
+    train_classifier(read, read, replace(CONFIG, epochs=1), 2, 0, CPU)  # imports and caches of the first epoch
+    opened, watching = [], True
+    sys.addaudithook(lambda event, args: opened.append(args[0]) if event == "open" and watching else None)
+    train_classifier(read, read, replace(CONFIG, epochs=3, patience=3), 2, 0, CPU)
+    watching = False
+    assert opened == []
+
+
 def test_a_last_batch_of_one_image_does_not_stop_batch_normalisation(rng):
     train, validation = examples(rng, 9), examples(rng, 4)
     config = replace(CONFIG, network="mobilenetv3_small_050", epochs=1, batch_size=4)
@@ -182,7 +229,7 @@ def test_a_last_batch_of_one_image_does_not_stop_batch_normalisation(rng):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"balance": "weights"}, r"balance is one of \['class_weights', 'none'\], not 'weights'"),
+        ({"balance": "weights"}, r"one of \['balanced_sampling', 'class_weights', 'none'\], not 'weights'"),
         ({"network": "cnn"}, "no network is called 'cnn'"),
     ],
 )

@@ -29,8 +29,16 @@ CPU = torch.device("cpu")
 class NoClassifier:
     dim = 0
 
+    def fingerprint(self):
+        raise AssertionError("published networks do not ask the classifier")
+
     def embed(self, pixels):  # noqa: ARG002
         raise AssertionError("published networks do not ask the classifier")
+
+
+def build(name: str, weights: Weights) -> Extractor:
+    config = ExtractorConfig(name, weights, batch_size=3, cache_gigabytes=0.0)
+    return build_extractor(config, NoClassifier(), CPU, Path("nothing is kept"))
 
 
 def inception_of_the_library():
@@ -93,8 +101,8 @@ class Pair:
 @pytest.fixture(scope="module", params=LIBRARIES)
 def pair(request, tmp_path_factory):
     """Our extractor and the library's module, both with the random weights of one file."""
-    build, dim, suffix = LIBRARIES[request.param]
-    library, embed = build()
+    build_library, dim, suffix = LIBRARIES[request.param]
+    library, embed = build_library()
     rng = torch.Generator().manual_seed(0)
     randomise(library, rng)
     file = tmp_path_factory.mktemp("weights") / f"{request.param}{suffix}"
@@ -103,7 +111,7 @@ def pair(request, tmp_path_factory):
     else:
         save_file(library.state_dict(), file)
     before = torch.get_rng_state()
-    extract = build_extractor(ExtractorConfig(request.param, Weights(str(file), None), 3), NoClassifier(), CPU)
+    extract = build(request.param, Weights(str(file), None))
     assert torch.get_rng_state().equal(before), "building an extractor draws from torch's generator"
     pixels = torch.randint(0, 256, (2, 3, 40, 40), generator=rng, dtype=torch.uint8)
     yield Pair(request.param, dim, extract, library, torch.no_grad()(embed), pixels, extract(pixels))
@@ -134,6 +142,10 @@ def test_features_are_those_of_the_librarys_own_module(pair):
     assert not pair.features.requires_grad
     assert pair.features.equal(pair.embed(pair.pixels))
     assert not close(pair.features[:1], pair.features[1:]), "two images look alike to these weights: nothing was shown"
+
+
+def test_features_can_be_kept_under_a_fingerprint(pair):
+    assert len(pair.extract.fingerprint()) == 64
 
 
 def test_batches_and_arrays_do_not_matter(pair):
@@ -309,7 +321,7 @@ def test_a_closed_network_names_the_file_and_the_offline_extractor(name, tmp_pat
         ValueError,
         match=rf"^the weights of {name} cannot be had from https://\S+ \(Name .*extractor.name to",
     ):
-        build_extractor(ExtractorConfig(name, DOWNLOADED, 3), NoClassifier(), CPU)
+        build(name, DOWNLOADED)
 
 
 def test_a_library_that_is_not_installed_is_named(tiny):
@@ -322,7 +334,7 @@ def test_no_image_and_no_such_extractor_are_refused(tiny):
     with pytest.raises(ValueError, match="tiny was asked about no image at all"):
         load_network(tiny, DOWNLOADED, CPU, 2).embed(torch.zeros(0, 3, 8, 8, dtype=torch.uint8))
     with pytest.raises(ValueError, match="no extractor is called 'clip'") as caught:
-        build_extractor(ExtractorConfig("clip", DOWNLOADED, 3), NoClassifier(), CPU)
+        build("clip", DOWNLOADED)
     assert all(name in str(caught.value) for name in EXTRACTORS)
     assert set(EXTRACTORS) == {"classifier", *LIBRARIES}
 

@@ -75,7 +75,10 @@ def test_every_script_is_a_stage_and_every_stage_a_script():
 def test_a_stage_says_what_it_does_and_depends_on_its_settings(name):
     stage = STAGES[name]
     assert stage["desc"].endswith(".")
-    assert stage["params"] == ["scale", f"scales.${{scale}}.{name}"]
+    assert stage["params"][:2] == ["scale", f"scales.${{scale}}.{name}"]
+    # What a stage reports of another's settings is its dep too.
+    reported = set(re.findall(r"load_value\(\"(\w+)\"", script_of(stage).read_text()))
+    assert set(stage["params"][2:]) == {f"scales.${{scale}}.{section}" for section in reported}
 
 
 @pytest.mark.parametrize("name", STAGES)

@@ -63,7 +63,8 @@ def histogram_of(bins, size):
 
 
 def row_of(rows, metric, compared="generated", name=POOLED):
-    (row,) = (row for row in rows if (row["metric"], row["compared"], row["class"]) == (metric, compared, name))
+    keys = ("metric", "compared", "reference", "class")
+    (row,) = (row for row in rows if tuple(row[key] for key in keys) == (metric, compared, "train", name))
     return row
 
 
@@ -277,9 +278,14 @@ def test_the_floor_of_held_out_images_lies_below_a_leak(rng):
     real, held_out = HISTOGRAMS(painted(*skin(200, rng))), HISTOGRAMS(painted(*skin(60, rng)))
     fake = HISTOGRAMS(painted(*skin(150, rng, 35)))
     rows = colour_rows(real, fake, held_out, 10, rng)
-    counts = {row["compared"]: (row["real_count"], row["compared_count"]) for row in rows}
+    counts = {(row["compared"], row["reference"]): (row["compared_count"], row["real_count"]) for row in rows}
     alike = "generated, as many as held out"
-    assert counts == {"generated": (200, 150), "held-out real": (200, 60), alike: (200, 60)}
+    assert counts == {
+        ("generated", "train"): (150, 200),
+        ("generated", "held-out real"): (150, 60),
+        ("held-out real", "train"): (60, 200),
+        (alike, "train"): (60, 200),
+    }
     assert {row["extractor"] for row in rows} == {"colour"}
     assert all(row["low"] <= row["value"] <= row["high"] for row in rows)
     for metric in ("hue_w1_degrees", "mean_hue_w1_degrees", "hue_leak_share"):
@@ -292,9 +298,9 @@ def test_rows_are_reproducible_and_have_the_columns_of_fidelity(rng):
     real, fake = HISTOGRAMS(painted(*skin(20, rng))), HISTOGRAMS(painted(*skin(20, rng, 35)))
     rows, again = (colour_rows(real, fake, real, 5, torch.Generator().manual_seed(3)) for _ in range(2))
     assert rows == again
-    columns = ["class", "metric", "value", "low", "high", "extractor", "compared", "real_count", "compared_count"]
-    assert all(list(row) == columns for row in rows)
-    assert len(rows) == 3 * len(colour_scores(real, fake)) == 27
+    sets = ["compared", "reference", "real_count", "compared_count"]
+    assert all(list(row) == ["class", "metric", "value", "low", "high", "extractor", *sets] for row in rows)
+    assert len(rows) == 4 * len(colour_scores(real, fake)) == 36
 
 
 def test_each_class_is_compared_with_its_own_kind(rng):

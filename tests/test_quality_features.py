@@ -10,7 +10,7 @@ from torch import nn
 
 from skinsynth.gan.generator import Generator
 from skinsynth.quality import neighbours
-from skinsynth.quality.fid import covariance_root, frechet_distance
+from skinsynth.quality.fid import covariance_root, extrapolated_frechet_distance, frechet_distance
 from skinsynth.quality.fidelity import FidelityConfig, score_images
 from skinsynth.quality.kid import kernel_distance, kernel_distance_of_subsets
 from skinsynth.quality.neighbours import neighbour_scores
@@ -140,6 +140,36 @@ def test_half_sample_intervals_hold_the_truth_at_about_their_rate(rng):
     assert 0.88 <= hits / 200 <= 0.99
 
 
+def test_intervals_of_kid_hold_a_known_shift_at_about_their_rate(rng):
+    dim, shift = 3, torch.tensor([0.8, 0.0, 0.0])
+    # Moments of products of normal vectors, one or both of them shifted by a vector of squared length q.
+    q = 0.64
+    within_real, between = 1 + 3 / dim, 1 + 3 * (dim + q) / dim**2
+    first, second, third = q, q**2 + 2 * q + dim, q**3 + 3 * q * (2 * q + dim) + 6 * q
+    within_fake = 1 + 3 * first / dim + 3 * second / dim**2 + third / dim**3
+    truth = within_real + within_fake - 2 * between
+    hits = 0
+    for _ in range(100):
+        real, fake = torch.randn(60, dim, generator=rng), torch.randn(60, dim, generator=rng) + shift
+        interval = half_sample_intervals(lambda x, y: {"kid": kernel_distance(x, y)}, real, fake, 30, rng)["kid"]
+        hits += interval.low <= truth <= interval.high
+    assert hits / 100 >= 0.85
+
+
+def test_extrapolated_fid_has_lost_the_bias_of_few_fakes(rng):
+    real = torch.randn(50_000, 16, generator=rng)
+    fakes = torch.randn(20, 200, 16, generator=rng)
+    plain = np.array([frechet_distance(real, fake) for fake in fakes])
+    extrapolated = np.array([extrapolated_frechet_distance(real, fake, rng) for fake in fakes])
+    assert plain.min() > 0.3  # the truth is 0
+    assert abs(extrapolated.mean()) < 0.05
+
+
+def test_extrapolated_fid_of_a_shift_is_still_its_squared_length(rng):
+    real, fake = torch.randn(2, 5000, 8, generator=rng)
+    assert extrapolated_frechet_distance(real, fake + 2, rng) == pytest.approx(32, rel=0.05)
+
+
 def test_scores_name_their_extractor_and_hold_their_interval(rng):
     real, fake, held_out = (
         torch.randn(100, 8, generator=rng),
@@ -155,10 +185,16 @@ def test_scores_name_their_extractor_and_hold_their_interval(rng):
         "coverage_classifier",
     }
     assert all(row["low"] <= row["value"] <= row["high"] for row in scores.rows)
-    counts = {row["compared"]: row["compared_count"] for row in scores.rows}
-    assert counts == {"generated": 80, "held-out real": 40, "generated, as many as held out": 40}
-    fid = {row["compared"]: row["value"] for row in scores.rows if row["metric"] == "fid"}
-    assert fid["held-out real"] < min(fid["generated"], fid["generated, as many as held out"])
+    fid = {(row["compared"], row["reference"]): row for row in scores.rows if row["metric"] == "fid"}
+    assert {sets: (row["compared_count"], row["real_count"]) for sets, row in fid.items()} == {
+        ("generated", "train"): (80, 100),
+        ("generated", "held-out real"): (80, 40),
+        ("held-out real", "train"): (40, 100),
+        ("generated, as many as held out", "train"): (40, 100),
+    }
+    floor = fid.pop(("held-out real", "train"))
+    assert floor["value"] < min(row["value"] for row in fid.values())
+    assert scores.headline["fid_classifier"] == fid["generated", "train"]["value"]
 
 
 def test_too_few_held_out_images_give_no_floor_and_too_few_others_an_error(rng):

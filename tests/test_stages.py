@@ -9,15 +9,17 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import NoneType, UnionType
 from typing import Any, get_args, get_origin
 
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from PIL import Image
 
 from benchmarks.without_dvc import commands
-from skinsynth.images.archive import read_archive
+from skinsynth.images.archive import read_archive, write_archive
 from skinsynth.stage import load_params, run
 from stages import train_gan
 from tests.tiny import ROOT, tiny_params, write_params
@@ -25,19 +27,19 @@ from tests.tiny import ROOT, tiny_params, write_params
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())
 COMMANDS = dict(commands(PIPELINE))
 GANS = ("ben", "mal", "cgan", "cgan-no-color", "cgan-no-aug")
+SYNTHETIC_SCENARIOS = tuple(name for name in PIPELINE["stages"]["train_classifier"]["foreach"] if name != "real")
 ORDER = (
     ("prepare_images", None),
     ("split_patients", None),
     ("train_classifier", "real"),
     *(("train_gan", name) for name in GANS),
-    ("score_gan", "ben"),
-    ("score_gan", "cgan"),
+    *(("score_gan", name) for name in GANS),
     ("select_gan", None),
-    ("generate_images", "gan"),
-    ("generate_images", "cgan"),
-    ("generate_images", "selected"),
-    ("train_classifier", "synth-gan"),
-    ("train_classifier", "aug-cgan"),
+    *(("generate_images", name) for name in ("gan", "cgan", "cgan-no-color", "selected", "doses")),
+    ("score_images", "selected"),
+    *(("train_classifier", name) for name in SYNTHETIC_SCENARIOS),
+    ("measure_dose_response", None),
+    ("write_tables", None),
     ("project_images", None),
     ("score_authenticity", None),
 )
@@ -240,11 +242,91 @@ def test_asking_for_more_synthetic_images_than_there_are_names_both_counts(copie
     assert "17" in message
 
 
+def vendor(folder: Path) -> Path:
+    """JPEGs of 40 px in a folder for each class, as somebody else would send them."""
+    images = read_archive(folder / "data/synthetic/cgan.zip")
+    for image_id, pixels, label in zip(images.ids, images.pixels, images.labels, strict=True):
+        file = folder / "vendor" / ("Benign", "malignant")[label] / f"{image_id}.jpg"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels.transpose(1, 2, 0)).resize((40, 40)).save(file, quality=95)
+    return folder / "vendor"
+
+
+def without(flag: str, flags: list[str]) -> list[str]:
+    """The flags but for one with its value."""
+    place = flags.index(flag)
+    return flags[:place] + flags[place + 2 :]
+
+
+def call_with(stage: str, flags: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", [f"stages/{stage}.py", *flags])
+    run(importlib.import_module(f"stages.{stage}").main)
+
+
+def test_a_set_from_elsewhere_is_judged_by_every_stage_and_needs_no_generator(copied, monkeypatch):
+    place = str(vendor(copied))
+    shutil.rmtree(copied / "models/gan/selected")
+    flags = {
+        "score_images": command("score_images", "selected"),
+        "score_authenticity": without("--pairs", command("score_authenticity", None)),
+        "train_classifier": command("train_classifier", "synth-cgan"),
+        "measure_dose_response": command("measure_dose_response", None),
+    }
+    before = {stage: (copied / given[given.index("--metrics") + 1]).read_text() for stage, given in flags.items()}
+    settings = tiny_params()
+    settings["scales"]["phantom"]["measure_dose_response"]["doses"]["synthetic_shares"] = [0.1]
+    settings["scales"]["phantom"]["measure_dose_response"]["headlines"] = ["0.1x_synthetic"]
+    write_params(copied, settings)
+    for stage, given in flags.items():
+        given[given.index("--synthetic") + 1] = place
+        call_with(stage, given, monkeypatch)
+        found = copied / given[given.index("--metrics") + 1]
+        assert found.read_text() != before[stage], stage
+    assert "projection_mean_cosine" not in metrics(copied, "score_authenticity")
+
+
+def test_a_set_from_elsewhere_is_ranked_beside_the_gans_and_never_selected(copied, monkeypatch):
+    real = read_archive(copied / "data/images.zip")
+    write_archive(copied / "best.zip", real.ids, real.pixels, real.labels.tolist())
+    call_with("select_gan", [*command("select_gan", None), "--sets", "best.zip"], monkeypatch)
+    ranking = pd.read_csv(copied / "metrics/select_gan/ranking.csv")
+    assert ranking["candidate"].iloc[0] == "best"
+    assert metrics(copied, "select_gan")["selected"] != "best"
+
+
+def test_features_of_the_same_images_are_computed_once(copied, monkeypatch):
+    kept = set((copied / ".cache/features").iterdir())
+    call("score_gan", "ben", monkeypatch)
+    assert set((copied / ".cache/features").iterdir()) == kept
+
+
+def test_tables_hold_every_row_and_the_paper_s_values(study):
+    first, second = (pd.read_csv(study / f"metrics/write_tables/table{number}.csv") for number in (1, 2))
+    assert set(first["gan"]) == set(GANS)
+    assert set(second["scenario"]) == {"real", *SYNTHETIC_SCENARIOS, "majority"}
+    assert {"auc_difference", "auc", "calibration_error"} <= set(second["metric"])
+    assert set(second["arm"]) == {"all", "no-frame"}
+    for number in (1, 2):
+        for kind, said in (("md", ("97.8", "0.978")), ("tex", ("\\toprule",))):
+            text = (study / f"metrics/write_tables/table{number}.{kind}").read_text()
+            assert number == 1 or any(one in text for one in said)
+
+
+def test_doses_are_a_table_and_a_picture(study):
+    curve = pd.read_csv(study / "metrics/measure_dose_response/curve.csv")
+    assert curve[["patient_share", "synthetic_share"]].drop_duplicates().shape == (4, 2)
+    with Image.open(study / "metrics/measure_dose_response/curve.png") as picture:
+        assert picture.size[0] > 800
+    assert set(metrics(study, "measure_dose_response")) == {"auc_100_percent_of_patients", "auc_0.25x_synthetic"}
+
+
 def test_flags_of_the_stages_are_paths_or_names():
     for stage in PIPELINE["stages"]:
         for parameter in inspect.signature(importlib.import_module(f"stages.{stage}").main).parameters.values():
             kind = get_args(parameter.annotation)[0]
-            assert kind in (Path, str, bool) or get_origin(kind) is list
+            optional = get_args(kind) if get_origin(kind) is UnionType else (kind, NoneType)
+            assert optional[1] is NoneType
+            assert optional[0] in (Path, str, bool) or get_origin(optional[0]) is list
 
 
 def test_a_preset_stands_in_the_place_of_the_trainer_s_numbers(copied, monkeypatch):

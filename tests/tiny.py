@@ -24,12 +24,19 @@ def tiny_params(**overrides: Any) -> dict[str, Any]:
     gan["trainer"]["batch_size"] = 16
     for side in ("generator", "discriminator"):
         gan["trainer"][side] |= {"channel_base": 128, "channel_max": 8}
-    scale["score_gan"] |= {"images": 60, "path_samples": 8}
+    scale["score_gan"] |= {"images": 60}
+    scale["score_gan"]["path"] |= {"samples": 8}
     scale["score_gan"]["fidelity"] |= {"interval_draws": 3}
     scale["select_gan"] |= {"images_per_class": 12}
     scale["generate_images"]["images"] = {
         name: dict.fromkeys(counts, 16) for name, counts in scale["generate_images"]["images"].items()
     }
+    doses = scale["measure_dose_response"]
+    doses["doses"] |= {"patient_shares": [0.2, 1], "beside_patients": [0], "synthetic_shares": [0, 0.25]}
+    doses["doses"]["classifier"] |= {"epochs": 1, "seeds": [1]}
+    doses |= {"headlines": ["100_percent_of_patients", "0.25x_synthetic"], "bootstrap_draws": 50}
+    scale["generate_images"]["images"]["doses"] = {"benign": 40, "malignant": 20}
+    scale["write_tables"]["bootstrap_draws"] = 50
     scale["project_images"]["images"] = 6
     scale["project_images"]["projection"] |= {"steps": 3, "batch_size": 4, "statistics_samples": 64}
     scale["score_authenticity"]["shown_pairs"] = 4

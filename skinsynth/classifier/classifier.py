@@ -1,15 +1,17 @@
 """A trained classifier: what it says about images, its features, and its two files."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save, save_file
 from torch import Tensor
 
 from skinsynth.classifier.networks import Network, build_network
@@ -38,6 +40,19 @@ class Classifier:
         self.name = architecture.network
         self.dim = network.head.in_features
         self.device = network.head.weight.device
+
+    def fingerprint(self) -> str:
+        """Another one whenever features might be others: by weights, architecture, device, code or library."""
+        libraries = [version(library) for library in ("torch", "torchvision", "timm")]
+        digest = hashlib.sha256(repr((self.architecture, self.device.type, libraries)).encode())
+        for file in sorted(Path(__file__).parent.glob("*.py")):
+            digest.update(file.read_bytes())
+        digest.update(save(self.state()))
+        return digest.hexdigest()
+
+    def state(self) -> dict[str, Tensor]:
+        """The weights as safetensors take them."""
+        return {name: tensor.cpu().contiguous() for name, tensor in self.network.state_dict().items()}
 
     def embed(self, pixels: UInt8[np.ndarray | Tensor, "n 3 size size"]) -> Float[Tensor, "n dim"]:
         """Penultimate features, on the classifier's device."""
@@ -74,10 +89,9 @@ def normalise(images: Float[Tensor, "n 3 size size"]) -> Float[Tensor, "n 3 size
 
 def save_classifier(folder: Path, classifier: Classifier) -> None:
     """Write weights as safetensors and the architecture as JSON; the folder is replaced as a whole."""
-    state = {name: tensor.cpu().contiguous() for name, tensor in classifier.network.state_dict().items()}
     architecture = json.dumps(asdict(classifier.architecture), indent=2) + "\n"
     with folder_written_whole(folder) as aside:
-        save_file(state, aside / WEIGHTS)
+        save_file(classifier.state(), aside / WEIGHTS)
         (aside / ARCHITECTURE).write_text(architecture)
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from skinsynth.classifier.training import Examples
-from skinsynth.images.archive import read_archive
+from skinsynth.images.archive import image_size, read_archive
+from skinsynth.images.sets import read_image_set
 
 
 @dataclass(frozen=True)
@@ -28,11 +29,12 @@ def training_examples(
 ) -> Examples:
     """Real and synthetic images as the scenario asks; the first synthetic ones of each class are taken.
 
+    `synthetic` is a ZIP of ours or an image set brought from elsewhere, cropped and resized to the real images' size.
     Raises ValueError where the scenario names another class or asks for more than there are.
     """
     parts = [examples(images, real_ids)] if scenario.real else []
     if scenario.synthetic:
-        pool = read_archive(synthetic)
+        pool = read_image_set(synthetic, classes, image_size(images))
     for name, count in scenario.synthetic.items():
         if name not in classes:
             raise ValueError(f"a scenario adds synthetic images of {name!r}, but the classes are {', '.join(classes)}")

@@ -54,7 +54,30 @@ def class_weights(counts: Float[Tensor, " classes"]) -> Float[Tensor, " classes"
     return counts.sum() / (len(counts) * counts)
 
 
-BALANCES: dict[str, Callable[[Tensor], Tensor]] = {"none": even_weights, "class_weights": class_weights}
+def shuffled(labels: Int64[Tensor, " n"], rng: torch.Generator) -> Int64[Tensor, " n"]:
+    """Every image once, in random order."""
+    return torch.randperm(len(labels), generator=rng, device=rng.device)
+
+
+def evenly_drawn(labels: Int64[Tensor, " n"], rng: torch.Generator) -> Int64[Tensor, " n"]:
+    """As many images as there are, drawn with replacement, every class as likely as another."""
+    weights = 1 / labels.bincount().double()
+    return torch.multinomial(weights[labels], len(labels), replacement=True, generator=rng)
+
+
+class Balance(NamedTuple):
+    """How much each class counts in training."""
+
+    in_loss: Callable[[Tensor], Tensor]  # weight of an image by the number of images of each class
+    in_all: Callable[[Tensor], Tensor]  # the same, with how often the image is drawn
+    order: Callable[[Tensor, torch.Generator], Tensor]  # the images of an epoch
+
+
+BALANCES = {
+    "none": Balance(even_weights, even_weights, shuffled),
+    "class_weights": Balance(class_weights, class_weights, shuffled),
+    "balanced_sampling": Balance(even_weights, class_weights, evenly_drawn),
+}
 
 
 def train_classifier(
@@ -116,10 +139,11 @@ class _Run:
             self.optimizer, factor=config.plateau_factor, patience=config.plateau_patience
         )
         counts = _class_counts(train, class_count).to(rng.device)
-        self.class_weights = BALANCES[config.balance](counts)
+        self.balance = BALANCES[config.balance]
+        self.class_weights = self.balance.in_loss(counts)
         # Validation counts each class as training does: otherwise a training set with other proportions (synthetic
         # images are often balanced) would be stopped for its class shares instead of for what it learned.
-        shares = self.class_weights * counts / counts.sum()
+        shares = self.balance.in_all(counts) * counts / counts.sum()
         self.validation_weights = shares / _class_counts(validation, class_count).to(rng.device)
         self.best_loss, self.best_weights = math.inf, copy.deepcopy(network.state_dict())
 
@@ -148,7 +172,7 @@ class _Run:
     def _train_epoch(self) -> float:
         self.network.train()
         count = len(self.train.labels)
-        order = torch.randperm(count, generator=self.rng, device=self.rng.device)
+        order = self.balance.order(self.train.labels, self.rng)
         loss_sum = torch.zeros((), device=self.rng.device)
         # Batches of near-equal size: batch normalisation cannot work on a last batch of one image.
         for chosen in order.tensor_split(math.ceil(count / self.config.batch_size)):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from jaxtyping import Float32, UInt8
 from torch import Tensor
 
+from skinsynth.features.cache import CachedExtractor
 from skinsynth.features.pretrained import (
     DINOV2,
     INCEPTION,
@@ -39,6 +41,10 @@ class Embedder(Protocol):
 
     dim: int
 
+    def fingerprint(self) -> str:
+        """Another one whenever its features might be others."""
+        ...
+
     def embed(self, pixels: UInt8[np.ndarray | Tensor, "n 3 size size"]) -> Tensor: ...
 
 
@@ -53,6 +59,9 @@ class ModelExtractor:
     def dim(self) -> int:
         return self.model.dim
 
+    def fingerprint(self) -> str:
+        return self.model.fingerprint()
+
     def __call__(self, pixels: UInt8[np.ndarray | Tensor, "n 3 size size"]) -> Float32[Tensor, "n dim"]:
         return self.model.embed(pixels).float().cpu()
 
@@ -62,12 +71,13 @@ class ExtractorConfig:
     name: str  # a key of EXTRACTORS
     weights: Weights  # of a published network; the classifier has its own
     batch_size: int  # of a published network
+    cache_gigabytes: float  # of features kept on disk, whoever computed them; 0: none are kept
 
 
-Builder = Callable[[Embedder, Weights, torch.device, int], Extractor]
+Builder = Callable[[Embedder, Weights, torch.device, int], ModelExtractor]
 
 
-def classifier_features(model: Embedder, *_: object) -> Extractor:
+def classifier_features(model: Embedder, *_: object) -> ModelExtractor:
     """The project's own extractor, which needs no download: the last layer but one of the classifier of real images."""
     return ModelExtractor("classifier", model)
 
@@ -75,7 +85,7 @@ def classifier_features(model: Embedder, *_: object) -> Extractor:
 def published_features(network: PublishedNetwork) -> Builder:
     """The extractor that a network with weights of its own makes, whatever the classifier."""
 
-    def build(_: Embedder, weights: Weights, device: torch.device, batch_size: int) -> Extractor:
+    def build(_: Embedder, weights: Weights, device: torch.device, batch_size: int) -> ModelExtractor:
         return ModelExtractor(network.name, load_network(network, weights, device, batch_size))
 
     return build
@@ -89,8 +99,17 @@ EXTRACTORS: dict[str, Builder] = {
 }
 
 
-def build_extractor(config: ExtractorConfig, classifier: Embedder, device: torch.device) -> Extractor:
-    """The extractor of the settings; `classifier` is the model behind the one that works offline, on its own device."""
+def build_extractor(config: ExtractorConfig, classifier: Embedder, device: torch.device, cache: Path) -> Extractor:
+    """The extractor of the settings, which keeps its features in the folder `cache` if it may.
+
+    `classifier` is the model behind the extractor that works offline, on a device of its own.
+    """
     if config.name not in EXTRACTORS:
         raise ValueError(f"no extractor is called {config.name!r} (known: {', '.join(EXTRACTORS)}): {OFFLINE}")
-    return EXTRACTORS[config.name](classifier, config.weights, device, config.batch_size)
+    extract = EXTRACTORS[config.name](classifier, config.weights, device, config.batch_size)
+    return extract if config.cache_gigabytes == 0 else CachedExtractor(extract, cache, config.cache_gigabytes)
+
+
+def without_cache(extract: Extractor) -> Extractor:
+    """The same features, computed every time: for images that nobody draws twice."""
+    return extract.extract if isinstance(extract, CachedExtractor) else extract

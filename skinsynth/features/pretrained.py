@@ -14,13 +14,14 @@ import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float32, UInt8
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -28,6 +29,8 @@ OFFLINE = "set extractor.name to classifier, the project's own, which needs no d
 # How long a server may stay silent before a download is given up.
 PATIENCE_SECONDS = 10.0
 SHORTEST_SHA256 = 8  # digits, as in the names of published files
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -45,14 +48,19 @@ class Prepared(NamedTuple):
     network: nn.Module
 
 
-@dataclass(frozen=True)
-class PublishedNetwork:
-    name: str
-    dim: int
+@dataclass(frozen=True, kw_only=True)
+class PublishedWeights:
+    name: str  # of the network, or of the part of it, that they belong to
     library: str  # that owns it
     url: str
     file_name: str  # in torch.hub's cache
     sha256: str | None  # of the file under `url`, its first digits
+    offline: str = OFFLINE  # what to do where they cannot be had
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedNetwork(PublishedWeights):
+    dim: int
     build: Callable[[dict[str, Tensor]], Prepared]
 
 
@@ -62,10 +70,21 @@ class FrozenNetwork:
     def __init__(self, published: PublishedNetwork, prepared: Prepared, device: torch.device, batch_size: int) -> None:
         self.name = published.name
         self.dim = published.dim
+        self.library = published.library
         self.prepare = prepared.prepare
         self.network = prepared.network.float().eval().requires_grad_(False).to(device)
         self.device = device
         self.batch_size = batch_size
+
+    def fingerprint(self) -> str:
+        """Another one whenever features might be others: by weights, device, batch, library or this file's code."""
+        libraries = [version(library) for library in ("torch", "torchvision", "pillow", self.library)]
+        digest = hashlib.sha256(repr((self.name, self.device.type, self.batch_size, libraries)).encode())
+        digest.update(Path(__file__).read_bytes())
+        # One by one: VGG16 alone has half a gigabyte.
+        for name, tensor in sorted(self.network.state_dict().items()):
+            digest.update(save({name: tensor.cpu().contiguous()}))
+        return digest.hexdigest()
 
     @torch.no_grad()
     def embed(self, pixels: UInt8[np.ndarray | Tensor, "n 3 size size"]) -> Float32[Tensor, "n dim"]:
@@ -82,25 +101,29 @@ class FrozenNetwork:
 
 def load_network(published: PublishedNetwork, weights: Weights, device: torch.device, batch_size: int) -> FrozenNetwork:
     """The network with its weights in place; a ValueError or FileNotFoundError of one line says what to do."""
+    return FrozenNetwork(published, build_from_weights(published, weights, published.build), device, batch_size)
+
+
+def build_from_weights(published: PublishedWeights, weights: Weights, build: Callable[[dict[str, Tensor]], T]) -> T:
+    """What `build` makes of the published tensors; it may draw from torch's generator, which nobody is to notice."""
     if importlib.util.find_spec(published.library) is None:
         raise ValueError(
-            f"{published.name} is built by {published.library}, which is not installed: add it or {OFFLINE}"
+            f"{published.name} is built by {published.library}, which is not installed: add it or {published.offline}"
         )
     file = weight_file(published, weights)
     state = _read_state(published, file)
     try:
-        # The libraries draw weights of their own first, which nobody is to notice.
+        # The libraries draw weights of their own first.
         with torch.random.fork_rng(devices=[]):
-            prepared = published.build(state)
+            return build(state)
     except (RuntimeError, KeyError) as error:
         raise ValueError(
             f"{file} holds other weights than those of {published.name} ({_shortened(error)}): "
-            f"give the file of {published.url} or {OFFLINE}"
+            f"give the file of {published.url} or {published.offline}"
         ) from error
-    return FrozenNetwork(published, prepared, device, batch_size)
 
 
-def weight_file(published: PublishedNetwork, weights: Weights) -> Path:
+def weight_file(published: PublishedWeights, weights: Weights) -> Path:
     """The file that `weights` names, or else the published one, downloaded once; its SHA-256 is checked."""
     if weights.path is None:
         file = Path(torch.hub.get_dir()) / "checkpoints" / published.file_name
@@ -110,7 +133,7 @@ def weight_file(published: PublishedNetwork, weights: Weights) -> Path:
         file = Path(weights.path)
         if not file.is_file():
             raise FileNotFoundError(
-                f"the weights of {published.name} are not at {file}: bring {published.url} there or {OFFLINE}"
+                f"the weights of {published.name} are not at {file}: bring {published.url} there or {published.offline}"
             )
     expected = weights.sha256 or (published.sha256 if file.name == published.file_name else None)
     if expected is not None:
@@ -118,15 +141,15 @@ def weight_file(published: PublishedNetwork, weights: Weights) -> Path:
     return file
 
 
-def _download(published: PublishedNetwork, file: Path) -> None:
+def _download(published: PublishedWeights, file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     try:
         with _limited_patience():
             torch.hub.download_url_to_file(published.url, str(file), hash_prefix=published.sha256)
     except (OSError, RuntimeError) as error:
         raise ValueError(
-            f"the weights of {published.name} cannot be had from {published.url} ({_shortened(error)}): {OFFLINE}, or "
-            f"bring that file to {file}, or give its path"
+            f"the weights of {published.name} cannot be had from {published.url} ({_shortened(error)}): "
+            f"{published.offline}, or bring that file to {file}, or give its path"
         ) from error
 
 
@@ -141,7 +164,7 @@ def _limited_patience() -> Iterator[None]:
         socket.setdefaulttimeout(before)
 
 
-def _check_sha256(published: PublishedNetwork, file: Path, expected: str) -> None:
+def _check_sha256(published: PublishedWeights, file: Path, expected: str) -> None:
     if len(expected) < SHORTEST_SHA256:
         raise ValueError(
             f"{expected!r} is too short for a SHA-256 of {published.name}'s weights: "
@@ -152,11 +175,11 @@ def _check_sha256(published: PublishedNetwork, file: Path, expected: str) -> Non
     if not found.startswith(expected):
         raise ValueError(
             f"{file} is not the file that {published.name} expects: its SHA-256 is {found}, not {expected}; "
-            f"remove it and fetch {published.url} again, or {OFFLINE}"
+            f"remove it and fetch {published.url} again, or {published.offline}"
         )
 
 
-def _read_state(published: PublishedNetwork, file: Path) -> dict[str, Tensor]:
+def _read_state(published: PublishedWeights, file: Path) -> dict[str, Tensor]:
     try:
         if file.suffix == ".safetensors":
             state = load_file(file)
@@ -168,12 +191,12 @@ def _read_state(published: PublishedNetwork, file: Path) -> dict[str, Tensor]:
     except Exception as error:  # a file of unknown content fails in as many ways as there are formats
         raise ValueError(
             f"{file} cannot be read as weights of {published.name} ({_shortened(error)}): "
-            f"remove it and fetch {published.url} again, or {OFFLINE}"
+            f"remove it and fetch {published.url} again, or {published.offline}"
         ) from error
     if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(
             f"{file} holds no state dict, a mapping from names to tensors, of {published.name}: "
-            f"give the file of {published.url} or {OFFLINE}"
+            f"give the file of {published.url} or {published.offline}"
         )
     return dict(state)
 

@@ -5,9 +5,9 @@ import json
 import os
 import re
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -119,19 +119,29 @@ def read_archive(path: Path, image_ids: Sequence[str] | None = None) -> Images:
 
     FileNotFoundError where there is no such file, ValueError where it is no archive of ours or lacks an image.
     """
+    with _opened(path) as archive:
+        label_of = _read_labels(archive)
+        ids = sorted(label_of) if image_ids is None else list(image_ids)
+        missing = [image_id for image_id in ids if image_id not in label_of]
+        if missing:
+            raise ValueError(f"{path}: {len(missing)} of {len(ids)} images are not in it, the first is {missing[0]!r}")
+        labels = np.array([label_of[image_id] for image_id in ids], dtype=np.int64)
+        return Images(ids, _read_pixels(archive, path, ids), labels)
+
+
+def image_size(path: Path) -> int:
+    """Side of an archive's images in pixels, read off the first one; errors as those of `read_archive`."""
+    with _opened(path) as archive:
+        return _read_pixels(archive, path, sorted(_read_labels(archive))[:1]).shape[-1]
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
     if not path.is_file():
         raise FileNotFoundError(f"no image archive at {path}: run the stage that writes it, or dvc pull")
     try:
         with zipfile.ZipFile(path) as archive:
-            label_of = _read_labels(archive)
-            ids = sorted(label_of) if image_ids is None else list(image_ids)
-            missing = [image_id for image_id in ids if image_id not in label_of]
-            if missing:
-                raise ValueError(
-                    f"{path}: {len(missing)} of {len(ids)} images are not in it, the first is {missing[0]!r}"
-                )
-            labels = np.array([label_of[image_id] for image_id in ids], dtype=np.int64)
-            return Images(ids, _read_pixels(archive, path, ids), labels)
+            yield archive
     except (zipfile.BadZipFile, json.JSONDecodeError, KeyError, TypeError, OSError) as error:
         raise ValueError(
             f"{path} is no image archive of ours (a ZIP of PNGs of one square size with {LABELS}): {error}"

@@ -1,11 +1,13 @@
 """From image files to square RGB images of one size, and what tells each file apart."""
 
 import hashlib
+import io
 import multiprocessing
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -67,22 +69,45 @@ def decode(key: str, source: Path | Drawing, size: int) -> Decoded:
     return Decoded(key, *original, digest, perceptual_hash(pixels), pixels)
 
 
-def _from_file(path: Path, size: int) -> tuple[Image.Image, tuple[int, int], str]:
-    """The upright RGB image, perhaps reduced, its full size, and the file's SHA-256."""
+def decode_bytes(content: bytes, name: str, size: int, formats: tuple[str, ...]) -> UInt8[np.ndarray, "size size 3"]:
+    """The square that `decode` takes, of a file's content in one of Pillow's `formats`; a BadImage says `name`.
+
+    Call it within `pillow_warnings()`; of threads, one stands around them all.
+    """
+    with _named(name):
+        image, _ = _upright(io.BytesIO(content), size, formats)
+        return np.asarray(_square(image, size))
+
+
+@contextmanager
+def pillow_warnings() -> Iterator[None]:
+    """Too many pixels are an error, other warnings silent: for the whole process, hence never set within threads."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
+
+
+@contextmanager
+def _named(name: Path | str) -> Iterator[None]:
+    """What fails inside becomes a BadImage that names the file."""
     try:
-        with path.open("rb") as file, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            file.seek(0)
-            return *_upright(file, size), digest
+        yield
     except FileNotFoundError as error:
-        raise BadImage(f"{path}: no such file") from error
+        raise BadImage(f"{name}: no such file") from error
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise BadImage(f"{path}: more than {MAX_PIXELS:,} pixels") from error
+        raise BadImage(f"{name}: more than {MAX_PIXELS:,} pixels") from error
     # Pillow's readers of damaged files raise whatever their parsing stumbles over.
     except Exception as error:
-        raise BadImage(f"{path}: {_reason(error)}") from error
+        raise BadImage(f"{name}: {_reason(error)}") from error
+
+
+def _from_file(path: Path, size: int) -> tuple[Image.Image, tuple[int, int], str]:
+    """The upright RGB image, perhaps reduced, its full size, and the file's SHA-256."""
+    with _named(path), path.open("rb") as file, pillow_warnings():
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        file.seek(0)
+        return *_upright(file, size, formats=None), digest
 
 
 def _reason(error: Exception) -> str:
@@ -91,8 +116,10 @@ def _reason(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _upright(file: BinaryIO, size: int) -> tuple[Image.Image, tuple[int, int]]:
-    with Image.open(file) as image:
+def _upright(
+    file: BinaryIO | io.BytesIO, size: int, formats: tuple[str, ...] | None
+) -> tuple[Image.Image, tuple[int, int]]:
+    with Image.open(file, formats=formats) as image:
         width, height = image.size
         # The short side must still hold `size` pixels, and the draft keeps both sides above what is asked.
         factor = size * REDUCING_GAP / min(width, height)

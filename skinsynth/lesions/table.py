@@ -2,7 +2,7 @@
 
 import csv
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -91,6 +91,17 @@ def read_lesions(path: Path) -> pd.DataFrame:
     table = table.astype({"label": "int64"})
     _check(path, table)
     return table
+
+
+def lesions_of(path: Path, image_ids: Sequence[str]) -> pd.DataFrame:
+    """The rows of these images, in the order asked for; a ValueError names one that has no row."""
+    table = read_lesions(path).set_index("image_id", drop=False)
+    missing = [image_id for image_id in image_ids if image_id not in table.index]
+    if missing:
+        raise ValueError(
+            f"{path}: no row of image {missing[0]!r} and {len(missing) - 1} others: run prepare_images again"
+        )
+    return table.loc[list(image_ids)].reset_index(drop=True)
 
 
 def write_lesions(path: Path, table: pd.DataFrame) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 from skinsynth.features.extractor import Extractor
 from skinsynth.images.archive import Images
 from skinsynth.quality.fidelity import FidelityConfig, FidelityScores, score_images
+from skinsynth.quality.proportions import as_frequent_as
 
 POOLED = "all"
 
@@ -43,28 +44,30 @@ def features_of(extract: Extractor, images: Images) -> Labelled:
     return Labelled(extract(images.pixels), torch.from_numpy(images.labels))
 
 
-def in_proportion(labels: Int64[Tensor, " n"], count: int) -> Int64[Tensor, " count"]:
-    """So many labels, sorted, as frequent as in the given ones."""
-    return labels.sort().values[torch.linspace(0, len(labels) - 1, count).round().long()]
-
-
 def score_by_class(
     judged: Judged, classes: Sequence[str], config: FidelityConfig, seed: int, extractor: str
 ) -> FidelityScores:
     """Pooled headlines, and rows with a column `class`: all, then each class of the fakes where there are several."""
     headline: dict[str, float] = {}
     rows = []
-    for name, real, fake, held_out in sides_by_class(judged, classes):
+    for name, real, fake, held_out in sides_by_class(judged, classes, seed):
         scores = score_images(real, fake, config, torch.Generator().manual_seed(seed), extractor, held_out)
         headline = headline or scores.headline
         rows += [{"class": name, **row} for row in scores.rows]
     return FidelityScores(headline, rows)
 
 
-def sides_by_class(judged: Judged, classes: Sequence[str]) -> Iterator[tuple[str, Tensor, Tensor, Tensor | None]]:
-    """Real, generated and held-out features of all classes together, then of each class of the fakes if several."""
+def sides_by_class(
+    judged: Judged, classes: Sequence[str], seed: int
+) -> Iterator[tuple[str, Tensor, Tensor, Tensor | None]]:
+    """Real, generated and held-out features of all classes together, then of each class of the fakes if several.
+
+    Together, classes are as frequent among the fakes as among the real images: otherwise a set with other shares (half
+    of it malignant, say) would be judged by these.
+    """
     real, fake, held_out = judged
-    yield POOLED, real.features, fake.features, held_out.features if held_out else None
+    kept = as_frequent_as(fake.labels, real.labels, torch.Generator().manual_seed(seed))
+    yield POOLED, real.features, fake.features[kept], held_out.features if held_out else None
     labels = fake.labels.unique().tolist()
     for label in labels if len(labels) > 1 else []:
         yield classes[label], real.of(label), fake.of(label), held_out.of(label) if held_out else None

@@ -203,10 +203,10 @@ def colour_rows(
             f"and {len(fake)} generated: give more images"
         )
     rows: list[dict[str, str | float | int]] = []
-    for compared, histograms in comparisons(fake, held_out, 2, rng).items():
-        about = {"extractor": "colour", "compared": compared}
-        counts = {"real_count": len(real), "compared_count": len(histograms)}
-        intervals = half_sample_intervals(colour_scores, real, histograms, draws, rng)
+    for compared, reference, histograms, real_histograms in comparisons(real, fake, held_out, 2, rng):
+        about = {"extractor": "colour", "compared": compared, "reference": reference}
+        counts = {"real_count": len(real_histograms), "compared_count": len(histograms)}
+        intervals = half_sample_intervals(colour_scores, real_histograms, histograms, draws, rng)
         for metric, interval in intervals.items():
             rows.append({"class": name, "metric": metric, **interval._asdict(), **about, **counts})
     return rows
@@ -217,7 +217,7 @@ def colour_rows_by_class(
 ) -> list[dict[str, str | float | int]]:
     """`colour_rows` of all, then of each class of the fakes where there are several."""
     rows = []
-    for name, real, fake, held_out in sides_by_class(judged, classes):
+    for name, real, fake, held_out in sides_by_class(judged, classes, seed):
         rows += colour_rows(real, fake, held_out, draws, torch.Generator().manual_seed(seed), name)
     return rows
 

@@ -10,9 +10,10 @@ from skinsynth.features.extractor import Extractor
 from skinsynth.gan.discriminator import Discriminator
 from skinsynth.gan.generator import Generator
 from skinsynth.gan.model import Gan, sample_images
-from skinsynth.quality.by_class import Labelled, in_proportion
+from skinsynth.quality.by_class import Labelled
 from skinsynth.quality.fid import frechet_distance
 from skinsynth.quality.kid import kernel_distance
+from skinsynth.quality.proportions import in_proportion
 
 
 @dataclass(frozen=True)

@@ -1,25 +1,67 @@
-"""Fréchet distance between two sets of features."""
+"""Fréchet distance between two sets of features, as it is and extrapolated to infinitely many images."""
 
+from typing import NamedTuple
+
+import numpy as np
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
 # Rows taken at once: bounds what is held beside the features themselves.
 ROWS_AT_ONCE = 8192
+# Subsets of the extrapolation: all fakes, two thirds and half of them, evenly spaced in 1/N. Smaller ones would soon
+# have fewer images than features, where the bias is no longer linear in 1/N.
+SUBSETS = (1, 2 / 3, 1 / 2)
+
+
+class Gaussian(NamedTuple):
+    """A normal distribution by its mean and a root R of its covariance, Σ = RᵀR."""
+
+    mean: Float64[Tensor, " dim"]
+    root: Float64[Tensor, "rank dim"]
 
 
 def frechet_distance(real: Float[Tensor, "n dim"], fake: Float[Tensor, "m dim"]) -> float:
-    """Squared Fréchet distance between Gaussians fitted to both sets (FID, Heusel et al. 2017), in float64.
+    """Squared Fréchet distance between Gaussians fitted to both sets (FID, Heusel et al. 2017), in float64."""
+    _check(real, fake)
+    return distance_between(fitted(real), fitted(fake))
 
-    With Σ = RᵀR, the trace of (Σ₁Σ₂)^½ is the sum of the singular values of R₁R₂ᵀ: no covariance is formed and no
-    square root is taken of what rounding left of an eigenvalue, so that nearly degenerate sets stay exact.
+
+def extrapolated_frechet_distance(
+    real: Float[Tensor, "n dim"], fake: Float[Tensor, "m dim"], rng: torch.Generator
+) -> float:
+    """FID at infinitely many fakes: the intercept of a line through FID over 1/N (Chong and Forsyth 2020, section 3).
+
+    The bias that the finite real set brings stays, as there; it is the same for all that is compared with that set.
     """
+    _check(real, fake)
+    gaussian = fitted(real)
+    order = torch.randperm(len(fake), generator=rng, device=rng.device).to(fake.device)
+    counts = [max(2, round(share * len(fake))) for share in SUBSETS]
+    distances = [distance_between(gaussian, fitted(fake[order[:count]])) for count in counts]
+    _, intercept = np.polyfit([1 / count for count in counts], distances, deg=1)
+    return float(intercept)
+
+
+def _check(real: Tensor, fake: Tensor) -> None:
     if min(len(real), len(fake)) < 2:
         raise ValueError(f"FID needs two features or more on each side, not {len(real)} real and {len(fake)} fake")
-    gap = real.mean(dim=0, dtype=torch.float64) - fake.mean(dim=0, dtype=torch.float64)
-    root_real, root_fake = covariance_root(real), covariance_root(fake)
-    cross = torch.linalg.svdvals(root_real @ root_fake.T).sum()
-    return float(gap.square().sum() + root_real.square().sum() + root_fake.square().sum() - 2 * cross)
+
+
+def fitted(features: Float[Tensor, "n dim"]) -> Gaussian:
+    """The Gaussian with the mean and the covariance of the features."""
+    return Gaussian(features.mean(dim=0, dtype=torch.float64), covariance_root(features))
+
+
+def distance_between(one: Gaussian, other: Gaussian) -> float:
+    """Squared Fréchet distance (Dowson and Landau 1982).
+
+    The trace of (Σ₁Σ₂)^½ is the sum of the singular values of R₁R₂ᵀ: no covariance is formed and no square root is
+    taken of what rounding left of an eigenvalue, so that nearly degenerate sets stay exact.
+    """
+    gap = one.mean - other.mean
+    cross = torch.linalg.svdvals(one.root @ other.root.T).sum()
+    return float(gap.square().sum() + one.root.square().sum() + other.root.square().sum() - 2 * cross)
 
 
 def covariance_root(features: Float[Tensor, "n dim"]) -> Float64[Tensor, "rank dim"]:

@@ -2,15 +2,22 @@
 
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from skinsynth.quality.fid import frechet_distance
+from skinsynth.quality.fid import extrapolated_frechet_distance, frechet_distance
 from skinsynth.quality.kid import kernel_distance, kernel_distance_of_subsets
 from skinsynth.quality.neighbours import neighbour_scores
 from skinsynth.quality.resampling import half_sample_intervals
+
+# What tables call the sets of images.
+GENERATED = "generated"
+AS_MANY = "generated, as many as held out"
+TRAIN = "train"
+HELD_OUT = "held-out real"
 
 # Density stays in the table, so that with path length a GAN has six headlines.
 HEADLINES = {
@@ -36,6 +43,15 @@ class FidelityScores:
     rows: list[dict[str, str | float | int]]  # one per metric and comparison, with interval and sample counts
 
 
+class Comparison(NamedTuple):
+    """Two sets of features and what tables call them."""
+
+    compared: str
+    reference: str
+    of_compared: Float[Tensor, "m dim"]
+    of_reference: Float[Tensor, "n dim"]
+
+
 def score_images(
     real: Float[Tensor, "n dim"],
     fake: Float[Tensor, "m dim"],
@@ -46,9 +62,8 @@ def score_images(
 ) -> FidelityScores:
     """Compare features of generated images with those of real ones (FID, KID over all pairs in percent, P, R, D, C).
 
-    With `held_out` real images come two more comparisons, both of their size: the floor (held-out against real) and as
-    many generated images, which is what the floor may be read against, since FID grows as sets get smaller. Too few of
-    them for a neighbourhood in each half leave both out; too few real or generated images are a ValueError.
+    Headlines are against `real`, the training images. Too few real or generated images are a ValueError; too few held
+    out leave the comparisons with these away.
     """
     least = 2 * (config.neighbours + 1)
     if min(len(real), len(fake)) < least:
@@ -57,43 +72,58 @@ def score_images(
             f"{len(real)} real and {len(fake)} generated: lower `neighbours` or give more images"
         )
     rows = []
-    for name, features in comparisons(fake, held_out, least, rng).items():
-        rows += _rows(name, real, features, config, rng, extractor)
-    value_of = {str(row["metric"]): float(row["value"]) for row in rows if row["compared"] == "generated"}
+    for comparison in comparisons(real, fake, held_out, least, rng):
+        rows += _rows(comparison, config, rng, extractor)
+    value_of = {
+        row["metric"]: float(row["value"]) for row in rows if (row["compared"], row["reference"]) == (GENERATED, TRAIN)
+    }
     headline = {key.format(extractor): value_of[metric] for metric, key in HEADLINES.items()}
     return FidelityScores(headline, rows)
 
 
 def comparisons(
-    fake: Float[Tensor, "m dim"], held_out: Float[Tensor, "h dim"] | None, least: int, rng: torch.Generator
-) -> dict[str, Float[Tensor, "_ dim"]]:
-    """What is compared with real images: the fakes, and where `least` are held out, those and as many of the fakes."""
+    real: Float[Tensor, "n dim"],
+    fake: Float[Tensor, "m dim"],
+    held_out: Float[Tensor, "h dim"] | None,
+    least: int,
+    rng: torch.Generator,
+) -> list[Comparison]:
+    """Generated images against training images, and where `least` are held out, three more.
+
+    These are generated against held-out images (which no GAN has copied), the floor (held-out against training
+    images), and as many generated images as are in the floor, since FID grows as sets get smaller.
+    """
+    found = [Comparison(GENERATED, TRAIN, fake, real)]
     if held_out is None or len(held_out) < least:
-        return {"generated": fake}
+        return found
     chosen = torch.randperm(len(fake), generator=rng, device=rng.device)[: len(held_out)]
-    return {
-        "generated": fake,
-        "held-out real": held_out,
-        "generated, as many as held out": fake[chosen.to(fake.device)],
-    }
+    return [
+        *found,
+        Comparison(GENERATED, HELD_OUT, fake, held_out),
+        Comparison(HELD_OUT, TRAIN, held_out, real),
+        Comparison(AS_MANY, TRAIN, fake[chosen.to(fake.device)], real),
+    ]
 
 
 def _rows(
-    name: str,
-    real: Float[Tensor, "n dim"],
-    features: Float[Tensor, "m dim"],
-    config: FidelityConfig,
-    rng: torch.Generator,
-    extractor: str,
+    comparison: Comparison, config: FidelityConfig, rng: torch.Generator, extractor: str
 ) -> list[dict[str, str | float | int]]:
-    about = {"extractor": extractor, "compared": name, "real_count": len(real), "compared_count": len(features)}
-    intervals = half_sample_intervals(
-        partial(_distances, k=config.neighbours), real, features, config.interval_draws, rng
-    )
+    compared, reference, fake, real = comparison
+    about: dict[str, str | float | int] = {
+        "extractor": extractor,
+        "compared": compared,
+        "reference": reference,
+        "real_count": len(real),
+        "compared_count": len(fake),
+    }
+    draws = config.interval_draws
+    intervals = half_sample_intervals(partial(_distances, k=config.neighbours), real, fake, draws, rng)
+    if (compared, reference) == (GENERATED, TRAIN):
+        intervals |= half_sample_intervals(partial(_extrapolated, rng=rng), real, fake, draws, rng)
     rows = [{"metric": metric, **interval._asdict(), **about} for metric, interval in intervals.items()]
     if config.kid_subset_size:
-        size = min(config.kid_subset_size, len(real), len(features))
-        mean, deviation = kernel_distance_of_subsets(real, features, size, config.kid_subsets, rng)
+        size = min(config.kid_subset_size, len(real), len(fake))
+        mean, deviation = kernel_distance_of_subsets(real, fake, size, config.kid_subsets, rng)
         spread = {"value": 100 * mean, "low": 100 * (mean - deviation), "high": 100 * (mean + deviation)}
         rows.append({"metric": "kid_percent_of_subsets", **spread, **about})
     return rows
@@ -105,3 +135,7 @@ def _distances(real: Float[Tensor, "n dim"], fake: Float[Tensor, "m dim"], k: in
         "kid_percent": 100 * kernel_distance(real, fake),
         **neighbour_scores(real, fake, k)._asdict(),
     }
+
+
+def _extrapolated(real: Float[Tensor, "n dim"], fake: Float[Tensor, "m dim"], rng: torch.Generator) -> dict[str, float]:
+    return {"fid_infinity": extrapolated_frechet_distance(real, fake, rng)}

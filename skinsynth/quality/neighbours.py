@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-# Entries of a distance matrix held at once, and rows of features turned to float64 at once: 256 MB and 64 MB.
-ENTRIES_AT_ONCE = 2**25
+# Entries of a distance matrix held at once, and rows of features turned to float64 at once: 128 MB and 64 MB.
+ENTRIES_AT_ONCE = 2**24
 ROWS_AT_ONCE = 4096
 
 

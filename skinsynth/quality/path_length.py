@@ -1,14 +1,35 @@
 """Perceptual path length: how much an image changes per small step in the latent space."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
-from skinsynth.gan.generator import Generator
+from skinsynth.features.perceptual import OFFLINE, lpips_vgg16
+from skinsynth.features.pretrained import Weights
+from skinsynth.gan.generator import Generator, in_full_precision
+from skinsynth.gan.model import Gan
+from skinsynth.quality.proportions import in_proportion
+from skinsynth.quality.resampling import mean_interval
 
 Distance = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class PathDistanceConfig:
+    name: str  # a key of PATH_DISTANCES; vgg16 (LPIPS) is the published one
+    vgg16: Weights  # of LPIPS's network
+    lpips: Weights  # of its linear layers
+
+
+@dataclass(frozen=True)
+class PathConfig:
+    samples: int  # paths, in the class shares of the images
+    epsilon: float  # step, as a share of the way between two latents
+    batch_size: int
+    distance: PathDistanceConfig
 
 
 def feature_distance(perceptual: Callable[[Tensor], Tensor]) -> Distance:
@@ -20,6 +41,22 @@ def feature_distance(perceptual: Callable[[Tensor], Tensor]) -> Distance:
         return (both[: len(a)] - both[len(a) :]).square().sum(dim=1)
 
     return distance
+
+
+Builder = Callable[[PathDistanceConfig, Callable[[Tensor], Tensor], torch.device], Distance]
+PATH_DISTANCES: dict[str, Builder] = {
+    "classifier": lambda _, embed, __: feature_distance(embed),
+    "vgg16": lambda config, _, device: lpips_vgg16(config.vgg16, config.lpips, device),
+}
+
+
+def build_path_distance(
+    config: PathDistanceConfig, embed: Callable[[Tensor], Tensor], device: torch.device
+) -> Distance:
+    """The distance of the settings; `embed` gives the classifier's features of images in [-1, 1]."""
+    if config.name not in PATH_DISTANCES:
+        raise ValueError(f"no path distance is called {config.name!r} (known: {', '.join(PATH_DISTANCES)}): {OFFLINE}")
+    return PATH_DISTANCES[config.name](config, embed, device)
 
 
 @torch.no_grad()
@@ -53,3 +90,16 @@ def path_length(lengths: Float[Tensor, " n"]) -> float:
     low = lengths.quantile(0.01, interpolation="lower")
     high = lengths.quantile(0.99, interpolation="higher")
     return float(lengths[(lengths >= low) & (lengths <= high)].mean())
+
+
+def path_row(
+    gan: Gan, labels: Int64[Tensor, " n"], distance: Distance, config: PathConfig, rng: torch.Generator
+) -> dict[str, str | float | int]:
+    """A row of the table of fidelity: path length over classes as frequent as the labels, with its mean's interval."""
+    chosen = in_proportion(labels, config.samples)
+    z = torch.randn(len(chosen), 2, gan.config.z_size, generator=rng, device=rng.device)
+    generator, c = in_full_precision(gan.generator), gan.condition(chosen)
+    lengths = path_lengths(generator, z, c, distance, config.epsilon, config.batch_size)
+    interval = mean_interval(lengths, path_length(lengths))._asdict()
+    about = {"extractor": config.distance.name, "compared": "generated", "compared_count": len(lengths)}
+    return {"class": "all", "metric": "ppl", **interval, **about}

@@ -2,27 +2,26 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise, zip_longest
 from typing import Any
 
 from skinsynth.quality.by_class import POOLED
-from skinsynth.quality.fidelity import FidelityScores
-
-GENERATED = "generated"
+from skinsynth.quality.fidelity import GENERATED, TRAIN, FidelityScores
 
 
 @dataclass(frozen=True)
 class Candidate:
     name: str
-    images_seen: int  # while training, by all of its GANs
-    flops_per_image: int  # generated
     scores: FidelityScores  # with rows by class
+    images_seen: int | None  # while training, by all of its GANs; unknown of a set brought from elsewhere
+    flops_per_image: int | None  # generated
 
     def pooled(self, metric: str) -> dict[str, Any]:
         """The row of one metric over all classes: value, low, high, extractor, counts."""
         return next(
             row
             for row in self.scores.rows
-            if (row["class"], row["compared"], row["metric"]) == (POOLED, GENERATED, metric)
+            if (row["class"], row["compared"], row["reference"], row["metric"]) == (POOLED, GENERATED, TRAIN, metric)
         )
 
 
@@ -36,17 +35,36 @@ def separated(better: Candidate, worse: Candidate) -> bool:
     return bool(better.pooled("kid_percent")["high"] < worse.pooled("kid_percent")["low"])
 
 
-def selection_headlines(ranking: Sequence[Candidate]) -> dict[str, Any]:
-    """The winner, its scores and cost, and whether the runner-up is really worse."""
-    best = ranking[0]
-    extractor = best.pooled("fid")["extractor"]
+def verdicts(ranking: Sequence[Candidate]) -> list[str]:
+    """A line for each neighbouring pair: who is better, or that the intervals do not say so."""
+    lines = []
+    for better, worse in pairwise(ranking):
+        if separated(better, worse):
+            lines.append(f"{better.name} is better than {worse.name}: their intervals of KID do not touch")
+        else:
+            lines.append(
+                f"{better.name} and {worse.name} are not told apart: their intervals of KID overlap "
+                f"({_interval(better)} and {_interval(worse)} percent)"
+            )
+    return lines
+
+
+def _interval(candidate: Candidate) -> str:
+    kid = candidate.pooled("kid_percent")
+    return f"{kid['low']:.3g} to {kid['high']:.3g}"
+
+
+def selection_headlines(winner: Candidate, ranking: Sequence[Candidate]) -> dict[str, Any]:
+    """The winner, its scores and cost, and whether the next in rank is really worse."""
+    after = ranking[list(ranking).index(winner) + 1 :]
+    extractor = winner.pooled("fid")["extractor"]
     return {
-        "selected": best.name,
-        "told_apart_from_next": separated(best, ranking[1]) if len(ranking) > 1 else True,
-        f"kid_{extractor}_percent": best.pooled("kid_percent")["value"],
-        f"fid_{extractor}": best.pooled("fid")["value"],
-        "images_seen": best.images_seen,
-        "mflops_per_image": best.flops_per_image / 1e6,
+        "selected": winner.name,
+        "told_apart_from_next": separated(winner, after[0]) if after else True,
+        f"kid_{extractor}_percent": winner.pooled("kid_percent")["value"],
+        f"fid_{extractor}": winner.pooled("fid")["value"],
+        "images_seen": winner.images_seen,
+        "mflops_per_image": winner.flops_per_image / 1e6 if winner.flops_per_image else None,
     }
 
 
@@ -56,10 +74,11 @@ def ranking_rows(ranking: Sequence[Candidate]) -> list[dict[str, Any]]:
         {
             "rank": place,
             "candidate": candidate.name,
+            "next_in_rank": "" if after is None else "worse" if separated(candidate, after) else "not told apart",
             "images_seen": candidate.images_seen,
             "flops_per_image": candidate.flops_per_image,
             **row,
         }
-        for place, candidate in enumerate(ranking, start=1)
+        for place, (candidate, after) in enumerate(zip_longest(ranking, ranking[1:]), start=1)
         for row in candidate.scores.rows
     ]

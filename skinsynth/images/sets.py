@@ -1,0 +1,255 @@
+"""Image sets brought from elsewhere: a ZIP or a folder, with our dataset.json or with one folder for each class."""
+
+import difflib
+import json
+import os
+import posixpath
+import re
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+from tqdm import tqdm
+
+from skinsynth.images.archive import LABELS, Images
+from skinsynth.images.decode import decode_bytes, pillow_warnings
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
+# What a file of such a name may hold. Pillow would try its other readers too, one of which starts Ghostscript.
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
+# As many as the largest image that we decode (decode.MAX_PIXELS) takes without compression.
+MAX_BYTES = 2**28
+# Other methods inflate without a bound on what comes out.
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+ENCRYPTED = 0x1  # the bit of an entry's flags
+# Fewer than archive.CHUNK, since these images may be large and few.
+CHUNK = 8
+
+Reader = Callable[[], bytes]  # reads one file of the set
+
+
+def read_image_set(path: Path, classes: Sequence[str], size: int) -> Images:
+    """All images at `size` px as real ones are decoded: with dataset.json sorted by id, else by class, then by name.
+
+    An id is the path within the set (benign/12.jpg: benign-12). FileNotFoundError where nothing is at `path`,
+    ValueError where a file of the set cannot be read or has no class among `classes`.
+    """
+    with _opened(path) as files:
+        if LABELS in files:
+            readers = files
+            label_of = _listed_labels(path, files[LABELS](), files.keys(), classes)
+        else:
+            readers = _without_top({name: read for name, read in files.items() if _is_image(name)}, classes)
+            label_of = _folder_labels(path, readers.keys(), classes)
+        if not label_of:
+            raise ValueError(
+                f"{path} holds no image: put images ({', '.join(SUFFIXES)}) in folders called {', '.join(classes)}"
+            )
+        pixels = _decode_all(path, {name: readers[name] for name in label_of}, size)
+    return Images(_unique_ids(label_of), pixels, np.array(list(label_of.values()), dtype=np.int64))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[dict[str, Reader]]:
+    """What reads each file, by its path within the set; nothing is extracted."""
+    if path.is_dir():
+        yield {file.relative_to(path).as_posix(): partial(_read_file, file) for file in _files_below(path)}
+    elif path.is_file():
+        with _opened_zip(path) as archive:
+            # Of two entries of one name the later counts, as for every program that unpacks.
+            yield {
+                _plain(entry.filename): partial(_read_entry, path, archive, entry)
+                for entry in archive.infolist()
+                if not entry.is_dir()
+            }
+    else:
+        raise FileNotFoundError(f"no image set at {path}: give a ZIP, or a folder with one folder for each class")
+
+
+def _files_below(root: Path) -> Iterator[Path]:
+    for entry in root.iterdir():
+        # A class folder may be a link, which a search from the root would not follow.
+        for path in entry.rglob("*") if entry.is_dir() else [entry]:
+            if path.is_file():
+                yield path
+
+
+def _opened_zip(path: Path) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(path)
+    # Damaged directories raise BadZipFile, struct.error, NotImplementedError and more.
+    except Exception as error:
+        raise ValueError(
+            f"{path} is no image set (a ZIP, or a folder with one folder for each class): {_words(error)}"
+        ) from error
+
+
+def _words(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _plain(name: str) -> str:
+    """The path of an entry, which cannot lead out of the set; some Windows programs write backslashes."""
+    return posixpath.normpath("/" + name.replace("\\", "/")).lstrip("/")
+
+
+def _read_file(path: Path) -> bytes:
+    _check_bytes(str(path), path.stat().st_size)
+    return path.read_bytes()
+
+
+def _read_entry(path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
+    where = f"{path}, {entry.filename!r}"
+    if entry.flag_bits & ENCRYPTED:
+        raise ValueError(f"{where} is encrypted: pack the set without a password")
+    if entry.compress_type not in METHODS:
+        raise ValueError(f"{where} is packed by method {entry.compress_type}: pack the set with deflate, or stored")
+    _check_bytes(where, entry.file_size)
+    try:
+        with archive.open(entry) as file:
+            # With a bound no more is inflated than the entry declares; one byte more lets the checksum be compared.
+            return file.read(entry.file_size + 1)
+    # Damaged entries raise BadZipFile, zlib.error, EOFError, struct.error and more.
+    except Exception as error:
+        raise ValueError(f"{where} is damaged: {_words(error)}; pack or fetch the set again") from error
+
+
+def _check_bytes(where: str, count: int) -> None:
+    if count > MAX_BYTES:
+        raise ValueError(f"{where} has {count:,} bytes, but a file may have {MAX_BYTES:,}: leave it out or shrink it")
+
+
+def _is_image(name: str) -> bool:
+    """By its suffix; what is hidden, or put beside the images by macOS, does not count."""
+    clutter = any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
+    return not clutter and name.lower().endswith(SUFFIXES)
+
+
+def _without_top(readers: dict[str, Reader], classes: Sequence[str]) -> dict[str, Reader]:
+    """The same files without the one folder that holds the folders of all classes, where there is such a folder."""
+    top = next(iter(readers), "").partition("/")[0] + "/"
+    is_common = all(name.startswith(top) for name in readers)
+    if not is_common or _label_of(top[:-1], classes) is not None or all(name.count("/") < 2 for name in readers):
+        return readers
+    return {name.removeprefix(top): reader for name, reader in readers.items()}
+
+
+def _folder_labels(path: Path, names: Collection[str], classes: Sequence[str]) -> dict[str, int]:
+    """The label of each image by its folder, sorted by class, then by name."""
+    labels = []
+    for name in sorted(names):
+        folder, _, below = name.partition("/")
+        if not below:
+            raise ValueError(
+                f"{path}: the image {name!r} lies in no folder of a class: put it in one called {' or '.join(classes)}"
+            )
+        label = _label_of(folder, classes)
+        if label is None:
+            raise ValueError(
+                f"{path}: the folder {folder!r} is no class of {', '.join(classes)}: {_hint(folder, classes)}"
+            )
+        labels.append((label, name))
+    return {name: label for label, name in sorted(labels)}
+
+
+def _label_of(folder: str, classes: Sequence[str]) -> int | None:
+    """The class called like the folder, where none is so called in other case."""
+    if folder in classes:
+        return classes.index(folder)
+    lower = [name.casefold() for name in classes]
+    return lower.index(folder.casefold()) if folder.casefold() in lower else None
+
+
+def _hint(folder: str, classes: Sequence[str]) -> str:
+    class_of = {name.casefold(): name for name in classes}
+    meant = difflib.get_close_matches(folder.casefold(), class_of, n=1)
+    return f"did you mean {class_of[meant[0]]!r}?" if meant else "rename it or leave it out"
+
+
+def _listed_labels(path: Path, listing: bytes, names: Collection[str], classes: Sequence[str]) -> dict[str, int]:
+    """The label of each image by dataset.json, sorted by id as `read_archive` does."""
+    label_of: dict[str, int] = {}
+    for row in _rows(path, listing):
+        name, label = _name_and_label(path, row)
+        if name not in names:
+            raise ValueError(f"{path}: {LABELS} lists {name!r}, which is not there: pack or fetch the set again")
+        if name in label_of:
+            raise ValueError(f"{path}: {LABELS} lists {name!r} twice: list each image once")
+        if not 0 <= label < len(classes):
+            raise ValueError(
+                f"{path}: the label of {name!r} is {label}, but the labels of {', '.join(classes)} "
+                f"are 0 to {len(classes) - 1}: mend {LABELS}"
+            )
+        label_of[name] = label
+    return dict(sorted(label_of.items(), key=lambda item: _plain_id(item[0])))
+
+
+def _rows(path: Path, listing: bytes) -> list[Any]:
+    form = f'{LABELS} takes the form {{"labels": [["1.png", 0], ["2.png", 1]]}}'
+    try:
+        rows = json.loads(listing)["labels"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"{path}: {form}, but this one cannot be read so: {_words(error)}") from error
+    if not isinstance(rows, list):
+        came = "null" if rows is None else type(rows).__name__
+        raise ValueError(
+            f"{path}: {form}, but its labels are {came}: give each image its class, or leave {LABELS} out "
+            f"and put the images in folders called after the classes"
+        )
+    return rows
+
+
+def _name_and_label(path: Path, row: Any) -> tuple[str, int]:
+    match row:
+        case [str(name), int(label)]:
+            return _plain(name), label
+    raise ValueError(f"{path}: a row of {LABELS} is a name and the number of a class, but {str(row)[:80]!r} came")
+
+
+def _unique_ids(names: Collection[str]) -> list[str]:
+    """An id for each name; names that differ only in what an id cannot hold are numbered."""
+    ids: dict[str, None] = {}
+    count: Counter[str] = Counter()
+    for name in names:
+        image_id = plain = _plain_id(name)
+        while image_id in ids:
+            count[plain] += 1
+            image_id = f"{plain}-{count[plain] + 1}"
+        ids[image_id] = None
+    return list(ids)
+
+
+def _plain_id(name: str) -> str:
+    """Folders joined by -, no suffix, _ for what an id cannot hold and for dots that would hide a file."""
+    stem = name.removesuffix(PurePosixPath(name).suffix).replace("/", "-")
+    return re.sub(r"[^A-Za-z0-9._-]|^\.+|^$", "_", stem)
+
+
+def _decode_all(path: Path, readers: Mapping[str, Reader], size: int) -> UInt8[np.ndarray, "n 3 size size"]:
+    """Decoded in threads straight into one array, so that no image is held twice."""
+    names = list(readers)
+    pixels = np.empty((len(names), 3, size, size), dtype=np.uint8)
+
+    def decode_chunk(start: int) -> int:
+        chunk = range(start, min(start + CHUNK, len(names)))
+        for number in chunk:
+            name = names[number]
+            image = decode_bytes(readers[name](), f"{path}, {name!r}", size, FORMATS)
+            pixels[number] = image.transpose(2, 0, 1)
+        return len(chunk)
+
+    with (
+        pillow_warnings(),
+        ThreadPoolExecutor(os.cpu_count()) as pool,
+        tqdm(total=len(names), unit="image", desc=f"reading {path.name}", delay=5, leave=False) as bar,
+    ):
+        for count in pool.map(decode_chunk, range(0, len(names), CHUNK)):
+            bar.update(count)
+    return pixels

@@ -1,0 +1,51 @@
+"""What is said of a set of images without asking where it comes from: fidelity, diversity and colours."""
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from skinsynth.features.extractor import Extractor
+from skinsynth.images.archive import Images, read_archive
+from skinsynth.partition.split import images_of, read_split
+from skinsynth.quality.by_class import Judged, features_of, score_by_class
+from skinsynth.quality.colour import ColourHistograms, colour_rows_by_class, hue_rows
+from skinsynth.quality.fidelity import FidelityConfig
+
+
+class RealSides(NamedTuple):
+    """Real images that a generator may have seen, and those that it has not."""
+
+    train: Images
+    held_out: Images
+
+
+class Judgement(NamedTuple):
+    """Headlines, and rows of three tables: fidelity and colours (pooled and by class), bars of hues."""
+
+    headline: dict[str, float]
+    fidelity: list[dict[str, Any]]
+    colours: list[dict[str, Any]]
+    hues: list[dict[str, float]]
+
+
+def real_sides(images: Path, split: Path, labels: Collection[int] | None = None) -> RealSides:
+    """Training and held-out images, of these classes only where labels are given."""
+    sides = read_split(split)
+    if labels is not None:
+        sides = sides[sides["label"].isin(labels)]
+    train, held_out = images_of(sides, "train"), sides[sides["split"] != "train"]
+    return RealSides(*(read_archive(images, rows["image_id"].tolist()) for rows in (train, held_out)))
+
+
+def judge_images(
+    fake: Images, real: RealSides, extract: Extractor, classes: Sequence[str], config: FidelityConfig, seed: int
+) -> Judgement:
+    """Compare a set with training images and with held-out ones, these also with each other (the floor)."""
+    features, colours = (
+        Judged(features_of(seen, real.train), features_of(seen, fake), features_of(seen, real.held_out))
+        for seen in (extract, ColourHistograms())
+    )
+    scores = score_by_class(features, classes, config, seed, extract.name)
+    colour_rows = colour_rows_by_class(colours, classes, config.interval_draws, seed)
+    hues = hue_rows({name: part.features for name, part in colours.named().items()})
+    return Judgement(scores.headline, scores.rows, colour_rows, hues)

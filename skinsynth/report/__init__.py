@@ -1,0 +1,1 @@
+"""The tables of the study, the paper's numbers beside ours."""

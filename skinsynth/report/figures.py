@@ -1,0 +1,84 @@
+"""Figures for people who would rather look than read."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("agg")  # no window: stages run where there is no screen
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from skinsynth.files import written_whole
+
+Row = Mapping[str, Any]
+
+
+def draw_dose_response(path: Path, rows: Sequence[Row]) -> None:
+    """AUC with 95 % intervals over doses: against synthetic images, and against patients with real ones.
+
+    Rows are those of `quality.dose_response.dose_row`, with `seeds` and `test_images`.
+    """
+    figure = Figure(figsize=(11, 4.4), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    _against_synthetic_share(left, rows)
+    _against_patients(right, rows)
+    seeds, images = rows[0]["seeds"], rows[0]["test_images"]
+    trainings = "one training each" if seeds == 1 else f"mean of {seeds} trainings each"
+    figure.suptitle(
+        f"Do synthetic images stand in for real ones, or add to them? ({trainings}, {images} real test images; bars: "
+        "95 % over test patients, not over trainings)",
+        fontsize=9,
+    )
+    _save(path, figure)
+
+
+def _against_synthetic_share(axes: Axes, rows: Sequence[Row]) -> None:
+    """One line for each share of the patients that was trained with several synthetic shares, the largest first."""
+    lines = [
+        sorted((row for row in rows if row["patient_share"] == share), key=lambda row: row["synthetic_share"])
+        for share in sorted({row["patient_share"] for row in rows}, reverse=True)
+    ]
+    for place, line in enumerate(lines):
+        if len(line) > 1:
+            label = f"with {line[0]['patients']} real patients" if line[0]["patients"] else "synthetic images alone"
+            _line(axes, [row["synthetic_share"] + 0.03 * place for row in line], line, label)
+    axes.set_xticks(sorted({row["synthetic_share"] for row in rows}))
+    axes.xaxis.set_major_formatter("{x:g}x")
+    _label(axes, "synthetic images for each real training image there is")
+
+
+def _against_patients(axes: Axes, rows: Sequence[Row]) -> None:
+    """One line for each synthetic share that was trained with several numbers of patients."""
+    real = [row for row in rows if row["patients"]]
+    for place, share in enumerate(sorted({row["synthetic_share"] for row in real})):
+        line = sorted((row for row in real if row["synthetic_share"] == share), key=lambda row: row["patients"])
+        if len(line) > 1:
+            label = f"and {line[0]['synthetic_images']} synthetic images ({share:g}x)" if share else "real images alone"
+            _line(axes, [row["patients"] * 1.03**place for row in line], line, label)
+    axes.set_xscale("log")
+    ticks = sorted({row["patients"] for row in real})
+    axes.set_xticks(ticks, [str(tick) for tick in ticks])
+    axes.set_xticks([], minor=True)
+    _label(axes, "patients with real training images")
+
+
+def _line(axes: Axes, x: Sequence[float | int], rows: Sequence[Row], label: str) -> None:
+    below = [row["value"] - row["low"] for row in rows]
+    above = [row["high"] - row["value"] for row in rows]
+    axes.errorbar(x, [row["value"] for row in rows], [below, above], marker="o", capsize=3, label=label)
+
+
+def _label(axes: Axes, x: str) -> None:
+    axes.set_xlabel(x)
+    axes.set_ylabel("AUC on test patients")
+    axes.axhline(0.5, color="grey", linewidth=0.8, linestyle=":")
+    axes.grid(alpha=0.25)
+    axes.legend(fontsize=8, loc="lower right")
+
+
+def _save(path: Path, figure: Figure) -> None:
+    """The same bytes for the same figure: no date, no version."""
+    with written_whole(path) as aside:
+        figure.savefig(aside, dpi=110, format="png", metadata={"Software": None})

@@ -1,0 +1,344 @@
+"""Table 1 (fidelity) and Table 2 (predictive value) of the study: numbers for CSV, cells for Markdown and LaTeX."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import pandas as pd
+from tabulate import tabulate
+
+from skinsynth.report.published import (
+    DECIMALS,
+    FIDELITY,
+    FIDELITY_METRICS,
+    NETWORK_OF,
+    PREDICTION,
+    PREDICTION_METRICS,
+    Facts,
+    fidelity_differences,
+    paper_rows,
+    prediction_differences,
+)
+
+WHOLE = "all"  # of classes, or of the test set
+GENERATED, HELD_OUT = "generated", "held-out real"
+MAJORITY = "majority"
+MISSING = "not measured"
+
+FIDELITY_NAMES = {
+    "kid_percent": "KID %",
+    "fid": "FID",
+    "precision": "precision",
+    "recall": "recall",
+    "ppl": "PPL",
+    "fid_infinity": "FID extrapolated",
+    "density": "density",
+    "coverage": "coverage",
+    "kid_percent_of_subsets": "KID % of subsets",
+}
+PREDICTION_NAMES = {
+    "accuracy": "accuracy",
+    "auc": "AUC",
+    "auc_difference": "AUC minus that of real",
+    "balanced_accuracy": "balanced accuracy",
+    "average_precision": "average precision",
+    "sensitivity": "sensitivity",
+    "specificity": "specificity",
+    "sensitivity_at_90_specificity": "sensitivity at 90 % specificity",
+    "calibration_error": "calibration error",
+}
+# Distances have no natural unit; all else here is a share of 1.
+DISTANCES = ("kid_percent", "kid_percent_of_subsets", "fid", "fid_infinity", "ppl")
+
+FIDELITY_COLUMNS = (
+    *("gan", "compared", "metric", "value", "low", "high", "extractor"),
+    *("compared_count", "real_count", "paper", "paper_network"),
+)
+PREDICTION_COLUMNS = (
+    *("scenario", "arm", "metric", "value", "low", "high", "seed_min", "seed_max", "seeds"),
+    *("test_images", "test_groups", "positives", "note", "p_delong", "p_patients", "paper", "paper_network"),
+)
+COMPARISON_COLUMNS = ("scenario", "auc_difference", "low", "high", "p_delong", "p_patients")
+
+
+class Part(NamedTuple):
+    """What fits the width of a page."""
+
+    name: str  # LaTeX counts its tables itself
+    caption: str
+    cells: pd.DataFrame  # text only
+
+
+class Table(NamedTuple):
+    numbers: pd.DataFrame  # one row per metric, for CSV
+    parts: list[Part]
+    notes: list[str]  # differences from the paper's protocol, a line each
+
+
+def fidelity_table(rows_of: Mapping[str, pd.DataFrame], facts: Facts) -> Table:
+    """Table 1 from intervals.csv of each GAN, pooled over its classes, against training images.
+
+    Other extractors measure other things: GANs scored with different ones are a ValueError.
+    """
+    numbers = _fidelity_numbers(rows_of)
+    paths = numbers["metric"].eq("ppl")
+    extractor = _only(numbers.loc[~paths, "extractor"], "the GANs' images were compared in features of")
+    path_network = _only(numbers.loc[paths, "extractor"], "the GANs' path lengths were measured in features of")
+    headers = {
+        metric: _of(name, path_network if metric == "ppl" else extractor) for metric, name in FIDELITY_NAMES.items()
+    }
+    where = "95 % intervals in parentheses"
+    parts = [
+        Part(
+            "Table 1a",
+            f"Generated against training images, the paper's numbers beside ours; {where}.",
+            _beside("GAN", "gan", list(rows_of), numbers[numbers["compared"] == GENERATED], FIDELITY_METRICS, headers),
+        ),
+        Part("Table 1b", f"What the paper does not report; {where}.", _beyond(list(rows_of), numbers, headers)),
+    ]
+    return Table(numbers, parts, fidelity_differences(facts, extractor, path_network))
+
+
+def prediction_table(rows_of: Mapping[str, pd.DataFrame], comparisons: pd.DataFrame, facts: Facts) -> Table:
+    """Table 2 from intervals.csv of each scenario and the differences of their AUC to that of `real`.
+
+    Scenarios that were tested on unequally many images are a ValueError.
+    """
+    numbers = _prediction_numbers(rows_of, comparisons)
+    whole, scenarios = numbers[numbers["arm"] == WHOLE], list(rows_of)
+    if whole["test_images"].nunique() > 1:
+        counts = whole.groupby("scenario", sort=False)["test_images"].first().dropna().astype(int).to_dict()
+        raise ValueError(
+            f"all scenarios are tested on the same images, but their numbers are {counts}: train them anew"
+        )
+    where = "95 % intervals over patients"
+    parts = [
+        Part(
+            "Table 2a",
+            f"Classifiers on real test images, the paper's numbers beside ours; {where}.",
+            _compared(scenarios, whole),
+        ),
+        Part("Table 2b", f"What the paper does not report; {where}.", _further(scenarios, whole)),
+    ]
+    arms = [arm for arm in dict.fromkeys(numbers["arm"]) if arm != WHOLE]
+    if arms:
+        parts.append(Part("Table 2c", f"AUC on parts of the test images; {where}.", _by_arm(scenarios, arms, numbers)))
+    seeds = whole.loc[whole["scenario"] != MAJORITY, "seeds"].dropna().astype(int)
+    return Table(numbers, parts, prediction_differences(facts, sorted(set(seeds))))
+
+
+def as_markdown(table: Table) -> str:
+    """Every part under its caption, then the notes as a list."""
+    parts = [f"{part.name}. {part.caption}\n\n{_rendered(part.cells, 'github')}\n" for part in table.parts]
+    return "\n".join([*parts, *(f"- {note}" for note in table.notes)]) + "\n"
+
+
+def as_latex(table: Table) -> str:
+    r"""Floats as wide as the page, then the notes as a list; needs \usepackage{booktabs, graphicx}."""
+    parts = [
+        "\\begin{table}\n\\centering\n"
+        f"\\caption{{{_escaped(part.caption)}}}\n"
+        f"\\resizebox{{\\textwidth}}{{!}}{{%\n{_rendered(part.cells, 'latex_booktabs')}}}\n"
+        "\\end{table}\n"
+        for part in table.parts
+    ]
+    notes = [f"\\item {_escaped(note)}" for note in table.notes]
+    return "\n".join([*parts, "\\begin{itemize}", *notes, "\\end{itemize}"]) + "\n"
+
+
+def cell(metric: str, value: float, low: float, high: float) -> str:
+    """0.856 (0.787 to 0.915); three decimals of a share, of a distance three digits of its value."""
+    if math.isnan(value):
+        return MISSING
+    places = _decimals(value) if metric in DISTANCES else 3
+    sign = "+" if metric == "auc_difference" else ""
+    value_text, low_text, high_text = (f"{number:{sign}z.{places}f}" for number in (value, low, high))
+    return value_text if math.isnan(low) else f"{value_text} ({low_text} to {high_text})"
+
+
+def _decimals(value: float) -> int:
+    return 3 if value == 0 else min(max(2 - math.floor(math.log10(abs(value))), 0), 4)
+
+
+def _rendered(cells: pd.DataFrame, style: str) -> str:
+    # Else tabulate reads 0.40 as a number and prints 0.4.
+    return tabulate(cells.to_numpy().tolist(), headers=list(cells.columns), tablefmt=style, disable_numparse=True)
+
+
+def _escaped(text: str) -> str:
+    """Text for LaTeX, as tabulate escapes cells."""
+    return text.translate({ord(sign): f"\\{sign}" for sign in "&%$#_{}"})
+
+
+def _fidelity_numbers(rows_of: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    known = {"gan", "paper", "paper_network"}
+    ours = _stacked("gan", rows_of, {*FIDELITY_COLUMNS, "class", "reference"} - known)
+    # Path length has no reference: it compares generated images with each other.
+    chosen = ours["class"].eq(WHOLE) & (ours["reference"].eq("train") | ours["metric"].eq("ppl"))
+    ours = ours[chosen & ours["compared"].isin([GENERATED, HELD_OUT])]
+    scored = ours["compared"].eq(GENERATED) & ours["metric"].ne("ppl")
+    _check_rows("gan", rows_of, ours[scored], "generated against train, class all")
+    paper = _paper("gan", paper_rows(list(rows_of), FIDELITY_METRICS, FIDELITY)).assign(compared=GENERATED)
+    numbers = ours.merge(paper, on=["gan", "compared", "metric"], how="outer")[list(FIDELITY_COLUMNS)]
+    return _sorted(numbers, {"gan": rows_of, "compared": [GENERATED, HELD_OUT], "metric": FIDELITY_NAMES})
+
+
+def _prediction_numbers(rows_of: Mapping[str, pd.DataFrame], comparisons: pd.DataFrame) -> pd.DataFrame:
+    known = {"scenario", "p_delong", "p_patients", "paper", "paper_network"}
+    ours = _stacked("scenario", rows_of, set(PREDICTION_COLUMNS) - known)
+    _check_rows("scenario", rows_of, ours[ours["arm"] == WHOLE], "the whole test set (arm all)")
+    _check_columns("comparisons", comparisons, set(COMPARISON_COLUMNS))
+    unknown = sorted(set(comparisons["scenario"]) - set(rows_of))
+    if unknown:
+        raise ValueError(f"comparisons name scenarios without rows: {', '.join(unknown)}")
+    differences = comparisons.rename(columns={"auc_difference": "value"}).assign(metric="auc_difference", arm=WHOLE)
+    paper = _paper("scenario", paper_rows(list(rows_of), PREDICTION_METRICS, PREDICTION)).assign(arm=WHOLE)
+    numbers = ours.merge(paper, on=["scenario", "arm", "metric"], how="outer")
+    numbers = pd.concat([numbers, differences], ignore_index=True)[list(PREDICTION_COLUMNS)]
+    arms = [WHOLE, *(arm for arm in dict.fromkeys(ours["arm"]) if arm != WHOLE)]
+    return _sorted(numbers, {"scenario": rows_of, "arm": arms, "metric": PREDICTION_NAMES})
+
+
+def _stacked(key: str, rows_of: Mapping[str, pd.DataFrame], columns: set[str]) -> pd.DataFrame:
+    for name, rows in rows_of.items():
+        _check_columns(f"rows of {name}", rows, columns)
+    return pd.concat([rows.assign(**{key: name}) for name, rows in rows_of.items()], ignore_index=True)
+
+
+def _check_columns(what: str, rows: pd.DataFrame, columns: set[str]) -> None:
+    missing = sorted(columns - set(rows.columns))
+    if missing:
+        raise ValueError(f"{what} lack the columns {', '.join(missing)}: they are of another version, make them anew")
+
+
+def _check_rows(key: str, rows_of: Mapping[str, pd.DataFrame], chosen: pd.DataFrame, what: str) -> None:
+    lacking = [name for name in rows_of if name not in set(chosen[key])]
+    if lacking:
+        raise ValueError(f"every {key} needs rows of {what}, but {', '.join(lacking)} has none")
+
+
+def _paper(key: str, rows: list[dict]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=["name", "metric", "paper", "paper_network"]).rename(columns={"name": key})
+
+
+def _sorted(numbers: pd.DataFrame, orders: Mapping[str, Iterable[str]]) -> pd.DataFrame:
+    place_of = {key: {name: place for place, name in enumerate(order)} for key, order in orders.items()}
+    return numbers.sort_values(
+        list(orders), key=lambda column: column.map(place_of[str(column.name)]), ignore_index=True
+    )
+
+
+def _only(extractors: pd.Series, what: str) -> str | None:
+    """The one network behind a column of the table; None where nothing was measured."""
+    found = sorted(set(extractors.dropna()))
+    if len(found) > 1:
+        raise ValueError(f"one column holds numbers of one network, but {what} {' and '.join(found)}: score all anew")
+    return found[0] if found else None
+
+
+def _of(name: str, network: str | None) -> str:
+    return f"{name} ({network})" if network else name
+
+
+def _cells(key: str, numbers: pd.DataFrame) -> dict[tuple[str, str], str]:
+    """Text of our numbers by name and metric."""
+    return {(row[key], row["metric"]): _text(row) for row in numbers.to_dict("records")}
+
+
+def _text(row: Mapping[Any, Any]) -> str:
+    return cell(row["metric"], row["value"], row["low"], row["high"])
+
+
+def _beside(
+    title: str,
+    key: str,
+    names: Sequence[str],
+    numbers: pd.DataFrame,
+    metrics: Sequence[str],
+    headers: Mapping[str, str],
+) -> pd.DataFrame:
+    """Each metric of the paper in two columns: ours, then the paper's, empty where it has no such row."""
+    ours = _cells(key, numbers)
+    reported = numbers[numbers["paper"].notna()]
+    paper = {
+        (row[key], row["metric"]): f"{row['paper']:.{DECIMALS[row['metric']]}f}" for row in reported.to_dict("records")
+    }
+    short = FIDELITY_NAMES | PREDICTION_NAMES
+    rows = []
+    for name in names:
+        row = {title: name}
+        for metric in metrics:
+            network = NETWORK_OF.get(metric)
+            header = f"{short[metric]} (paper{', ' + network if network else ''})"
+            row |= {headers[metric]: ours.get((name, metric), MISSING), header: paper.get((name, metric), "")}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _beyond(gans: Sequence[str], numbers: pd.DataFrame, headers: Mapping[str, str]) -> pd.DataFrame:
+    """What the paper has no column for: other metrics, the floor that real images set, and counts."""
+    ours, floor = (_cells("gan", numbers[numbers["compared"] == compared]) for compared in (GENERATED, HELD_OUT))
+    images = numbers[numbers["metric"] != "ppl"].groupby(["compared", "gan"])[["compared_count", "real_count"]].first()
+    return pd.DataFrame(
+        {
+            "GAN": gan,
+            "generated images": _count(images, (GENERATED, gan), "compared_count"),
+            "training images": _count(images, (GENERATED, gan), "real_count"),
+            **{headers[name]: ours.get((gan, name), MISSING) for name in ("fid_infinity", "density", "coverage")},
+            "held-out real images": _count(images, (HELD_OUT, gan), "compared_count"),
+            **{f"floor of {headers[name]}": floor.get((gan, name), MISSING) for name in ("kid_percent", "fid")},
+        }
+        for gan in gans
+    )
+
+
+def _count(counts: pd.DataFrame, place: tuple[str, str], column: str) -> str:
+    value = counts[column].get(place, float("nan"))
+    return "" if pd.isna(value) else f"{int(value):,}"
+
+
+def _compared(scenarios: Sequence[str], whole: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy and AUC beside the paper's, then how far the AUC is from that of `real`."""
+    beside = _beside("scenario", "scenario", scenarios, whole, PREDICTION_METRICS, PREDICTION_NAMES)
+    differences = whole[whole["metric"] == "auc_difference"]
+    text_of, row_of = _cells("scenario", differences), differences.set_index("scenario")
+    beside[PREDICTION_NAMES["auc_difference"]] = [text_of.get((name, "auc_difference"), "") for name in scenarios]
+    for column, header in {"p_delong": "p (DeLong)", "p_patients": "p (patients)"}.items():
+        beside[header] = [_probability(row_of[column].get(name, float("nan"))) for name in scenarios]
+    return beside
+
+
+def _probability(p: float) -> str:
+    if math.isnan(p):
+        return ""
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _further(scenarios: Sequence[str], whole: pd.DataFrame) -> pd.DataFrame:
+    shown = {
+        metric: name
+        for metric, name in PREDICTION_NAMES.items()
+        if metric not in (*PREDICTION_METRICS, "auc_difference")
+    }
+    ours = _cells("scenario", whole)
+    return pd.DataFrame(
+        {"scenario": name, **{header: ours.get((name, metric), MISSING) for metric, header in shown.items()}}
+        for name in scenarios
+    )
+
+
+def _by_arm(scenarios: Sequence[str], arms: Sequence[str], numbers: pd.DataFrame) -> pd.DataFrame:
+    """AUC of each scenario on each part of the test set; a part with too few positives says so."""
+    table = pd.DataFrame({"scenario": scenarios})
+    for arm in arms:
+        rows = numbers[numbers["arm"] == arm]
+        text_of = {row["scenario"]: _text_or_note(row) for row in rows[rows["metric"] == "auc"].to_dict("records")}
+        header = f"{arm} ({int(rows['test_images'].max()):,} images, {int(rows['positives'].max()):,} positives)"
+        table[header] = [text_of.get(name, MISSING) for name in scenarios]
+    return table
+
+
+def _text_or_note(row: Mapping[Any, Any]) -> str:
+    if math.isnan(row["value"]) and isinstance(row["note"], str) and row["note"]:
+        return f"{row['note']} ({int(row['positives'])} positives)"
+    return _text(row)

@@ -1,0 +1,69 @@
+"""Do synthetic images stand in for real ones, or add to them? Test AUC over doses of both."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+
+from skinsynth.classifier.scenario import examples
+from skinsynth.classifier.training import Examples
+from skinsynth.images.archive import image_size
+from skinsynth.images.sets import read_image_set
+from skinsynth.partition.split import images_of, read_split
+from skinsynth.quality.classification import score_predictions
+from skinsynth.quality.dose_response import DoseConfig, Pool, dose_row, predict_by_dose
+from skinsynth.report.figures import draw_dose_response
+from skinsynth.stage import best_device, checkpoint_folder, load_params, run, write_metrics, write_rows
+
+
+@dataclass(frozen=True)
+class Settings:
+    classes: tuple[str, ...]
+    positive: str
+    doses: DoseConfig
+    headlines: tuple[str, ...]  # doses whose AUC goes into the metrics
+    bootstrap_draws: int  # of test patients, behind each interval
+    bootstrap_seed: int
+
+
+SETTINGS = Settings
+
+
+def main(
+    synthetic: Annotated[Path, "synthetic images: a ZIP of ours, or any ZIP or folder of class folders"],
+    images: Annotated[Path, "real images"],
+    split: Annotated[Path, "who is on which side"],
+    metrics: Annotated[Path, "AUC of a few doses"],
+    curve: Annotated[Path, "CSV: AUC with its interval at each dose"],
+    figure: Annotated[Path, "AUC against the synthetic share and against the number of real patients"],
+) -> None:
+    """Train a classifier on each dose and report AUC on real test patients; a killed run goes on with the next dose."""
+    settings = load_params("measure_dose_response", Settings)
+    rows = {side: images_of(read_split(split), side) for side in ("train", "validation", "test")}
+    train, validation, test = (examples(images, table["image_id"].tolist()) for table in rows.values())
+    given = read_image_set(synthetic, settings.classes, image_size(images))
+    patients = torch.tensor(rows["train"]["group"].tolist())
+    added = Examples(torch.from_numpy(given.pixels), torch.from_numpy(given.labels))
+    pool = Pool(train, patients, added, settings.doses.seed)
+    checkpoints = checkpoint_folder("measure_dose_response", "all", settings, [synthetic, images, split])
+    labels, groups = test.labels.numpy(), rows["test"]["group"].to_numpy()
+    positive = settings.classes.index(settings.positive)
+    found = []
+    for dose, taken, said in predict_by_dose(
+        pool, validation, test.pixels, settings.doses, len(settings.classes), best_device(), checkpoints
+    ):
+        rng = np.random.default_rng(settings.bootstrap_seed)
+        scores = score_predictions(labels, said, groups, positive, settings.bootstrap_draws, rng)
+        found.append({**dose_row(dose, taken, scores), "seeds": len(said), "test_images": len(labels)})
+    write_rows(curve, found)
+    draw_dose_response(figure, found)
+    auc_of = {row["dose"]: row["value"] for row in found}
+    write_metrics(metrics, {f"auc_{name}": auc_of[name] for name in settings.headlines})
+    shutil.rmtree(checkpoints, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    run(main)

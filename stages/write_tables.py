@@ -1,0 +1,89 @@
+"""Table 1 and Table 2 with intervals and tests, the paper's values beside ours, as CSV, Markdown and LaTeX."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import pandas as pd
+
+from skinsynth.files import folder_written_whole
+from skinsynth.partition.split import images_of, read_split
+from skinsynth.quality.predictions import Predictions, always_most_frequent, comparison_row, read_predictions
+from skinsynth.quality.subgroups import arm_rows
+from skinsynth.report.published import Facts
+from skinsynth.report.tables import MAJORITY, Table, as_latex, as_markdown, fidelity_table, prediction_table
+from skinsynth.stage import load_params, load_value, run
+
+
+@dataclass(frozen=True)
+class Settings:
+    classes: tuple[str, ...]
+    positive: str
+    bootstrap_draws: int  # of test patients, behind the interval of the majority-class baseline
+    bootstrap_seed: int
+
+
+SETTINGS = Settings
+REFERENCE = "real"  # the scenario that the others are tested against
+
+
+def main(
+    gans: Annotated[list[Path], "folders of score_gan, in the order of the rows"],
+    scenarios: Annotated[list[Path], "folders of train_classifier, in the order of the rows"],
+    split: Annotated[Path, "who is on which side"],
+    tables: Annotated[Path, "folder for table1 and table2, each as .csv, .md and .tex"],
+) -> None:
+    """Gather what score_gan and train_classifier found; nothing is trained or generated."""
+    settings = load_params("write_tables", Settings)
+    sides = read_split(split)
+    facts = facts_of_run(len(sides))
+    said = {
+        folder.name: read_predictions(folder / "predictions.csv", settings.classes, settings.positive)
+        for folder in scenarios
+    }
+    if REFERENCE not in said:
+        raise ValueError(f"scenarios are tested against {REFERENCE!r}, which is not among {', '.join(said)}: add it")
+    rows_of = {folder.name: pd.read_csv(folder / "intervals.csv") for folder in scenarios}
+    rows_of[MAJORITY] = majority_rows(said[REFERENCE], images_of(sides, "train")["label"], settings)
+    comparisons = pd.DataFrame(
+        [comparison_row(name, one, said[REFERENCE]) for name, one in said.items() if name != REFERENCE]
+    )
+    with folder_written_whole(tables) as aside:
+        fidelity = fidelity_table({folder.name: pd.read_csv(folder / "intervals.csv") for folder in gans}, facts)
+        write(aside / "table1", fidelity)
+        write(aside / "table2", prediction_table(rows_of, comparisons, facts))
+
+
+def facts_of_run(images: int) -> Facts:
+    """What the notes under the tables need to know of the other stages' settings."""
+    scenarios: Mapping[str, Mapping] = load_value("train_classifier", "scenarios")
+    return Facts(
+        source=load_value("prepare_images", "source"),
+        images=images,
+        image_size=load_value("prepare_images", "size"),
+        protocol=load_value("split_patients", "protocol"),
+        network=load_value("train_classifier", "classifier", "network"),
+        pretrained=load_value("train_classifier", "classifier", "pretrained"),
+        synthetic={name: sum(scenario["synthetic"].values()) for name, scenario in scenarios.items()},
+    )
+
+
+def majority_rows(tested: Predictions, train_labels: pd.Series, settings: Settings) -> pd.DataFrame:
+    """What always saying the most frequent class of training scores on the same test images."""
+    shares = np.bincount(train_labels, minlength=len(settings.classes)) / len(train_labels)
+    outcomes = always_most_frequent(tested.outcomes, shares)
+    rows = arm_rows(outcomes, pd.DataFrame(), {}, settings.bootstrap_draws, settings.bootstrap_seed)
+    return pd.DataFrame(rows).assign(seeds=1)
+
+
+def write(path: Path, table: Table) -> None:
+    """The three forms of one table."""
+    table.numbers.to_csv(path.with_suffix(".csv"), index=False, float_format="%.6g", lineterminator="\n")
+    path.with_suffix(".md").write_text(as_markdown(table))
+    path.with_suffix(".tex").write_text(as_latex(table))
+
+
+if __name__ == "__main__":
+    run(main)

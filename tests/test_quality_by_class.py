@@ -1,0 +1,43 @@
+"""Comparisons of all classes together and of each: shares of classes, who is compared with whom."""
+
+import pytest
+import torch
+
+from skinsynth.quality.by_class import POOLED, Judged, Labelled, sides_by_class
+from skinsynth.quality.proportions import as_frequent_as, counts_in_proportion, in_proportion
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, 100, 1001])
+def test_counts_add_up_and_are_off_by_less_than_one(count):
+    labels = torch.tensor([0] * 5 + [1] * 3 + [2] * 1)
+    counts = counts_in_proportion(labels, count)
+    assert counts.sum() == count == len(in_proportion(labels, count))
+    assert ((counts - torch.tensor([5, 3, 1]) * count / 9).abs() < 1).all()
+
+
+def test_a_set_in_proportion_is_kept_whole(rng):
+    real = torch.randint(0, 2, (1437,), generator=rng)
+    for count in (1, 60, 999, 1000):
+        fake = in_proportion(real, count)
+        assert as_frequent_as(fake, real, rng).tolist() == list(range(count))
+
+
+def test_of_a_balanced_set_as_many_are_kept_as_the_real_shares_allow(rng):
+    real = torch.tensor([0] * 75 + [1] * 25)
+    fake = torch.tensor([0, 1] * 300)
+    kept = as_frequent_as(fake, real, rng)
+    assert fake[kept].bincount().tolist() == [300, 100]
+    assert len(kept.unique()) == len(kept)
+
+
+def test_a_class_that_the_fakes_lack_leaves_hardly_anything(rng):
+    kept = as_frequent_as(torch.zeros(50, dtype=torch.long), torch.tensor([0, 0, 0, 1]), rng)
+    assert len(kept) <= 2
+
+
+def test_pooled_fakes_have_the_real_shares_and_classes_keep_all(rng):
+    real = Labelled(torch.randn(40, 2, generator=rng), torch.tensor([0] * 30 + [1] * 10))
+    fake = Labelled(torch.randn(40, 2, generator=rng), torch.tensor([0, 1] * 20))
+    counts = {name: (len(x), len(y)) for name, x, y, _ in sides_by_class(Judged(real, fake, None), ["a", "b"], 1)}
+    assert counts[POOLED][1] in (26, 27)
+    assert counts == {POOLED: (40, counts[POOLED][1]), "a": (30, 20), "b": (10, 20)}

@@ -1,0 +1,306 @@
+"""The study's tables: the paper's numbers beside ours, and what may not be compared says so."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from skinsynth.report.published import FIDELITY, PREDICTION, Facts, fidelity_differences, prediction_differences
+from skinsynth.report.tables import MISSING, Part, Table, as_latex, as_markdown, cell, fidelity_table, prediction_table
+
+GANS = ("ben", "mal", "cgan", "cgan-no-color", "cgan-no-aug")
+SCENARIOS = (*PREDICTION, "majority")
+DISTANCES = ("fid", "fid_infinity", "kid_percent", "precision", "recall", "density", "coverage")
+SHARES = (
+    *("accuracy", "balanced_accuracy", "auc", "average_precision", "sensitivity", "specificity"),
+    *("sensitivity_at_90_specificity", "calibration_error"),
+)
+
+
+def facts(**changes):
+    told = {
+        "source": "phantom",
+        "images": 2053,
+        "image_size": 32,
+        "protocol": "patient",
+        "network": "cnn-108k",
+        "pretrained": False,
+        "synthetic": {"real": 0, "synth-gan": 2000, "aug-gan": 800},
+    }
+    return Facts(**{**told, **changes})
+
+
+def row_of_gan(metric, value, compared, extractor, reference="train", count=1000):
+    return {
+        "class": "all",
+        "metric": metric,
+        "value": value,
+        "low": 0.8 * value,
+        "high": 1.2 * value,
+        "extractor": extractor,
+        "compared": compared,
+        "reference": reference,
+        "real_count": 1437,
+        "compared_count": count,
+    }
+
+
+def rows_of_gan(place=0, extractor="classifier"):
+    """A GAN's CSV, with rows that are not the table's: other classes, other references, the smaller set."""
+    values = dict(zip(DISTANCES, (8.94, 8.12, 2.326, 0.889, 0.597, 1.034, 0.493), strict=True))
+    rows = [row_of_gan(name, value + place / 10, "generated", extractor) for name, value in values.items()]
+    rows += [row_of_gan(name, value / 70, "held-out real", extractor, count=616) for name, value in values.items()]
+    rows += [row_of_gan("fid", 777.0, "generated, as many as held out", extractor)]
+    rows += [row_of_gan("fid", 888.0, "generated", extractor, reference="held-out real")]
+    rows += [{**row_of_gan("fid", 999.0, "generated", extractor), "class": "benign"}]
+    rows += [row_of_gan("ppl", 0.8558, "generated", "classifier", reference=np.nan, count=500)]
+    return pd.DataFrame(rows)
+
+
+def rows_of_gans():
+    return {name: rows_of_gan(place) for place, name in enumerate(GANS)}
+
+
+def rows_of_scenario(value=0.856, seeds=2, images=305):
+    about = {"test_images": images, "test_groups": 48, "positives": 76, "seeds": seeds, "note": np.nan}
+    spread = {"low": value - 0.069, "high": value + 0.059, "seed_min": value - 0.01, "seed_max": value + 0.01}
+    rows = [{"arm": "all", "metric": name, "value": value, **spread, **about} for name in SHARES]
+    part = {**about, "test_images": 204}
+    rows += [{"arm": "2019-only", "metric": "auc", "value": value, **spread, **part, "positives": 67}]
+    unknown = dict.fromkeys(["value", "low", "high", "seed_min", "seed_max"], np.nan)
+    few = {**about, "positives": 9, "test_images": 101, "note": "too few"}
+    return pd.DataFrame([*rows, {"arm": "2020-only", "metric": "auc", **unknown, **few}])
+
+
+def rows_of_scenarios():
+    return {name: rows_of_scenario(0.9 - place / 50) for place, name in enumerate(SCENARIOS)}
+
+
+def comparisons(**changes):
+    rows = [
+        {"scenario": name, "auc_difference": -0.02, "low": -0.05, "high": 0.01, "p_delong": 0.0002, "p_patients": 0.147}
+        for name in SCENARIOS
+        if name not in ("real", "majority")
+    ]
+    return pd.DataFrame(rows).assign(**changes)
+
+
+def table_1(**changes):
+    return fidelity_table(rows_of_gans(), facts(**changes))
+
+
+def table_2(**changes):
+    return prediction_table(rows_of_scenarios(), comparisons(), facts(**changes))
+
+
+def cells_of(table, part, column):
+    cells = table.parts[part].cells
+    return dict(zip(cells.iloc[:, 0], cells[column], strict=True))
+
+
+def test_each_gan_stands_beside_the_paper_s_own_numbers():
+    table = table_1()
+    assert cells_of(table, 0, "FID (classifier)")["ben"] == "8.94 (7.15 to 10.73)"
+    assert cells_of(table, 0, "FID (paper, inception)") == {
+        "ben": "7.99",
+        "mal": "15.46",
+        "cgan": "7.33",
+        "cgan-no-color": "7.02",
+        "cgan-no-aug": "",
+    }
+    assert cells_of(table, 0, "recall (paper, vgg16)")["mal"] == "0.40"
+    assert cells_of(table, 0, "PPL (paper, vgg16)")["cgan"] == "193"
+
+
+def test_only_pooled_rows_against_training_images_count():
+    values = table_1().numbers.query("metric == 'fid' and gan == 'ben'").set_index("compared")["value"]
+    assert values.to_dict() == pytest.approx({"generated": 8.94, "held-out real": 8.94 / 70})
+
+
+def test_the_floor_is_of_held_out_real_images_and_says_of_how_many():
+    table = table_1()
+    assert cells_of(table, 1, "floor of FID (classifier)")["ben"] == "0.128 (0.102 to 0.153)"
+    assert cells_of(table, 1, "held-out real images")["ben"] == "616"
+    assert cells_of(table, 1, "generated images")["ben"] == "1,000"
+
+
+def test_numbers_hold_every_metric_with_interval_counts_extractor_and_the_paper_s_value():
+    numbers = table_1().numbers
+    assert len(numbers) == len(GANS) * (2 * len(DISTANCES) + 1)
+    row = numbers.query("gan == 'cgan-no-color' and metric == 'kid_percent' and compared == 'generated'").iloc[0]
+    assert (row["extractor"], row["compared_count"], row["real_count"], row["paper"]) == (
+        "classifier",
+        1000,
+        1437,
+        0.24,
+    )
+    assert row["low"] < row["value"] < row["high"]
+    assert numbers.query("compared == 'held-out real'")["paper"].isna().all()
+    assert numbers["paper"].notna().sum() == sum(map(len, FIDELITY.values()))
+
+
+def test_gans_of_different_extractors_share_no_column():
+    rows = {"ben": rows_of_gan(), "mal": rows_of_gan(extractor="inception")}
+    with pytest.raises(ValueError, match="of one network.*classifier and inception") as error:
+        fidelity_table(rows, facts())
+    assert "\n" not in str(error.value)
+
+
+def test_path_lengths_of_different_networks_share_no_column():
+    other = rows_of_gan()
+    other.loc[other["metric"] == "ppl", "extractor"] = "vgg16"
+    with pytest.raises(ValueError, match="path lengths.*classifier and vgg16"):
+        fidelity_table({"ben": rows_of_gan(), "mal": other}, facts())
+
+
+def test_a_header_names_the_network_found_in_the_rows():
+    table = fidelity_table({"ben": rows_of_gan(extractor="dinov2")}, facts())
+    assert {"KID % (dinov2)", "PPL (classifier)"} <= set(table.parts[0].cells.columns)
+
+
+def test_what_was_not_measured_says_so_and_keeps_the_paper_s_number():
+    rows = rows_of_gan()
+    rows = rows[~rows["metric"].isin(["ppl", "fid_infinity"]) & (rows["compared"] != "held-out real")]
+    table = fidelity_table({"ben": rows}, facts())
+    assert cells_of(table, 0, "PPL") == {"ben": MISSING}
+    assert cells_of(table, 0, "PPL (paper, vgg16)") == {"ben": "60"}
+    assert cells_of(table, 1, "FID extrapolated (classifier)") == {"ben": MISSING}
+    assert cells_of(table, 1, "floor of FID (classifier)") == {"ben": MISSING}
+    assert cells_of(table, 1, "held-out real images") == {"ben": ""}
+
+
+def test_names_that_the_paper_does_not_know_make_a_table_too():
+    assert cells_of(fidelity_table({"mine": rows_of_gan()}, facts()), 0, "FID (paper, inception)") == {"mine": ""}
+    table = prediction_table({"mine": rows_of_scenario()}, comparisons().iloc[:0], facts())
+    assert cells_of(table, 0, "AUC (paper)") == {"mine": ""}
+    assert cells_of(table, 0, "p (DeLong)") == {"mine": ""}
+
+
+def test_rows_of_another_version_or_without_the_pooled_ones_are_named():
+    with pytest.raises(ValueError, match="rows of ben lack the columns reference"):
+        fidelity_table({"ben": rows_of_gan().drop(columns="reference")}, facts())
+    with pytest.raises(ValueError, match="every gan needs.*but mal has none"):
+        fidelity_table({"ben": rows_of_gan(), "mal": rows_of_gan().query("`class` == 'benign'")}, facts())
+
+
+def test_each_scenario_stands_beside_the_paper_s_accuracy_and_auc_in_the_same_unit():
+    table = table_2()
+    assert cells_of(table, 0, "AUC")["real"] == "0.900 (0.831 to 0.959)"
+    assert cells_of(table, 0, "AUC (paper)")["real"] == "0.988"
+    assert cells_of(table, 0, "accuracy (paper)")["synth-cgan-no-color"] == "0.926"
+    assert cells_of(table, 0, "accuracy (paper)")["majority"] == ""
+
+
+def test_differences_to_real_carry_sign_interval_and_both_p_values():
+    table = table_2()
+    assert cells_of(table, 0, "AUC minus that of real")["aug-gan"] == "-0.020 (-0.050 to +0.010)"
+    assert cells_of(table, 0, "p (DeLong)")["aug-gan"] == "<0.001"
+    assert cells_of(table, 0, "p (patients)")["aug-gan"] == "0.147"
+    assert cells_of(table, 0, "AUC minus that of real")["real"] == ""
+
+
+def test_a_part_with_too_few_positives_shows_their_count_and_no_number():
+    table = table_2()
+    assert set(cells_of(table, 2, "2020-only (101 images, 9 positives)").values()) == {"too few (9 positives)"}
+    assert cells_of(table, 2, "2019-only (204 images, 67 positives)")["real"] == "0.900 (0.831 to 0.959)"
+
+
+def test_without_other_arms_there_is_no_table_of_them():
+    rows = rows_of_scenario().query("arm == 'all'")
+    assert len(prediction_table({"real": rows}, comparisons().iloc[:0], facts()).parts) == 2
+
+
+def test_numbers_of_predictions_hold_all_arms_and_the_differences():
+    numbers = table_2().numbers
+    assert len(numbers) == len(SCENARIOS) * (len(SHARES) + 2) + len(comparisons())
+    difference = numbers.query("scenario == 'synth-gan' and metric == 'auc_difference'").iloc[0]
+    assert (difference["value"], difference["p_delong"], difference["arm"]) == (-0.02, 0.0002, "all")
+    assert list(dict.fromkeys(numbers["scenario"])) == list(SCENARIOS)
+    assert numbers["paper"].notna().sum() == 2 * len(PREDICTION)
+
+
+def test_scenarios_tested_on_different_images_share_no_table():
+    rows = {"real": rows_of_scenario(), "aug-gan": rows_of_scenario(images=7)}
+    with pytest.raises(ValueError, match="'real': 305, 'aug-gan': 7"):
+        prediction_table(rows, comparisons().iloc[:0], facts())
+
+
+def test_a_comparison_of_an_unknown_scenario_is_named():
+    with pytest.raises(ValueError, match="without rows: aug-gna"):
+        prediction_table({"real": rows_of_scenario()}, comparisons().iloc[:1].assign(scenario="aug-gna"), facts())
+
+
+@pytest.mark.parametrize(
+    ("metric", "numbers", "text"),
+    [
+        ("auc", (0.8561, 0.7872, 0.915), "0.856 (0.787 to 0.915)"),
+        ("auc", (0.5, math.nan, math.nan), "0.500"),
+        ("auc", (math.nan, math.nan, math.nan), MISSING),
+        ("fid", (15.463, 14.0, 17.0), "15.5 (14.0 to 17.0)"),
+        ("fid", (1234.5, 1200.0, 1300.0), "1234 (1200 to 1300)"),
+        ("kid_percent", (-0.01478, -0.03947, 0.00991), "-0.0148 (-0.0395 to 0.0099)"),
+        ("kid_percent", (0.0, -0.1, 0.1), "0.000 (-0.100 to 0.100)"),
+        ("auc_difference", (-0.0001, -0.02, 0.03), "+0.000 (-0.020 to +0.030)"),
+    ],
+)
+def test_cells_are_as_precise_as_their_value(metric, numbers, text):
+    assert cell(metric, *numbers) == text
+
+
+@pytest.mark.parametrize("render", [as_markdown, as_latex])
+def test_text_is_printed_as_it_is_and_never_read_as_a_number(render):
+    part = Part("Table 9", "A caption", pd.DataFrame({"name": ["1e5"], "value": ["0.40"], "long": ["2,053"]}))
+    assert all(text in render(Table(pd.DataFrame(), [part], [])) for text in ("1e5", "0.40", "2,053"))
+
+
+@pytest.mark.parametrize("make", [table_1, table_2])
+def test_latex_leaves_no_sign_that_it_would_read_as_its_own(make):
+    table = make()
+    text = as_latex(table)
+    assert r"\caption{Table" not in text
+    assert text.count("{") == text.count("}")
+    bare = text.replace("{%\n", "").replace("\\%", "").replace("\\_", "").replace("\\&", "")
+    assert "%" not in bare
+    assert "_" not in bare
+    assert text.count(r"\begin{table}") == text.count(r"\toprule") == len(table.parts)
+
+
+@pytest.mark.parametrize("make", [table_1, table_2])
+def test_markdown_holds_every_row_and_every_note(make):
+    table = make()
+    lines = as_markdown(table).splitlines()
+    assert [line for line in lines if line.startswith("- ")] == [f"- {note}" for note in table.notes]
+    assert sum(line.startswith("|") for line in lines) == sum(len(part.cells) + 2 for part in table.parts)
+
+
+def test_notes_are_one_line_each():
+    assert not any("\n" in note for note in table_1().notes + table_2().notes)
+
+
+def test_the_study_s_own_settings_leave_no_difference_of_data_features_or_network():
+    same = facts(
+        source="isic", images=37648, image_size=256, protocol="paper", network="efficientnet_b2", pretrained=True
+    )
+    told = " ".join(fidelity_differences(same, "inception", "vgg16") + prediction_differences(same, [1]))
+    assert "images of the source" not in told
+    assert "Features are those" not in told
+    assert "EfficientNet" not in told
+    assert "on one side" not in told
+
+
+def test_notes_name_what_differs():
+    notes = " ".join(fidelity_differences(facts(), "classifier", "classifier"))
+    assert "Features are those of classifier of real images" in notes
+    assert "precision and recall are in features of classifier and PPL is in features of classifier" in notes
+    assert "2,053 images of the source phantom at 32 px" in notes
+    notes = " ".join(prediction_differences(facts(), [2]))
+    assert "cnn-108k from random weights" in notes
+    assert "training stops on the validation side" in notes
+    assert "means over 2 seeds" in notes
+    assert "2,000 by synth-gan, 800 by aug-gan" in notes
+
+
+def test_seeds_are_told_as_they_are():
+    assert any("values are of one training" in note for note in prediction_differences(facts(), [1]))
+    assert any("means over 2 to 5 seeds" in note for note in prediction_differences(facts(), [2, 5]))
