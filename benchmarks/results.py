@@ -15,9 +15,17 @@ from skinsynth.images.archive import read_archive
 from skinsynth.images.grid import save_grid
 
 ROOT = Path(__file__).parent.parent
-SCENARIOS = ("real", "synth-gan", "aug-gan", "synth-cgan", "aug-cgan")
 GANS = ("ben", "mal", "cgan", "cgan-no-color", "cgan-no-aug")
-PICTURES = ("metrics/generate_images/selected.png", *(f"metrics/train_gan/{name}/samples.png" for name in GANS))
+PICTURES = (
+    "metrics/generate_images/selected.png",
+    "metrics/measure_dose_response/curve.png",
+    *(f"metrics/train_gan/{name}/samples.png" for name in GANS),
+)
+SUBGROUPS_OF = ("real", "aug-cgan-no-color")
+FILES = (
+    *(f"metrics/write_tables/tables/table{number}.{kind}" for number in (1, 2) for kind in ("csv", "tex")),
+    "metrics/measure_dose_response/curve.csv",
+)
 
 
 def main() -> None:
@@ -41,6 +49,8 @@ def bring_home(run: Path) -> Path:
     (results / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
     for name in PICTURES:
         shutil.copyfile(run / name, results / name.removeprefix("metrics/").replace("/", "-"))
+    for name in FILES:
+        shutil.copyfile(run / name, results / Path(name).name)
     (results / "tables.md").write_text(tables(run, scale, metrics))
     if scale == "phantom":
         archive = read_archive(run / "data/images.zip")
@@ -49,38 +59,32 @@ def bring_home(run: Path) -> Path:
 
 
 def tables(run: Path, scale: str, metrics: dict) -> str:
-    """Fidelity, predictive value and novelty as Markdown, each value with its 95 % interval."""
+    """Fidelity, predictive value, doses and novelty as Markdown, each value with its 95 % interval."""
     return "\n\n".join(
         [
             f"# Results at scale `{scale}`",
             f"Images: {json.dumps(metrics['prepare_images'])}. Split: {json.dumps(metrics['split_patients'])}.",
             "## Generated images against training images (Table 1)",
-            fidelity_table(run),
+            (run / "metrics/write_tables/tables/table1.md").read_text(),
+            f"The image set that is projected and judged for novelty (`selected`): "
+            f"{json.dumps(metrics['score_images/selected'])}.",
             "Colours of generated beside those of training images: distances of the distributions of hue, saturation "
             "and brightness, and the share of images whose mean lies outside the central 98 % of real ones. Real "
             "images of different years differ in colour too: read them by class, in `metrics/score_gan/*/colour.csv`.",
             colour_table(run),
             f"Selected: {json.dumps(metrics['select_gan'])}.",
             "## Classifiers on real test patients (Table 2)",
-            prediction_table(run),
+            (run / "metrics/write_tables/tables/table2.md").read_text(),
+            "AUC of `real` and of one scenario with synthetic images on parts of the test images:",
+            subgroup_table(run),
+            "## Stand in for, or add to?",
+            "![AUC over doses](measure_dose_response-curve.png)",
+            dose_table(run),
             "## Novelty",
             novelty_table(run),
             f"Projections: {json.dumps(metrics['project_images'])}.\n",
         ]
     )
-
-
-def fidelity_table(run: Path) -> str:
-    """One row a GAN, pooled over its classes, and the floor of real held-out images."""
-    parts = []
-    for gan in GANS:
-        rows = pd.read_csv(run / f"metrics/score_gan/{gan}/intervals.csv")
-        parts.append(rows[rows["class"] == "all"].assign(gan=gan))
-    table = pd.concat(parts)
-    table = table[
-        table["compared"].isin(["generated", "held-out real"]) & ~table["metric"].eq("kid_percent_of_subsets")
-    ]
-    return spread(table, ["gan", "compared", "compared_count"])
 
 
 def colour_table(run: Path) -> str:
@@ -89,17 +93,25 @@ def colour_table(run: Path) -> str:
     table = pd.concat(parts)
     kept = ["hue_w1_degrees", "saturation_w1", "brightness_w1", "hue_leak_share", "saturation_leak_share"]
     chosen = table["class"].eq("all") & table["compared"].isin(["generated", "held-out real"])
+    chosen &= table["reference"] == "train"
     return spread(table[chosen & table["metric"].isin(kept)], ["gan", "compared", "compared_count"])
 
 
-def prediction_table(run: Path) -> str:
-    """One row a scenario: means over seeds."""
+def subgroup_table(run: Path) -> str:
+    """AUC by age, sex, site and artefact, where there are enough positives."""
     parts = [
-        pd.read_csv(run / f"metrics/train_classifier/{name}/intervals.csv").assign(scenario=name) for name in SCENARIOS
+        pd.read_csv(run / f"metrics/train_classifier/{name}/subgroups.csv", keep_default_na=False, na_values=[""])
+        for name in SUBGROUPS_OF
     ]
-    table = pd.concat(parts)
-    kept = ["accuracy", "balanced_accuracy", "auc", "average_precision", "sensitivity", "specificity"]
-    return spread(table[table["metric"].isin(kept)], ["scenario", "seeds", "test_images", "test_groups"])
+    table = pd.concat([part.assign(metric=name) for name, part in zip(SUBGROUPS_OF, parts, strict=True)])
+    first = pd.concat(parts)["metric"] == "auc"
+    return spread(table[first.to_numpy()].fillna({"note": ""}), ["by", "part", "test_images", "positives"])
+
+
+def dose_table(run: Path) -> str:
+    """One row a dose."""
+    table = pd.read_csv(run / "metrics/measure_dose_response/curve.csv")
+    return spread(table, ["patients", "real_images", "synthetic_images"])
 
 
 def novelty_table(run: Path) -> str:
@@ -110,7 +122,9 @@ def novelty_table(run: Path) -> str:
 
 def spread(table: pd.DataFrame, index: list[str]) -> str:
     """A Markdown table, one column a metric."""
+    notes = table.get("note", "")
     table = table.assign(text=[cell(*row) for row in table[["value", "low", "high"]].itertuples(index=False)])
+    table["text"] = table["text"].where(table["value"].notna(), notes)
     order = list(dict.fromkeys(table["metric"]))
     wide = table.pivot_table(index=index, columns="metric", values="text", aggfunc="first", sort=False)[order]
     wide = wide.reset_index().fillna("")

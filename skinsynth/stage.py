@@ -63,7 +63,7 @@ def _parser(main: Callable[..., None]) -> argparse.ArgumentParser:
         if kind is bool:
             parser.add_argument(flag, action="store_true", help=help_text)
         elif get_origin(kind) is list:
-            parser.add_argument(flag, type=get_args(kind)[0], nargs="*", required=required, help=help_text)
+            parser.add_argument(flag, type=get_args(kind)[0], nargs="+", required=required, help=help_text)
         else:
             default = None if required else parameter.default
             parser.add_argument(flag, type=kind, required=required, default=default, help=help_text)

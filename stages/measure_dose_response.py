@@ -13,10 +13,10 @@ from skinsynth.classifier.training import Examples
 from skinsynth.images.archive import image_size
 from skinsynth.images.sets import read_image_set
 from skinsynth.partition.split import images_of, read_split
-from skinsynth.quality.classification import score_predictions
-from skinsynth.quality.dose_response import DoseConfig, Pool, dose_row, predict_by_dose
+from skinsynth.quality.classification import positive_label, score_predictions
+from skinsynth.quality.dose_response import DoseConfig, Pool, difference_columns, dose_row, doses, predict_by_dose
 from skinsynth.report.figures import draw_dose_response
-from skinsynth.stage import best_device, checkpoint_folder, load_params, run, write_metrics, write_rows
+from skinsynth.stage import best_device, checkpoint_folder, entry_of, load_params, run, write_metrics, write_rows
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,14 @@ def main(
     curve: Annotated[Path, "CSV: AUC with its interval at each dose"],
     figure: Annotated[Path, "AUC against the synthetic share and against the number of real patients"],
 ) -> None:
-    """Train a classifier on each dose and report AUC on real test patients; a killed run goes on with the next dose."""
+    """Train a classifier on each dose and report AUC on real test patients; a killed run goes on with the next dose.
+
+    The generator has seen all training patients: what its images add to a few of them is an upper bound.
+    """
     settings = load_params("measure_dose_response", Settings)
+    positive = positive_label(settings.classes, settings.positive)
+    names = {dose.name: dose for dose in doses(settings.doses)}
+    wanted = {name: entry_of(names, name, "measure_dose_response, headlines") for name in settings.headlines}
     rows = {side: images_of(read_split(split), side) for side in ("train", "validation", "test")}
     train, validation, test = (examples(images, table["image_id"].tolist()) for table in rows.values())
     given = read_image_set(synthetic, settings.classes, image_size(images))
@@ -50,18 +56,19 @@ def main(
     pool = Pool(train, patients, added, settings.doses.seed)
     checkpoints = checkpoint_folder("measure_dose_response", "all", settings, [synthetic, images, split])
     labels, groups = test.labels.numpy(), rows["test"]["group"].to_numpy()
-    positive = settings.classes.index(settings.positive)
-    found = []
+    found, said_by = [], {}
     for dose, taken, said in predict_by_dose(
         pool, validation, test.pixels, settings.doses, len(settings.classes), best_device(), checkpoints
     ):
         rng = np.random.default_rng(settings.bootstrap_seed)
         scores = score_predictions(labels, said, groups, positive, settings.bootstrap_draws, rng)
         found.append({**dose_row(dose, taken, scores), "seeds": len(said), "test_images": len(labels)})
-    write_rows(curve, found)
+        said_by[dose] = said[:, :, positive]
+    gains = [difference_columns(dose, said_by, labels == positive, groups) for dose in said_by]
+    write_rows(curve, [{**row, **gain} for row, gain in zip(found, gains, strict=True)])
     draw_dose_response(figure, found)
     auc_of = {row["dose"]: row["value"] for row in found}
-    write_metrics(metrics, {f"auc_{name}": auc_of[name] for name in settings.headlines})
+    write_metrics(metrics, {f"auc_{name}": auc_of[name] for name in wanted})
     shutil.rmtree(checkpoints, ignore_errors=True)
 
 

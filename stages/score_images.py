@@ -9,7 +9,7 @@ from skinsynth.features.extractor import ExtractorConfig, build_extractor
 from skinsynth.images.archive import image_size
 from skinsynth.images.sets import read_image_set
 from skinsynth.quality.fidelity import FidelityConfig
-from skinsynth.quality.image_set import judge_images, real_sides
+from skinsynth.quality.image_set import judge_images, pooled_places, real_sides
 from skinsynth.stage import best_device, cache_folder, load_params, run, write_metrics, write_rows
 
 
@@ -39,6 +39,8 @@ def main(
     extract = build_extractor(settings.extractor, load_classifier(classifier, device), device, cache_folder("features"))
     judged = read_image_set(synthetic, settings.classes, image_size(images))
     real = real_sides(images, split, set(judged.labels.tolist()))
+    kept = len(pooled_places(judged, real.train, settings.seed))
+    print(f"{name}: pooled numbers are of {kept} of {len(judged.labels)} images, in the class shares of the real ones")
     found = judge_images(judged, real, extract, settings.classes, settings.fidelity, settings.seed)
     for file, rows in {"intervals": found.fidelity, "colour": found.colours, "hues": found.hues}.items():
         write_rows(details / f"{file}.csv", [{"set": name, **row} for row in rows])

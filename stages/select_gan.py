@@ -14,7 +14,7 @@ from skinsynth.gan.family import copy_family, load_family
 from skinsynth.images.archive import image_size, read_archive
 from skinsynth.images.sets import read_image_set
 from skinsynth.partition.split import images_of, read_split
-from skinsynth.quality.by_class import Judged, Labelled, features_of, score_by_class
+from skinsynth.quality.by_class import Judged, Labelled, features_of, first_of_each, score_by_class
 from skinsynth.quality.fidelity import FidelityConfig, FidelityScores
 from skinsynth.quality.selection import Candidate, rank, ranking_rows, selection_headlines, verdicts
 from skinsynth.stage import best_device, cache_folder, entry_of, load_params, run, write_metrics, write_rows
@@ -67,11 +67,13 @@ def main(
         print(f"{name}: {len(fake) / (time.monotonic() - start):,.0f} images/s sampled on this machine")
         scores = judge(Labelled(extract(fake), labels))
         candidates.append(Candidate(name, scores, family.cost().images_seen, family.cost().flops_per_image))
+    ours = list(candidates)
     for path in sets or []:
         brought = read_image_set(path, settings.classes, image_size(images))
-        candidates.append(Candidate(path.stem, judge(features_of(extract, brought)), None, None))
+        judged = judge(first_of_each(features_of(extract, brought), len(settings.classes), count, path))
+        candidates.append(Candidate(f"brought: {path.stem}", judged, None, None))
     ranked = rank(candidates)
-    winner = next(one for one in ranked if one.name in settings.candidates)
+    winner = rank(ours)[0]
     copy_family([folder_of[member] for member in settings.candidates[winner.name]], selected)
     print("\n".join(verdicts(ranked)))
     write_rows(ranking, ranking_rows(ranked))

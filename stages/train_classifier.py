@@ -12,7 +12,7 @@ from skinsynth.classifier.scenario import Scenario, examples, training_examples
 from skinsynth.classifier.training import ClassifierConfig, train_classifiers
 from skinsynth.lesions.table import lesions_of
 from skinsynth.partition.split import images_of, read_split
-from skinsynth.quality.classification import confusion_rows, headlines, roc_points
+from skinsynth.quality.classification import confusion_rows, confusion_shares, headlines, positive_label, roc_points
 from skinsynth.quality.predictions import prediction_rows
 from skinsynth.quality.subgroups import WHOLE, Outcomes, arm_rows, subgroup_rows
 from skinsynth.stage import best_device, entry_of, load_params, run, write_metrics, write_rows
@@ -40,10 +40,11 @@ def main(
     synthetic: Annotated[Path, "synthetic images to take from: a ZIP of ours, or any ZIP or folder of class folders"],
     model: Annotated[Path, "folder for the classifier of the first seed"],
     metrics: Annotated[Path, "headlines: means over seeds"],
-    details: Annotated[Path, "folder for predictions, intervals, subgroups, history, roc and confusion, all .csv"],
+    details: Annotated[Path, "folder of CSVs: predictions, intervals, subgroups, confusion, history"],
 ) -> None:
     """Train once for each seed, stop on validation, report on test."""
     settings = load_params("train_classifier", Settings)
+    positive = positive_label(settings.classes, settings.positive)
     scenario = entry_of(settings.scenarios, name, "train_classifier, scenarios")
     rows = {side: images_of(read_split(split), side) for side in ("train", "validation", "test")}
     ids = {side: table["image_id"].tolist() for side, table in rows.items()}
@@ -53,7 +54,7 @@ def main(
     save_classifier(model, trained[0].classifier)
     write_rows(details / "history.csv", [row for one in trained for row in one.history])
     probabilities = [one.classifier.probabilities(test.pixels).double().cpu().numpy() for one in trained]
-    groups, positive = rows["test"]["group"].to_numpy(), settings.classes.index(settings.positive)
+    groups = rows["test"]["group"].to_numpy()
     outcomes = Outcomes(test.labels.numpy(), np.stack(probabilities), groups, positive)
     seeds = settings.classifier.seeds
     write_rows(details / "predictions.csv", prediction_rows(ids["test"], outcomes, settings.classes, seeds))
@@ -61,15 +62,21 @@ def main(
 
 
 def report(outcomes: Outcomes, lesions: pd.DataFrame, settings: Settings, metrics: Path, details: Path) -> None:
-    """Headlines, intervals over seeds and patients for each arm and subgroup, ROC curve and confusion matrix."""
+    """Headlines, and intervals over patients for each arm, each subgroup and each cell of the confusion matrix.
+
+    Numbers are means over seeds; the plots (ROC curve, confusion matrix) are of the mean prediction over seeds.
+    """
     draws, seed = settings.bootstrap_draws, settings.bootstrap_seed
     rows = arm_rows(outcomes, lesions, settings.arms, draws, seed)
     write_rows(details / "intervals.csv", [{**row, "seeds": len(outcomes.probabilities)} for row in rows])
     write_rows(details / "subgroups.csv", subgroup_rows(outcomes, lesions, draws, seed))
-    mean = outcomes.probabilities.mean(axis=0)
-    is_positive = outcomes.labels == outcomes.positive
-    write_rows(details / "roc.csv", roc_points(is_positive, mean[:, outcomes.positive]))
-    write_rows(details / "confusion.csv", confusion_rows(outcomes.labels, mean.argmax(axis=1), settings.classes))
+    labels, said, groups = outcomes.labels, outcomes.probabilities, outcomes.groups
+    rng = np.random.default_rng(seed)
+    shares = confusion_shares(labels, said, groups, settings.classes, draws, rng)
+    write_rows(details / "confusion_shares.csv", shares)
+    mean = said.mean(axis=0)
+    write_rows(details / "roc.csv", roc_points(labels == outcomes.positive, mean[:, outcomes.positive]))
+    write_rows(details / "confusion.csv", confusion_rows(labels, mean.argmax(axis=1), settings.classes))
     write_metrics(metrics, headlines([row for row in rows if row["arm"] == WHOLE]))
 
 

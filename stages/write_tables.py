@@ -13,7 +13,15 @@ from skinsynth.partition.split import images_of, read_split
 from skinsynth.quality.predictions import Predictions, always_most_frequent, comparison_row, read_predictions
 from skinsynth.quality.subgroups import arm_rows
 from skinsynth.report.published import Facts
-from skinsynth.report.tables import MAJORITY, Table, as_latex, as_markdown, fidelity_table, prediction_table
+from skinsynth.report.tables import (
+    COMPARISON_COLUMNS,
+    MAJORITY,
+    Table,
+    as_latex,
+    as_markdown,
+    fidelity_table,
+    prediction_table,
+)
 from skinsynth.stage import load_params, load_value, run
 
 
@@ -45,15 +53,25 @@ def main(
     }
     if REFERENCE not in said:
         raise ValueError(f"scenarios are tested against {REFERENCE!r}, which is not among {', '.join(said)}: add it")
-    rows_of = {folder.name: pd.read_csv(folder / "intervals.csv") for folder in scenarios}
+    rows_of = {folder.name: intervals(folder) for folder in scenarios}
     rows_of[MAJORITY] = majority_rows(said[REFERENCE], images_of(sides, "train")["label"], settings)
-    comparisons = pd.DataFrame(
-        [comparison_row(name, one, said[REFERENCE]) for name, one in said.items() if name != REFERENCE]
-    )
+    others = [comparison_row(name, one, said[REFERENCE]) for name, one in said.items() if name != REFERENCE]
+    comparisons = pd.DataFrame(others, columns=list(COMPARISON_COLUMNS))
     with folder_written_whole(tables) as aside:
-        fidelity = fidelity_table({folder.name: pd.read_csv(folder / "intervals.csv") for folder in gans}, facts)
+        fidelity = fidelity_table({folder.name: intervals(folder) for folder in gans}, facts)
         write(aside / "table1", fidelity)
         write(aside / "table2", prediction_table(rows_of, comparisons, facts))
+
+
+def intervals(folder: Path) -> pd.DataFrame:
+    """The table that score_gan or train_classifier left in its folder."""
+    file = folder / "intervals.csv"
+    try:
+        return pd.read_csv(file)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"no {file}: run the stage that writes it, or dvc pull") from error
+    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file} is no table of score_gan or train_classifier ({error}): make it anew") from error
 
 
 def facts_of_run(images: int) -> Facts:

@@ -7,7 +7,9 @@ from sklearn import metrics as oracle
 from skinsynth.quality.classification import (
     HEADLINES,
     confusion_rows,
+    confusion_shares,
     headlines,
+    positive_label,
     roc_points,
     score_predictions,
 )
@@ -141,6 +143,29 @@ def test_roc_points_run_from_nothing_to_everything_and_stay_few(draws):
     assert len(points) <= 200
     area = np.trapezoid(rates[:, 1], rates[:, 0])
     assert area == pytest.approx(oracle.roc_auc_score(labels, probabilities[0, :, 1]), abs=0.01)
+
+
+def test_shares_of_the_confusion_matrix_add_up_and_are_sensitivity_and_specificity(draws):
+    labels = draws.permutation(np.repeat([0, 1], [80, 40]))
+    score = 1 / (1 + np.exp(-draws.normal(size=(2, 120)) - labels))
+    said, groups = np.stack([1 - score, score], axis=2), np.arange(120) // 3
+    shares = {
+        (row["actual"], row["predicted"]): row
+        for row in confusion_shares(labels, said, groups, ("a", "b"), 200, np.random.default_rng(1))
+    }
+    assert shares["a", "a"]["value"] + shares["a", "b"]["value"] == pytest.approx(1)
+    scored = {row["metric"]: row for row in score_predictions(labels, said, groups, 1, 200, np.random.default_rng(1))}
+    for cell, name in ((("b", "b"), "sensitivity"), (("a", "a"), "specificity")):
+        assert [shares[cell][key] for key in ("value", "low", "high")] == pytest.approx(
+            [scored[name][key] for key in ("value", "low", "high")]
+        )
+    assert shares["b", "a"]["actual_images"] == 40
+
+
+def test_a_positive_class_that_is_none_is_refused_in_one_line():
+    assert positive_label(("benign", "malignant"), "malignant") == 1
+    with pytest.raises(ValueError, match="names one of the classes benign, malignant, not 'malignent': correct it"):
+        positive_label(("benign", "malignant"), "malignent")
 
 
 def test_confusion_rows_count_every_image_once():

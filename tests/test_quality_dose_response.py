@@ -8,7 +8,16 @@ import pytest
 import torch
 
 from skinsynth.classifier.training import ClassifierConfig, Examples
-from skinsynth.quality.dose_response import Dose, DoseConfig, Pool, dose_row, doses, predict_by_dose
+from skinsynth.quality.dose_response import (
+    Dose,
+    DoseConfig,
+    Pool,
+    difference_columns,
+    dose_row,
+    doses,
+    predict_by_dose,
+    repeated,
+)
 
 CLASSIFIER = ClassifierConfig(
     network="cnn-108k",
@@ -97,11 +106,39 @@ def test_an_interrupted_run_goes_on_and_gives_the_same(pool, tmp_path):
     whole = list(run(tmp_path / "whole"))
     next(killed := run(tmp_path / "killed"))
     killed.close()
+    kept = {file: file.stat().st_mtime_ns for file in (tmp_path / "killed").iterdir()}
     again = list(run(tmp_path / "killed"))
+    assert kept == {file: file.stat().st_mtime_ns for file in kept}
+    assert len(list((tmp_path / "killed").iterdir())) == len(whole) > len(kept)
     assert [dose for dose, _, _ in whole] == doses(config)
     for (_, _, first), (_, _, second) in zip(whole, again, strict=True):
         assert first.shape == (2, 4, 2)
         np.testing.assert_array_equal(first, second)
+
+
+def test_a_small_dose_is_repeated_in_whole_rounds(pool):
+    small = pool.take(Dose(0.1, 0.0)).examples
+    long = repeated(small, 39)
+    assert len(long.labels) == 40
+    assert long.pixels.unique(dim=0, return_counts=True)[1].tolist() == [10] * 4
+    assert len(repeated(long, 40).labels) == 40
+
+
+def test_what_synthetic_images_add_is_paired_with_the_same_patients_without_them():
+    rng = np.random.default_rng(0)
+    positive = np.arange(200) % 4 == 0
+    noise = rng.normal(size=(2, 200))
+    said = {Dose(1.0, 0.0): positive + noise, Dose(1.0, 1.0): 3 * positive + noise, Dose(0.0, 4.0): noise}
+    added, alone, itself = (
+        difference_columns(dose, said, positive, np.arange(200) // 2)
+        for dose in (Dose(1.0, 1.0), Dose(0.0, 4.0), Dose(1.0, 0.0))
+    )
+    assert added["less_low"] > 0 > alone["less_high"]
+    assert max(added["p_patients"], alone["p_patients"]) < 0.01
+    assert np.isnan(itself["less_without"])
+    assert np.isnan(
+        difference_columns(Dose(0.5, 1.0), said | {Dose(0.5, 1.0): noise}, positive, np.arange(200))["p_patients"]
+    )
 
 
 def test_a_row_says_the_dose_its_counts_and_its_auc(pool):

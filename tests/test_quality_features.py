@@ -165,6 +165,26 @@ def test_extrapolated_fid_has_lost_the_bias_of_few_fakes(rng):
     assert abs(extrapolated.mean()) < 0.05
 
 
+def test_the_interval_of_extrapolated_fid_holds_the_truth_and_that_of_fid_does_not(rng):
+    """Of the distributions: FID's own interval is for FID at this number of images."""
+    config = FidelityConfig(neighbours=3, kid_subset_size=0, kid_subsets=0, interval_draws=20)
+    truth, hits = 1.0, {"fid": 0, "fid_infinity": 0}
+    for _ in range(40):
+        real, fake = torch.randn(600, 6, generator=rng), torch.randn(120, 6, generator=rng)
+        fake[:, 0] += 1
+        for row in score_images(real, fake, config, rng, "classifier").rows:
+            if row["metric"] in hits:
+                hits[row["metric"]] += row["low"] <= truth <= row["high"]
+    assert hits["fid"] < hits["fid_infinity"]
+    assert hits["fid_infinity"] >= 35
+
+
+def test_too_few_fakes_for_the_spread_of_features_are_not_extrapolated(rng):
+    real, fake = torch.randn(300, 64, generator=rng), torch.randn(100, 64, generator=rng)
+    (row,) = (row for row in score_images(real, fake, CONFIG, rng, "x").rows if row["metric"] == "fid_infinity")
+    assert np.isnan(row["value"])
+
+
 def test_extrapolated_fid_of_a_shift_is_still_its_squared_length(rng):
     real, fake = torch.randn(2, 5000, 8, generator=rng)
     assert extrapolated_frechet_distance(real, fake + 2, rng) == pytest.approx(32, rel=0.05)
@@ -184,7 +204,7 @@ def test_scores_name_their_extractor_and_hold_their_interval(rng):
         "recall_classifier",
         "coverage_classifier",
     }
-    assert all(row["low"] <= row["value"] <= row["high"] for row in scores.rows)
+    assert all(row["low"] <= row["value"] <= row["high"] for row in scores.rows if row["metric"] != "fid_infinity")
     fid = {(row["compared"], row["reference"]): row for row in scores.rows if row["metric"] == "fid"}
     assert {sets: (row["compared_count"], row["real_count"]) for sets, row in fid.items()} == {
         ("generated", "train"): (80, 100),

@@ -62,6 +62,20 @@ def test_always_saying_the_most_frequent_class_is_chance(said):
     assert value["average_precision"] == pytest.approx(40 / 120)
 
 
+def test_images_of_one_patient_make_p_larger(said):
+    """Ten photographs of each lesion are no ten patients."""
+    few = Outcomes(said.labels.repeat(10), said.probabilities.repeat(10, axis=1), said.groups.repeat(10), 1)
+    better = replace(few, probabilities=few.probabilities * 0.8 + 0.2 * np.eye(2)[few.labels])
+    ids = [f"{n}" for n in range(len(few.labels))]
+    row = comparison_row("better", Predictions(ids, better), Predictions(ids, few))
+    assert row["p_delong"] < row["p_patients"]
+
+
+def test_the_baseline_says_the_class_shares_of_training(said):
+    told = always_most_frequent(said, np.array([0.7, 0.3]))
+    assert np.unique(told.probabilities.reshape(-1, 2), axis=0).tolist() == [[0.7, 0.3]]
+
+
 def test_a_scenario_is_compared_on_the_same_images_alone(said):
     better = replace(said, probabilities=np.eye(2)[said.labels][None] * 0.9 + 0.05)
     row = comparison_row("better", Predictions(IDS, better), Predictions(IDS, said))

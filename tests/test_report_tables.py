@@ -113,22 +113,34 @@ def test_each_gan_stands_beside_the_paper_s_own_numbers():
     assert cells_of(table, 0, "PPL (paper, vgg16)")["cgan"] == "193"
 
 
-def test_only_pooled_rows_against_training_images_count():
-    values = table_1().numbers.query("metric == 'fid' and gan == 'ben'").set_index("compared")["value"]
-    assert values.to_dict() == pytest.approx({"generated": 8.94, "held-out real": 8.94 / 70})
+def test_every_pooled_comparison_is_among_the_numbers_and_no_class():
+    fid = table_1().numbers.query("metric == 'fid' and gan == 'ben'")
+    assert fid.set_index(["compared", "reference"])["value"].to_dict() == pytest.approx(
+        {
+            ("generated", "train"): 8.94,
+            ("generated", "held-out real"): 888,
+            ("generated, as many as held out", "train"): 777,
+            ("held-out real", "train"): 8.94 / 70,
+        }
+    )
 
 
 def test_the_floor_is_of_held_out_real_images_and_says_of_how_many():
     table = table_1()
-    assert cells_of(table, 1, "floor of FID (classifier)")["ben"] == "0.128 (0.102 to 0.153)"
-    assert cells_of(table, 1, "held-out real images")["ben"] == "616"
+    floor = cells_of(table, 2, "FID (classifier) floor (held-out real against training)")
+    assert floor["ben"] == "0.128 (0.102 to 0.153)"
+    assert cells_of(table, 2, "FID (classifier) as many, against training")["ben"] == "777 (622 to 932)"
+    assert cells_of(table, 2, "FID (classifier) against held-out")["ben"] == "888 (710 to 1066)"
+    assert cells_of(table, 2, "held-out real images")["ben"] == "616"
     assert cells_of(table, 1, "generated images")["ben"] == "1,000"
 
 
 def test_numbers_hold_every_metric_with_interval_counts_extractor_and_the_paper_s_value():
     numbers = table_1().numbers
-    assert len(numbers) == len(GANS) * (2 * len(DISTANCES) + 1)
-    row = numbers.query("gan == 'cgan-no-color' and metric == 'kid_percent' and compared == 'generated'").iloc[0]
+    assert len(numbers) == len(GANS) * (2 * len(DISTANCES) + 3)
+    row = numbers.query(
+        "gan == 'cgan-no-color' and metric == 'kid_percent' and compared == 'generated' and reference == 'train'"
+    ).iloc[0]
     assert (row["extractor"], row["compared_count"], row["real_count"], row["paper"]) == (
         "classifier",
         1000,
@@ -166,8 +178,8 @@ def test_what_was_not_measured_says_so_and_keeps_the_paper_s_number():
     assert cells_of(table, 0, "PPL") == {"ben": MISSING}
     assert cells_of(table, 0, "PPL (paper, vgg16)") == {"ben": "60"}
     assert cells_of(table, 1, "FID extrapolated (classifier)") == {"ben": MISSING}
-    assert cells_of(table, 1, "floor of FID (classifier)") == {"ben": MISSING}
-    assert cells_of(table, 1, "held-out real images") == {"ben": ""}
+    assert cells_of(table, 2, "FID (classifier) floor (held-out real against training)") == {"ben": MISSING}
+    assert cells_of(table, 2, "held-out real images") == {"ben": ""}
 
 
 def test_names_that_the_paper_does_not_know_make_a_table_too():
@@ -202,7 +214,9 @@ def test_differences_to_real_carry_sign_interval_and_both_p_values():
 
 def test_a_part_with_too_few_positives_shows_their_count_and_no_number():
     table = table_2()
-    assert set(cells_of(table, 2, "2020-only (101 images, 9 positives)").values()) == {"too few (9 positives)"}
+    assert set(cells_of(table, 2, "2020-only (101 images, 9 positives)").values()) == {
+        "too few (9 positives, 92 others)"
+    }
     assert cells_of(table, 2, "2019-only (204 images, 67 positives)")["real"] == "0.900 (0.831 to 0.959)"
 
 
@@ -282,7 +296,7 @@ def test_the_study_s_own_settings_leave_no_difference_of_data_features_or_networ
     same = facts(
         source="isic", images=37648, image_size=256, protocol="paper", network="efficientnet_b2", pretrained=True
     )
-    told = " ".join(fidelity_differences(same, "inception", "vgg16") + prediction_differences(same, [1]))
+    told = " ".join(fidelity_differences(same, "inception", "vgg16") + prediction_differences(same, [1], SCENARIOS))
     assert "images of the source" not in told
     assert "Features are those" not in told
     assert "EfficientNet" not in told
@@ -291,10 +305,10 @@ def test_the_study_s_own_settings_leave_no_difference_of_data_features_or_networ
 
 def test_notes_name_what_differs():
     notes = " ".join(fidelity_differences(facts(), "classifier", "classifier"))
-    assert "Features are those of classifier of real images" in notes
+    assert "Features are those of the project's own classifier of real images" in notes
     assert "precision and recall are in features of classifier and PPL is in features of classifier" in notes
     assert "2,053 images of the source phantom at 32 px" in notes
-    notes = " ".join(prediction_differences(facts(), [2]))
+    notes = " ".join(prediction_differences(facts(), [2], SCENARIOS))
     assert "cnn-108k from random weights" in notes
     assert "training stops on the validation side" in notes
     assert "means over 2 seeds" in notes
@@ -302,5 +316,5 @@ def test_notes_name_what_differs():
 
 
 def test_seeds_are_told_as_they_are():
-    assert any("values are of one training" in note for note in prediction_differences(facts(), [1]))
-    assert any("means over 2 to 5 seeds" in note for note in prediction_differences(facts(), [2, 5]))
+    assert any("values are of one training" in note for note in prediction_differences(facts(), [1], SCENARIOS))
+    assert any("means over 2 to 5 seeds" in note for note in prediction_differences(facts(), [2, 5], ["real"]))

@@ -40,6 +40,8 @@ ORDER = (
     *(("train_classifier", name) for name in SYNTHETIC_SCENARIOS),
     ("measure_dose_response", None),
     ("write_tables", None),
+    ("explain_classifier", None),
+    ("find_directions", None),
     ("project_images", None),
     ("score_authenticity", None),
 )
@@ -287,11 +289,22 @@ def test_a_set_from_elsewhere_is_judged_by_every_stage_and_needs_no_generator(co
 
 def test_a_set_from_elsewhere_is_ranked_beside_the_gans_and_never_selected(copied, monkeypatch):
     real = read_archive(copied / "data/images.zip")
-    write_archive(copied / "best.zip", real.ids, real.pixels, real.labels.tolist())
-    call_with("select_gan", [*command("select_gan", None), "--sets", "best.zip"], monkeypatch)
+    write_archive(copied / "cgan-no-aug.zip", real.ids, real.pixels, real.labels.tolist())
+    winner = metrics(copied, "select_gan")["selected"]
+    call_with("select_gan", [*command("select_gan", None), "--sets", "cgan-no-aug.zip"], monkeypatch)
     ranking = pd.read_csv(copied / "metrics/select_gan/ranking.csv")
-    assert ranking["candidate"].iloc[0] == "best"
-    assert metrics(copied, "select_gan")["selected"] != "best"
+    assert ranking["candidate"].iloc[0] == "brought: cgan-no-aug"
+    assert set(ranking.loc[ranking["class"] == "all", "compared_count"]) == {24}
+    assert metrics(copied, "select_gan")["selected"] == winner
+    few = [place for label in (0, 1) for place in np.flatnonzero(real.labels == label)[: 5 + 20 * label]]
+    write_archive(
+        copied / "few.zip",
+        [real.ids[n] for n in sorted(few)],
+        real.pixels[sorted(few)],
+        real.labels[sorted(few)].tolist(),
+    )
+    with pytest.raises(SystemExit, match="few.zip: candidates are ranked on 12 images of each class, but it has 5"):
+        call_with("select_gan", [*command("select_gan", None), "--sets", "few.zip"], monkeypatch)
 
 
 def test_features_of_the_same_images_are_computed_once(copied, monkeypatch):
@@ -301,14 +314,14 @@ def test_features_of_the_same_images_are_computed_once(copied, monkeypatch):
 
 
 def test_tables_hold_every_row_and_the_paper_s_values(study):
-    first, second = (pd.read_csv(study / f"metrics/write_tables/table{number}.csv") for number in (1, 2))
+    first, second = (pd.read_csv(study / f"metrics/write_tables/tables/table{number}.csv") for number in (1, 2))
     assert set(first["gan"]) == set(GANS)
     assert set(second["scenario"]) == {"real", *SYNTHETIC_SCENARIOS, "majority"}
     assert {"auc_difference", "auc", "calibration_error"} <= set(second["metric"])
     assert set(second["arm"]) == {"all", "no-frame"}
     for number in (1, 2):
         for kind, said in (("md", ("97.8", "0.978")), ("tex", ("\\toprule",))):
-            text = (study / f"metrics/write_tables/table{number}.{kind}").read_text()
+            text = (study / f"metrics/write_tables/tables/table{number}.{kind}").read_text()
             assert number == 1 or any(one in text for one in said)
 
 

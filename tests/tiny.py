@@ -37,6 +37,11 @@ def tiny_params(**overrides: Any) -> dict[str, Any]:
     doses |= {"headlines": ["100_percent_of_patients", "0.25x_synthetic"], "bootstrap_draws": 50}
     scale["generate_images"]["images"]["doses"] = {"benign": 40, "malignant": 20}
     scale["write_tables"]["bootstrap_draws"] = 50
+    explanation = scale["explain_classifier"]
+    explanation["cases"]["most"], explanation["shown"] = 2, 1
+    explanation["xrai"]["steps"] = 5
+    explanation["faithfulness"] |= {"steps": 4, "random_orders": 2}
+    scale["find_directions"] |= {"directions": 2, "images": 6, "steps": [-2, 0, 2], "pca_samples": 64}
     scale["project_images"]["images"] = 6
     scale["project_images"]["projection"] |= {"steps": 3, "batch_size": 4, "statistics_samples": 64}
     scale["score_authenticity"]["shown_pairs"] = 4

@@ -1,6 +1,7 @@
 """The same comparison for all classes together and for each by itself."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -42,6 +43,19 @@ class Judged(NamedTuple):
 def features_of(extract: Extractor, images: Images) -> Labelled:
     """Of real images, or of any archive."""
     return Labelled(extract(images.pixels), torch.from_numpy(images.labels))
+
+
+def first_of_each(images: Labelled, class_count: int, count: int, source: Path) -> Labelled:
+    """The first `count` images of each class; a ValueError where there are fewer."""
+    places = [torch.nonzero(images.labels == label)[:count, 0] for label in range(class_count)]
+    fewest = min(len(found) for found in places)
+    if fewest < count:
+        raise ValueError(
+            f"{source}: candidates are ranked on {count} images of each class, but it has {fewest} of one: bring more "
+            "images, or lower images_per_class"
+        )
+    kept = torch.cat(places)
+    return Labelled(images.features[kept], images.labels[kept])
 
 
 def score_by_class(

@@ -52,6 +52,38 @@ class Predictions:
         return self.probabilities[:, self.positive]
 
 
+def positive_label(classes: Sequence[str], positive: str) -> int:
+    """The number of the class that sensitivity is about; a ValueError where there is no such class."""
+    if positive not in classes:
+        raise ValueError(f"`positive` names one of the classes {', '.join(classes)}, not {positive!r}: correct it")
+    return list(classes).index(positive)
+
+
+def confusion_shares(
+    labels: Int64[np.ndarray, " n"],
+    probabilities: Float[np.ndarray, "seeds n classes"],
+    groups: Sequence[str] | np.ndarray,
+    classes: Sequence[str],
+    draws: int,
+    rng: np.random.Generator,
+) -> list[dict[str, str | float]]:
+    """One row a cell of the confusion matrix: the share of the actual class that is called so, mean over seeds.
+
+    Shares have 95 % intervals over groups (patients); the images of an actual class are counted beside them.
+    """
+    weights = group_draws(groups, draws, rng)
+    rows = []
+    for actual, name in enumerate(classes):
+        among = labels == actual
+        for said, said_name in enumerate(classes):
+            values = [_share(by_image.argmax(axis=1) == said, among, weights) for by_image in probabilities]
+            interval = percentile_interval(np.mean(values, axis=0))
+            rows.append(
+                {"actual": name, "predicted": said_name, **interval._asdict(), "actual_images": int(among.sum())}
+            )
+    return rows
+
+
 def score_predictions(
     labels: Int64[np.ndarray, " n"],
     probabilities: Float[np.ndarray, "seeds n classes"],

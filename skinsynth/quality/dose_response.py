@@ -1,18 +1,24 @@
-"""Do synthetic images stand in for real ones, or add to them? Classifiers trained on doses of both."""
+"""Do synthetic images stand in for real ones, or add to them? Classifiers trained on doses of both.
 
-from collections.abc import Iterator, Sequence
+Two limits of the design: the generator has seen all training patients, so that what its images add to a few patients is
+an upper bound; and the validation images that stop training are the same, and real, at every dose.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 from tqdm import tqdm
 
 from skinsynth.classifier.training import ClassifierConfig, Examples, train_classifiers
 from skinsynth.files import written_whole
+from skinsynth.quality.delong import AucDifference, compare_aucs
 from skinsynth.quality.proportions import counts_in_proportion
 
 
@@ -123,15 +129,45 @@ def predict_by_dose(
     device: torch.device,
     checkpoints: Path,
 ) -> Iterator[tuple[Dose, Taken, Float[np.ndarray, "seeds n classes"]]]:
-    """Train on each dose and predict the test images; what a killed run has done is read from `checkpoints`."""
+    """Train on each dose and predict the test images; what a killed run has done is read from `checkpoints`.
+
+    An epoch of a small dose repeats its images until it is as long as one of all real images: few images shall not
+    mean few steps besides.
+    """
     for dose in tqdm(doses(config), unit="dose", desc="doses"):
         taken, file = pool.take(dose), checkpoints / f"{dose.name}.npy"
         if not file.is_file():
-            trained = train_classifiers(taken.examples, validation, config.classifier, class_count, device)
+            long_enough = repeated(taken.examples, len(pool.real.labels))
+            trained = train_classifiers(long_enough, validation, config.classifier, class_count, device)
             said = [one.classifier.probabilities(test).double().cpu().numpy() for one in trained]
             with written_whole(file) as aside, aside.open("wb") as stream:
                 np.save(stream, np.stack(said), allow_pickle=False)
         yield dose, taken, np.load(file, allow_pickle=False)
+
+
+def repeated(examples: Examples, count: int) -> Examples:
+    """The images over and over, whole rounds, at least `count` of them in all."""
+    rounds = -(-count // len(examples.labels))
+    return Examples(examples.pixels.repeat(rounds, 1, 1, 1), examples.labels.repeat(rounds))
+
+
+def difference_columns(
+    dose: Dose,
+    said_by: Mapping[Dose, Float[np.ndarray, "seeds n"]],
+    is_positive: Bool[np.ndarray, " n"],
+    groups: np.ndarray,
+) -> dict[str, float]:
+    """What the dose's synthetic images add: AUC less that of the same patients without them, with p over patients.
+
+    Of the mean prediction over seeds (see `delong`). Synthetic images alone are compared with all patients; nan where
+    that dose was not trained.
+    """
+    without = Dose(dose.patient_share or 1.0, 0.0)
+    gain = AucDifference(math.nan, math.nan, math.nan, math.nan)
+    if without in said_by and without != dose:
+        first, second = (said_by[one].mean(axis=0) for one in (dose, without))
+        gain = compare_aucs(is_positive, first, second, groups)
+    return {"less_without": gain.difference, "less_low": gain.low, "less_high": gain.high, "p_patients": gain.p}
 
 
 def dose_row(dose: Dose, taken: Taken, scores: Sequence[dict[str, str | float]]) -> dict[str, str | float | int]:

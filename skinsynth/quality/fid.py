@@ -10,7 +10,7 @@ from torch import Tensor
 # Rows taken at once: bounds what is held beside the features themselves.
 ROWS_AT_ONCE = 8192
 # Subsets of the extrapolation: all fakes, two thirds and half of them, evenly spaced in 1/N. Smaller ones would soon
-# have fewer images than features, where the bias is no longer linear in 1/N.
+# have too few images for the number of features (see `enough_to_extrapolate`).
 SUBSETS = (1, 2 / 3, 1 / 2)
 
 
@@ -41,6 +41,16 @@ def extrapolated_frechet_distance(
     distances = [distance_between(gaussian, fitted(fake[order[:count]])) for count in counts]
     _, intercept = np.polyfit([1 / count for count in counts], distances, deg=1)
     return float(intercept)
+
+
+def enough_to_extrapolate(real: Float[Tensor, "n dim"], count: int) -> bool:
+    """Whether even a quarter of `count` fakes, as in the intervals' halves, is twice the features' dimension.
+
+    Of these those count along which the real features spread: (tr Σ)² / tr Σ². Below that the bias is not linear in
+    1/N and the intercept can be anything.
+    """
+    spectrum = torch.linalg.svdvals(covariance_root(real)).square()
+    return count / 4 >= 2 * float(spectrum.sum().square() / spectrum.square().sum())
 
 
 def _check(real: Tensor, fake: Tensor) -> None:

@@ -1,5 +1,6 @@
 """Generated images against real ones: every distance at once, with intervals and the floor that real images set."""
 
+import math
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -8,10 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from skinsynth.quality.fid import extrapolated_frechet_distance, frechet_distance
+from skinsynth.quality.fid import enough_to_extrapolate, extrapolated_frechet_distance, frechet_distance
 from skinsynth.quality.kid import kernel_distance, kernel_distance_of_subsets
 from skinsynth.quality.neighbours import neighbour_scores
-from skinsynth.quality.resampling import half_sample_intervals
+from skinsynth.quality.resampling import Interval, half_sample_intervals
 
 # What tables call the sets of images.
 GENERATED = "generated"
@@ -119,13 +120,18 @@ def _rows(
     draws = config.interval_draws
     intervals = half_sample_intervals(partial(_distances, k=config.neighbours), real, fake, draws, rng)
     if (compared, reference) == (GENERATED, TRAIN):
-        intervals |= half_sample_intervals(partial(_extrapolated, rng=rng), real, fake, draws, rng)
+        if enough_to_extrapolate(real, len(fake)):
+            intervals |= half_sample_intervals(partial(_extrapolated, rng=rng), real, fake, draws, rng)
+        else:
+            intervals["fid_infinity"] = Interval(math.nan, math.nan, math.nan)
     rows = [{"metric": metric, **interval._asdict(), **about} for metric, interval in intervals.items()]
     if config.kid_subset_size:
         size = min(config.kid_subset_size, len(real), len(fake))
-        mean, deviation = kernel_distance_of_subsets(real, fake, size, config.kid_subsets, rng)
-        spread = {"value": 100 * mean, "low": 100 * (mean - deviation), "high": 100 * (mean + deviation)}
-        rows.append({"metric": "kid_percent_of_subsets", **spread, **about})
+        mean, _ = kernel_distance_of_subsets(real, fake, size, config.kid_subsets, rng)
+        # It estimates what KID over all pairs does: the deviation of one subset would be no interval of its mean.
+        pairs = intervals["kid_percent"]
+        spread = Interval(100 * mean, 100 * mean - (pairs.value - pairs.low), 100 * mean + (pairs.high - pairs.value))
+        rows.append({"metric": "kid_percent_of_subsets", **spread._asdict(), **about})
     return rows
 
 

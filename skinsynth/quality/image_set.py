@@ -4,12 +4,17 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
 from skinsynth.features.extractor import Extractor
 from skinsynth.images.archive import Images, read_archive
 from skinsynth.partition.split import images_of, read_split
 from skinsynth.quality.by_class import Judged, features_of, score_by_class
 from skinsynth.quality.colour import ColourHistograms, colour_rows_by_class, hue_rows
 from skinsynth.quality.fidelity import FidelityConfig
+from skinsynth.quality.proportions import as_frequent_as
 
 
 class RealSides(NamedTuple):
@@ -35,6 +40,12 @@ def real_sides(images: Path, split: Path, labels: Collection[int] | None = None)
         sides = sides[sides["label"].isin(labels)]
     train, held_out = images_of(sides, "train"), sides[sides["split"] != "train"]
     return RealSides(*(read_archive(images, rows["image_id"].tolist()) for rows in (train, held_out)))
+
+
+def pooled_places(fake: Images, train: Images, seed: int) -> Int64[Tensor, " kept"]:
+    """Which images of a set are compared where all classes are taken together (see `sides_by_class`)."""
+    labels, reference = (torch.from_numpy(images.labels) for images in (fake, train))
+    return as_frequent_as(labels, reference, torch.Generator().manual_seed(seed))
 
 
 def judge_images(

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from skinsynth.quality.classification import positive_label
 from skinsynth.quality.delong import compare_aucs
 from skinsynth.quality.subgroups import Outcomes
 
@@ -54,7 +55,7 @@ def read_predictions(path: Path, classes: Sequence[str], positive: str) -> Predi
         first["label"].to_numpy(np.int64),
         np.stack([part[columns].to_numpy(float) for part in parts]),
         first["group"].to_numpy(),
-        list(classes).index(positive),
+        positive_label(classes, positive),
     )
     return Predictions(first["image_id"].tolist(), outcomes)
 

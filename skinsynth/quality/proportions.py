@@ -26,6 +26,12 @@ def as_frequent_as(
     """Places of the most of `labels`, in order, that have the class shares of `reference`; which ones is drawn."""
     there = labels.bincount(minlength=int(reference.max()) + 1)
     shares = reference.bincount(minlength=len(there)).double() / len(reference)
+    lacking = torch.nonzero((shares > 0) & (there == 0))[:, 0].tolist()
+    if lacking:
+        raise ValueError(
+            f"no image of class {lacking[0]} in a set that is compared with real images of that class: bring some, or "
+            "leave the class out of the real images"
+        )
     # Rounding may let in an image more than the exact shares do.
     most = min(len(labels), int((there[shares > 0] / shares[shares > 0]).min()) + len(there))
     wanted = next(

@@ -34,7 +34,7 @@ def half_sample_intervals(
     halves = [scores(_half(real, rng), _half(fake, rng)) for _ in range(draws)]
     intervals = {}
     for name, value in values.items():
-        reach = NORMAL_95 * float(np.std([half[name] for half in halves])) if draws else float("nan")
+        reach = NORMAL_95 * float(np.std([half[name] for half in halves], ddof=1)) if draws > 1 else float("nan")
         intervals[name] = Interval(value, value - reach, value + reach)
     return intervals
 

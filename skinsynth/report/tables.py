@@ -21,7 +21,8 @@ from skinsynth.report.published import (
 )
 
 WHOLE = "all"  # of classes, or of the test set
-GENERATED, HELD_OUT = "generated", "held-out real"
+GENERATED, HELD_OUT, AS_MANY = "generated", "held-out real", "generated, as many as held out"
+TRAIN = "train"
 MAJORITY = "majority"
 MISSING = "not measured"
 
@@ -42,6 +43,7 @@ PREDICTION_NAMES = {
     "auc_difference": "AUC minus that of real",
     "balanced_accuracy": "balanced accuracy",
     "average_precision": "average precision",
+    "f1": "F1",
     "sensitivity": "sensitivity",
     "specificity": "specificity",
     "sensitivity_at_90_specificity": "sensitivity at 90 % specificity",
@@ -51,7 +53,7 @@ PREDICTION_NAMES = {
 DISTANCES = ("kid_percent", "kid_percent_of_subsets", "fid", "fid_infinity", "ppl")
 
 FIDELITY_COLUMNS = (
-    *("gan", "compared", "metric", "value", "low", "high", "extractor"),
+    *("gan", "compared", "reference", "metric", "value", "low", "high", "extractor"),
     *("compared_count", "real_count", "paper", "paper_network"),
 )
 PREDICTION_COLUMNS = (
@@ -92,9 +94,14 @@ def fidelity_table(rows_of: Mapping[str, pd.DataFrame], facts: Facts) -> Table:
         Part(
             "Table 1a",
             f"Generated against training images, the paper's numbers beside ours; {where}.",
-            _beside("GAN", "gan", list(rows_of), numbers[numbers["compared"] == GENERATED], FIDELITY_METRICS, headers),
+            _beside("GAN", "gan", list(rows_of), _against(numbers, GENERATED, TRAIN), FIDELITY_METRICS, headers),
         ),
         Part("Table 1b", f"What the paper does not report; {where}.", _beyond(list(rows_of), numbers, headers)),
+        Part(
+            "Table 1c",
+            f"Against real images that no GAN has seen, and the floor that these set; {where}.",
+            _beside_held_out(list(rows_of), numbers, headers),
+        ),
     ]
     return Table(numbers, parts, fidelity_differences(facts, extractor, path_network))
 
@@ -124,7 +131,7 @@ def prediction_table(rows_of: Mapping[str, pd.DataFrame], comparisons: pd.DataFr
     if arms:
         parts.append(Part("Table 2c", f"AUC on parts of the test images; {where}.", _by_arm(scenarios, arms, numbers)))
     seeds = whole.loc[whole["scenario"] != MAJORITY, "seeds"].dropna().astype(int)
-    return Table(numbers, parts, prediction_differences(facts, sorted(set(seeds))))
+    return Table(numbers, parts, prediction_differences(facts, sorted(set(seeds)), scenarios))
 
 
 def as_markdown(table: Table) -> str:
@@ -172,15 +179,16 @@ def _escaped(text: str) -> str:
 
 def _fidelity_numbers(rows_of: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     known = {"gan", "paper", "paper_network"}
-    ours = _stacked("gan", rows_of, {*FIDELITY_COLUMNS, "class", "reference"} - known)
+    ours = _stacked("gan", rows_of, {*FIDELITY_COLUMNS, "class"} - known)
     # Path length has no reference: it compares generated images with each other.
-    chosen = ours["class"].eq(WHOLE) & (ours["reference"].eq("train") | ours["metric"].eq("ppl"))
-    ours = ours[chosen & ours["compared"].isin([GENERATED, HELD_OUT])]
-    scored = ours["compared"].eq(GENERATED) & ours["metric"].ne("ppl")
+    ours = ours[ours["class"].eq(WHOLE)].assign(reference=ours["reference"].where(ours["metric"].ne("ppl"), TRAIN))
+    scored = ours["compared"].eq(GENERATED) & ours["reference"].eq(TRAIN) & ours["metric"].ne("ppl")
     _check_rows("gan", rows_of, ours[scored], "generated against train, class all")
-    paper = _paper("gan", paper_rows(list(rows_of), FIDELITY_METRICS, FIDELITY)).assign(compared=GENERATED)
-    numbers = ours.merge(paper, on=["gan", "compared", "metric"], how="outer")[list(FIDELITY_COLUMNS)]
-    return _sorted(numbers, {"gan": rows_of, "compared": [GENERATED, HELD_OUT], "metric": FIDELITY_NAMES})
+    paper = _paper("gan", paper_rows(list(rows_of), FIDELITY_METRICS, FIDELITY))
+    paper = paper.assign(compared=GENERATED, reference=TRAIN)
+    numbers = ours.merge(paper, on=["gan", "compared", "reference", "metric"], how="outer")[list(FIDELITY_COLUMNS)]
+    orders = {"compared": [GENERATED, AS_MANY, HELD_OUT], "reference": [TRAIN, HELD_OUT], "metric": FIDELITY_NAMES}
+    return _sorted(numbers, {"gan": rows_of, **orders})
 
 
 def _prediction_numbers(rows_of: Mapping[str, pd.DataFrame], comparisons: pd.DataFrame) -> pd.DataFrame:
@@ -275,24 +283,55 @@ def _beside(
     return pd.DataFrame(rows)
 
 
+def _against(numbers: pd.DataFrame, compared: str, reference: str) -> pd.DataFrame:
+    return numbers[numbers["compared"].eq(compared) & numbers["reference"].eq(reference)]
+
+
 def _beyond(gans: Sequence[str], numbers: pd.DataFrame, headers: Mapping[str, str]) -> pd.DataFrame:
-    """What the paper has no column for: other metrics, the floor that real images set, and counts."""
-    ours, floor = (_cells("gan", numbers[numbers["compared"] == compared]) for compared in (GENERATED, HELD_OUT))
-    images = numbers[numbers["metric"] != "ppl"].groupby(["compared", "gan"])[["compared_count", "real_count"]].first()
+    """Metrics that the paper has no column for, and counts."""
+    against_train = _against(numbers, GENERATED, TRAIN)
+    ours, images = _cells("gan", against_train), _counts(against_train)
+    subsets = "kid_percent_of_subsets"
+    shown = ["fid_infinity", "density", "coverage", *([subsets] if subsets in set(numbers["metric"]) else [])]
     return pd.DataFrame(
         {
             "GAN": gan,
-            "generated images": _count(images, (GENERATED, gan), "compared_count"),
-            "training images": _count(images, (GENERATED, gan), "real_count"),
-            **{headers[name]: ours.get((gan, name), MISSING) for name in ("fid_infinity", "density", "coverage")},
-            "held-out real images": _count(images, (HELD_OUT, gan), "compared_count"),
-            **{f"floor of {headers[name]}": floor.get((gan, name), MISSING) for name in ("kid_percent", "fid")},
+            "generated images": _count(images, gan, "compared_count"),
+            "training images": _count(images, gan, "real_count"),
+            **{headers[name]: ours.get((gan, name), MISSING) for name in shown},
         }
         for gan in gans
     )
 
 
-def _count(counts: pd.DataFrame, place: tuple[str, str], column: str) -> str:
+def _beside_held_out(gans: Sequence[str], numbers: pd.DataFrame, headers: Mapping[str, str]) -> pd.DataFrame:
+    """FID and KID of generated against held-out images, then the floor beside as many generated images."""
+    sets = {
+        "against held-out": _against(numbers, GENERATED, HELD_OUT),
+        "as many, against training": _against(numbers, AS_MANY, TRAIN),
+        "floor (held-out real against training)": _against(numbers, HELD_OUT, TRAIN),
+    }
+    images = _counts(sets["floor (held-out real against training)"])
+    cells = {name: _cells("gan", rows) for name, rows in sets.items()}
+    return pd.DataFrame(
+        {
+            "GAN": gan,
+            "held-out real images": _count(images, gan, "compared_count"),
+            **{
+                f"{headers[metric]} {name}": found.get((gan, metric), MISSING)
+                for metric in ("kid_percent", "fid")
+                for name, found in cells.items()
+            },
+        }
+        for gan in gans
+    )
+
+
+def _counts(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows[rows["metric"] != "ppl"].groupby("gan")[["compared_count", "real_count"]].first()
+
+
+def _count(counts: pd.DataFrame, place: str, column: str) -> str:
     value = counts[column].get(place, float("nan"))
     return "" if pd.isna(value) else f"{int(value):,}"
 
@@ -329,6 +368,7 @@ def _further(scenarios: Sequence[str], whole: pd.DataFrame) -> pd.DataFrame:
 
 def _by_arm(scenarios: Sequence[str], arms: Sequence[str], numbers: pd.DataFrame) -> pd.DataFrame:
     """AUC of each scenario on each part of the test set; a part with too few positives says so."""
+    scenarios = [name for name in scenarios if name != MAJORITY]  # 0.5 everywhere
     table = pd.DataFrame({"scenario": scenarios})
     for arm in arms:
         rows = numbers[numbers["arm"] == arm]
@@ -340,5 +380,6 @@ def _by_arm(scenarios: Sequence[str], arms: Sequence[str], numbers: pd.DataFrame
 
 def _text_or_note(row: Mapping[Any, Any]) -> str:
     if math.isnan(row["value"]) and isinstance(row["note"], str) and row["note"]:
-        return f"{row['note']} ({int(row['positives'])} positives)"
+        others = int(row["test_images"] - row["positives"])
+        return f"{row['note']} ({int(row['positives'])} positives, {others} others)"
     return _text(row)

@@ -1,0 +1,255 @@
+"""AUC that the paper's image-level split makes up: what each protocol says against patients nobody has seen, as JSON.
+
+python benchmarks/leak.py [--settings planted] [--seeds 1 2 3 4]
+"""
+
+import argparse
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import dacite
+import numpy as np
+import pandas as pd
+import torch
+import yaml
+from scipy import stats
+from tqdm import tqdm
+
+from skinsynth.classifier.classifier import Classifier
+from skinsynth.classifier.training import ClassifierConfig, Examples, train_classifier
+from skinsynth.images.decode import Decoding
+from skinsynth.images.duplicates import find_duplicates
+from skinsynth.lesions.phantom import PhantomConfig, Rate
+from skinsynth.lesions.sources import load_catalogue
+from skinsynth.partition.leakage import measure_leakage
+from skinsynth.partition.split import SplitConfig, images_of, split_patients
+from skinsynth.quality.classification import Predictions, auc
+from skinsynth.quality.resampling import Interval, group_draws, percentile_interval
+from stages import prepare_images
+
+PARAMS = Path(__file__).parent.parent / "params.yaml"
+PROTOCOLS = ("paper", "patient")
+POSITIVE = 1  # malignant; of two classes both have the same AUC
+UNSEEN = 100_000  # added to a seed: a phantom with other patients
+UNSEEN_PATIENTS = 120
+DRAWS = 1000  # of patients, behind each interval
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Setting:
+    prepare: prepare_images.Settings
+    split: SplitConfig
+    classifier: ClassifierConfig
+
+
+class Study(NamedTuple):
+    """Lesions and their images, row by row; `drawn_lesion` is the lesion that was drawn, known or not."""
+
+    lesions: pd.DataFrame
+    examples: Examples
+
+
+def default() -> Setting:
+    """The pipeline's own settings at the scale `phantom`."""
+    # Whichever scale is switched on.
+    scale = yaml.safe_load(PARAMS.read_text())["scales"]["phantom"]
+    return Setting(
+        _read(scale["prepare_images"], prepare_images.Settings),
+        _read(scale["split_patients"], SplitConfig),
+        _read(scale["train_classifier"]["classifier"], ClassifierConfig),
+    )
+
+
+def _read(values: dict[str, Any], schema: type[T]) -> T:
+    return dacite.from_dict(schema, values, dacite.Config(strict=True, cast=[tuple], type_hooks={float: float}))
+
+
+def planted() -> Setting:
+    """Every image comes twice, half of the copies without a name, and the network may learn its images by heart.
+
+    What tells the classes apart is hard (keratoses against melanomas, artefacts alike in both), so that knowing an
+    image helps. The test share is large, so that what the patient protocol says is more than chance.
+    """
+    usual = default()
+    never, half = Rate(0.0, 0.0), Rate(0.5, 0.5)
+    phantom = replace(
+        usual.prepare.sources.phantom,
+        patients=100,
+        lesions_per_patient=5.0,
+        second_images=0.0,
+        nevus_share=0.0,
+        keratosis_share=0.5,
+        height=48,
+        hair=half,
+        black_frame=never,
+        ruler=never,
+        bubbles=never,
+        exact_copies=0.5,
+        near_copies=0.5,
+    )
+    epochs = 30
+    by_heart = replace(
+        usual.classifier,
+        dropout=0.0,
+        rotation_degrees=0.0,
+        flips=False,
+        batch_size=16,
+        learning_rate=2e-3,
+        epochs=epochs,
+        patience=epochs,
+        plateau_patience=epochs,
+    )
+    split = replace(usual.split, test_share=0.35)
+    return Setting(with_phantom(usual.prepare, phantom), split, by_heart)
+
+
+def twins() -> Setting:
+    """As planted, but what comes twice is the lesion: another photograph, turned otherwise and with other hair."""
+    setting = planted()
+    phantom = replace(setting.prepare.sources.phantom, second_images=1.0, exact_copies=0.0, near_copies=0.0)
+    return replace(setting, prepare=with_phantom(setting.prepare, phantom))
+
+
+SETTINGS = {"default": default, "twins": twins, "planted": planted}
+
+
+def with_phantom(prepare: prepare_images.Settings, phantom: PhantomConfig) -> prepare_images.Settings:
+    """The same preparation of another phantom."""
+    return replace(prepare, sources=replace(prepare.sources, phantom=phantom))
+
+
+def draw_study(prepare: prepare_images.Settings) -> Study:
+    """What prepare_images does, without its files."""
+    catalogue = load_catalogue("phantom", prepare.sources, prepare.classes)
+    pictures = [catalogue.pictures[image_id] for image_id in catalogue.table["image_id"]]
+    tasks = list(zip(catalogue.table["image_id"], pictures, strict=True))
+    decoded = list(Decoding(tasks, prepare.size, 1, "stop"))
+    found = find_duplicates(
+        [image.key for image in decoded],
+        [image.sha256 for image in decoded],
+        np.stack([image.hash for image in decoded]),
+        catalogue.listed_pairs,
+        prepare.duplicates,
+    )
+    lesions = catalogue.table.assign(
+        duplicate_group=found.groups, given_split="", drawn_lesion=[str(picture.lesion.seed) for picture in pictures]
+    )
+    pixels = torch.from_numpy(np.stack([image.pixels for image in decoded])).permute(0, 3, 1, 2).contiguous()
+    return Study(lesions, Examples(pixels, torch.tensor(lesions["label"].tolist())))
+
+
+def draw_unseen(prepare: prepare_images.Settings) -> Study:
+    """Patients of the same kind whom no study holds, each lesion photographed once."""
+    phantom = replace(
+        prepare.sources.phantom,
+        seed=prepare.sources.phantom.seed + UNSEEN,
+        patients=UNSEEN_PATIENTS,
+        second_images=0.0,
+        exact_copies=0.0,
+        near_copies=0.0,
+    )
+    return draw_study(with_phantom(prepare, phantom))
+
+
+def repeat(setting: Setting, seed: int) -> list[dict[str, Any]]:
+    """One finding of each protocol; phantom, split and training all take the seed."""
+    prepare = with_phantom(setting.prepare, replace(setting.prepare.sources.phantom, seed=seed))
+    study, unseen = draw_study(prepare), draw_unseen(prepare)
+    return [find(setting, study, unseen, protocol, seed) for protocol in PROTOCOLS]
+
+
+def find(setting: Setting, study: Study, unseen: Study, protocol: str, seed: int) -> dict[str, Any]:
+    """What a protocol says of its classifier, what is true of it, and 95 % intervals over patients."""
+    split = split_patients(study.lesions, replace(setting.split, protocol=protocol, seed=seed))
+    train, validation, reported = (images_of(split, side) for side in ("train", "validation", "test"))
+    classifier, history = train_classifier(
+        _pick(study, train["image_id"]),
+        _pick(study, validation["image_id"]),
+        setting.classifier,
+        len(setting.prepare.classes),
+        seed,
+        torch.device("cpu"),
+    )
+    rng = np.random.default_rng(seed)
+    said = _areas(classifier, _pick(study, reported["image_id"]), reported["group"], rng)
+    true = _areas(classifier, unseen.examples, unseen.lesions["patient_id"], rng)
+    return {
+        "protocol": protocol,
+        "seed": seed,
+        "said": percentile_interval(said),
+        "true": percentile_interval(true),
+        "inflation": percentile_interval(said - true),
+        "epochs": len(history),
+        "train_images": len(train),
+        "unseen_images": len(unseen.lesions),
+        **shared(study.lesions, split),
+    }
+
+
+def shared(lesions: pd.DataFrame, split: pd.DataFrame) -> dict[str, float]:
+    """What is reported on but known from training: by the table, and by the lesions that were drawn."""
+    reported, train = (
+        lesions[lesions["image_id"].isin(images_of(split, side)["image_id"])] for side in ("test", "train")
+    )
+    return {
+        "reported_images": len(reported),
+        "reported_patients": images_of(split, "test")["group"].nunique(),
+        "sharing_patient_percent": 100 * measure_leakage(lesions, split).patient_share,
+        "sharing_lesion_percent": 100 * float(reported["drawn_lesion"].isin(train["drawn_lesion"]).mean()),
+    }
+
+
+def _pick(study: Study, image_ids: Iterable[str]) -> Examples:
+    rows = np.flatnonzero(study.lesions["image_id"].isin(image_ids))
+    return Examples(study.examples.pixels[rows], study.examples.labels[rows])
+
+
+def _areas(classifier: Classifier, examples: Examples, groups: pd.Series, rng: np.random.Generator) -> np.ndarray:
+    """AUC of the images, then of each draw of patients."""
+    probabilities = classifier.probabilities(examples.pixels).double().numpy()
+    predictions = Predictions(examples.labels.numpy(), probabilities, POSITIVE)
+    return auc(predictions, group_draws(groups.to_numpy(), DRAWS, rng))
+
+
+def mean_over_seeds(findings: Sequence[dict[str, Any]], name: str) -> Interval:
+    """Mean of a number over seeds, with its 95 % interval by Student's t."""
+    values = np.array([finding[name].value for finding in findings])
+    reach = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values) if len(values) > 1 else float("nan")
+    return Interval(float(values.mean()), float(values.mean() - reach), float(values.mean() + reach))
+
+
+def main() -> None:
+    """Print one JSON object: by setting, means over seeds and every repetition."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--settings", choices=SETTINGS, nargs="*", default=list(SETTINGS))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4])
+    flags = parser.parse_args()
+    findings: dict[str, list[dict[str, Any]]] = {name: [] for name in flags.settings}
+    for name, seed in tqdm([(name, seed) for name in flags.settings for seed in flags.seeds], unit="repetition"):
+        findings[name] += repeat(SETTINGS[name](), seed)
+    print(json.dumps({name: summary(found) for name, found in findings.items()}, indent=2))
+
+
+def summary(findings: list[dict[str, Any]]) -> dict[str, Any]:
+    """Means of each protocol over seeds, and every repetition."""
+    means = {}
+    for protocol in PROTOCOLS:
+        own = [finding for finding in findings if finding["protocol"] == protocol]
+        means[protocol] = {name: _rounded(mean_over_seeds(own, name)) for name in ("said", "true", "inflation")}
+    rows = [{name: _rounded(value) for name, value in finding.items()} for finding in findings]
+    return {"means": means, "repetitions": rows}
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, Interval):
+        return {name: None if math.isnan(part) else round(part, 4) for name, part in value._asdict().items()}
+    return round(value, 4) if isinstance(value, float) else value
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""Which images are worth explaining: a written rule, so that nobody picks the ones that look well."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int64
+
+KINDS = ("central", "edge", "misclassified")
+
+
+@dataclass(frozen=True)
+class CaseConfig:
+    edge_share: float  # of the images: those nearest to the decision threshold
+    central_share: float  # of each class: those nearest to its centroid
+    most: int  # cases of each kind
+
+
+def find_cases(
+    labels: Int64[np.ndarray, " n"],
+    probabilities: Float[np.ndarray, "n classes"],
+    features: Float[np.ndarray, "n dim"],
+    config: CaseConfig,
+) -> dict[str, Int64[np.ndarray, " k"]]:
+    """Places of the cases of each kind, the clearest of its kind first; an image is of one kind only.
+
+    Edge: the smallest gap between the two largest probabilities, right or wrong. Misclassified: wrong beyond the
+    edge, the surest first. Central: right beyond the edge, by distance to the centroid, the classes in turn.
+    """
+    ordered = np.sort(probabilities, axis=1)
+    gap = ordered[:, -1] - ordered[:, -2]
+    by_gap = gap.argsort(kind="stable")
+    edge = by_gap[: math.ceil(config.edge_share * len(labels))]
+    beyond = np.ones(len(labels), dtype=bool)
+    beyond[edge] = False
+    right = probabilities.argmax(axis=1) == labels
+    wrong = np.flatnonzero(beyond & ~right)
+    misclassified = wrong[(-gap[wrong]).argsort(kind="stable")]
+    central = _central(labels, features, beyond & right, config.central_share)
+    found = zip(KINDS, (central, edge, misclassified), strict=True)
+    return {kind: places[: config.most] for kind, places in found}
+
+
+def _central(
+    labels: Int64[np.ndarray, " n"],
+    features: Float[np.ndarray, "n dim"],
+    eligible: Bool[np.ndarray, " n"],
+    share: float,
+) -> Int64[np.ndarray, " k"]:
+    """The nearest of each class, the second nearest of each, and so on."""
+    turns = []
+    for label in np.unique(labels):
+        own = labels == label
+        distance = np.linalg.norm(features - features[own].mean(axis=0), axis=1)
+        candidates = np.flatnonzero(own & eligible)
+        nearest = candidates[distance[candidates].argsort(kind="stable")][: math.ceil(share * own.sum())]
+        turns += [(turn, int(label), int(place)) for turn, place in enumerate(nearest)]
+    return np.array([place for _, _, place in sorted(turns)], dtype=np.int64)

@@ -1,0 +1,106 @@
+"""Which regions argue for the positive class in clear, doubtful and mistaken cases, and do they truly matter?
+
+It is the positive class that is explained, whatever the classifier says: a blank image is benign to it, so that benign
+is what is said where no region argues for malignant.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from tqdm import tqdm
+
+from skinsynth.classifier.classifier import Classifier, load_classifier
+from skinsynth.explanation.cases import CaseConfig, find_cases
+from skinsynth.explanation.faithfulness import FaithfulnessConfig, faithfulness
+from skinsynth.explanation.xrai import XraiConfig, heat_map, top_regions
+from skinsynth.images.archive import Images, read_archive
+from skinsynth.partition.split import images_of, read_split
+from skinsynth.report.explanations import draw_explanations
+from skinsynth.stage import best_device, load_params, run, write_metrics, write_rows
+
+TOP_SHARES = (0.1, 0.3)  # of the image, in the figure
+
+
+@dataclass(frozen=True)
+class Settings:
+    classes: tuple[str, ...]  # in the order of the labels
+    positive: str  # the class whose probability is explained
+    cases: CaseConfig
+    xrai: XraiConfig
+    faithfulness: FaithfulnessConfig
+    shown: int  # cases of each kind in the figure
+    seed: int  # of the random orders
+
+
+SETTINGS = Settings
+
+
+def main(
+    classifier: Annotated[Path, "classifier to explain"],
+    images: Annotated[Path, "real images"],
+    split: Annotated[Path, "who is on which side"],
+    cases: Annotated[Path, "CSV: each explained test image, its kind, deletion and insertion areas"],
+    figure: Annotated[Path, "heat maps and top regions of a few cases: shows real images, stays here"],
+    metrics: Annotated[Path, "mean areas, beside those of random order"],
+) -> None:
+    """Explain central, edge and misclassified test images by XRAI and test each explanation by taking regions away."""
+    settings = load_params("explain_classifier", Settings)
+    network = load_classifier(classifier, best_device())
+    real = read_archive(images, images_of(read_split(split), "test")["image_id"].tolist())
+    probabilities = network.probabilities(real.pixels).double().cpu().numpy()
+    places_of = find_cases(real.labels, probabilities, network.embed(real.pixels).cpu().numpy(), settings.cases)
+    heats, rows = explain(network, real, probabilities, places_of, settings)
+    write_rows(cases, rows)
+    show(figure, real, heats, rows, settings)
+    write_metrics(metrics, headlines(rows))
+
+
+def explain(
+    network: Classifier,
+    real: Images,
+    probabilities: np.ndarray,
+    places_of: dict[str, np.ndarray],
+    settings: Settings,
+) -> tuple[np.ndarray, list[dict[str, Any]]]:
+    """Heat map of each case, and a row about it."""
+    rng, answer = np.random.default_rng(settings.seed), settings.classes.index(settings.positive)
+    heats, rows = [], []
+    cases = [(kind, place) for kind, places in places_of.items() for place in places.tolist()]
+    for kind, place in tqdm(cases, unit="image", desc="explaining"):
+        pixels = real.pixels[place]
+        heats.append(heat_map(network, pixels, answer, settings.xrai))
+        areas = faithfulness(network, pixels, answer, heats[-1], settings.faithfulness, rng)
+        about = {"image_id": real.ids[place], "kind": kind, "label": int(real.labels[place])}
+        rows.append({**about, "probability": probabilities[place, answer], **areas._asdict(), "gain": areas.gain})
+    return np.stack(heats), rows
+
+
+def show(figure: Path, real: Images, heats: np.ndarray, rows: list[dict[str, Any]], settings: Settings) -> None:
+    """The first cases of each kind."""
+    kinds = [row["kind"] for row in rows]
+    shown = [place for place, kind in enumerate(kinds) if kinds[:place].count(kind) < settings.shown]
+    pixels = real.pixels[[real.ids.index(rows[place]["image_id"]) for place in shown]]
+    regions = {
+        f"top {share:.0%}": np.stack([top_regions(heats[place], share) for place in shown]) for share in TOP_SHARES
+    }
+    captions = [caption(rows[place], settings) for place in shown]
+    draw_explanations(figure, pixels, heats[shown], regions, captions)
+
+
+def caption(row: dict[str, Any], settings: Settings) -> str:
+    """What the image is, and what the classifier says."""
+    said = f"{settings.positive}: {row['probability']:.2f}"
+    return f"{row['kind']}\n{settings.classes[row['label']]} image\n{said}"
+
+
+def headlines(rows: list[dict[str, Any]]) -> dict[str, float | int]:
+    """Means over cases; `better_than_random` is the share with more between insertion and deletion than at random."""
+    areas = ("deletion", "random_deletion", "insertion", "random_insertion")
+    means = {name: float(np.mean([row[name] for row in rows])) for name in areas}
+    return {"cases": len(rows), **means, "better_than_random": float(np.mean([row["gain"] > 0 for row in rows]))}
+
+
+if __name__ == "__main__":
+    run(main)
