@@ -82,6 +82,9 @@ def tables(run: Path, scale: str, metrics: dict) -> str:
             dose_table(run),
             "## Novelty",
             novelty_table(run),
+            "Membership attacks: training images against held-out patients; chance is an AUC of 0.5, a rate of 0.01. "
+            "An attack that fails shows its own failure, not that the images are private.",
+            attack_table(run),
             f"Projections: {json.dumps(metrics['project_images'])}.\n",
         ]
     )
@@ -118,6 +121,12 @@ def novelty_table(run: Path) -> str:
     """Authenticity and distance to training images, of generated and of held-out real images."""
     table = pd.read_csv(run / "metrics/score_authenticity/details/authenticity.csv")
     return spread(table, ["class", "of", "images"])
+
+
+def attack_table(run: Path) -> str:
+    """One row an attack."""
+    table = pd.read_csv(run / "metrics/score_authenticity/details/attacks.csv")
+    return spread(table.drop(columns="note"), ["attack", "members", "non_members"])
 
 
 def spread(table: pd.DataFrame, index: list[str]) -> str:

@@ -1,14 +1,16 @@
-"""Are the synthetic images new? Authenticity and distances to the training images, beside held-out real images."""
+"""Are the synthetic images new? Authenticity, distances to training images and membership attacks."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+import pandas as pd
 import torch
 
 from skinsynth.classifier.classifier import load_classifier
 from skinsynth.features.extractor import ExtractorConfig, build_extractor
+from skinsynth.gan.family import load_family
 from skinsynth.images.archive import Images, image_size, read_archive
 from skinsynth.images.grid import save_grid
 from skinsynth.images.sets import read_image_set
@@ -16,6 +18,7 @@ from skinsynth.lesions.table import read_lesions
 from skinsynth.partition.split import images_of, read_split
 from skinsynth.privacy.authenticity import without_duplicates
 from skinsynth.privacy.distances import nearest
+from skinsynth.privacy.membership import AttackConfig, Attacked, membership_rows
 from skinsynth.privacy.novelty import distance_histogram, novelty_rows, projection_distances
 from skinsynth.stage import best_device, cache_folder, load_params, run, write_metrics, write_rows
 
@@ -25,6 +28,7 @@ class Settings:
     classes: tuple[str, ...]
     extractor: ExtractorConfig
     close: float  # cosine distance under which a projection is suspiciously close (the paper: 1e-5)
+    attacks: AttackConfig
     shown_pairs: int  # closest pairs in the figure
 
 
@@ -38,16 +42,17 @@ def main(
     split: Annotated[Path, "who is on which side"],
     classifier: Annotated[Path, "classifier whose features distances are measured in"],
     metrics: Annotated[Path, "headlines"],
-    details: Annotated[Path, "folder for authenticity.csv (by class) and histogram.csv"],
+    details: Annotated[Path, "folder for authenticity.csv (by class), attacks.csv and histogram.csv"],
     nearest_pairs: Annotated[Path, "closest synthetic and training images side by side: shows real images, stays here"],
     pairs: Annotated[Path | None, "real images and their projections, where a generator was asked for them"] = None,
+    gan: Annotated[Path | None, "the generator's folder, where there is one: its discriminator is attacked too"] = None,
 ) -> None:
     """Judge by features; duplicates leave the training set first. Far away does not mean private."""
     settings = load_params("score_authenticity", Settings)
     device = best_device()
     network = load_classifier(classifier, device)
     extract = build_extractor(settings.extractor, network, device, cache_folder("features"))
-    train, held_out = distinct_sides(images, lesions, split)
+    train, held_out, group_of = distinct_sides(images, lesions, split)
     fake = read_image_set(synthetic, settings.classes, image_size(images))
     of_train, of_held_out, of_fake = (extract(part.pixels) for part in (train, held_out, fake))
     rows = [{"class": "all", **row} for row in novelty_rows(of_train, of_held_out, of_fake)]
@@ -56,6 +61,13 @@ def main(
         parts = (of_train[train.labels == label], of_held_out[held_out.labels == label], of_fake[fake.labels == label])
         rows += [{"class": name, **row} for row in novelty_rows(*parts)]
     write_rows(details / "authenticity.csv", [{**row, "extractor": f"{extract.name} {network.name}"} for row in rows])
+    family = None if gan is None else load_family([gan], device)
+    members, others = (
+        Attacked(part, features, group_of.loc[part.ids].to_numpy())
+        for part, features in ((train, of_train), (held_out, of_held_out))
+    )
+    attacks = membership_rows(members, others, of_fake, family, settings.attacks)
+    write_rows(details / "attacks.csv", [{**row, "extractor": f"{extract.name} {network.name}"} for row in attacks])
     histogram = distance_histogram(of_train, {"generated": of_fake, "held-out real": of_held_out})
     write_rows(details / "histogram.csv", histogram)
     show_nearest(nearest_pairs, fake, train, of_fake, of_train, settings.shown_pairs)
@@ -66,13 +78,14 @@ def main(
     write_metrics(metrics, {"features_of": network.name, **headlines(rows), **of_projections})
 
 
-def distinct_sides(images: Path, lesions: Path, split: Path) -> tuple[Images, Images]:
-    """Training images without duplicates, and held-out images."""
+def distinct_sides(images: Path, lesions: Path, split: Path) -> tuple[Images, Images, pd.Series]:
+    """Training images without duplicates, held-out images, and the group of patients by image id."""
     sides = read_split(split)
     train = images_of(sides, "train").merge(read_lesions(lesions)[["image_id", "duplicate_group"]], on="image_id")
     distinct = train["image_id"].iloc[without_duplicates(train["duplicate_group"].tolist())]
     held_out = sides.loc[sides["split"] != "train", "image_id"]
-    return read_archive(images, distinct.tolist()), read_archive(images, held_out.tolist())
+    group_of = sides.set_index("image_id")["group"]
+    return read_archive(images, distinct.tolist()), read_archive(images, held_out.tolist()), group_of
 
 
 def both_sides(pairs: Images) -> tuple[np.ndarray, np.ndarray]:

@@ -270,7 +270,7 @@ def test_a_set_from_elsewhere_is_judged_by_every_stage_and_needs_no_generator(co
     shutil.rmtree(copied / "models/gan/selected")
     flags = {
         "score_images": command("score_images", "selected"),
-        "score_authenticity": without("--pairs", command("score_authenticity", None)),
+        "score_authenticity": without("--gan", without("--pairs", command("score_authenticity", None))),
         "train_classifier": command("train_classifier", "synth-cgan"),
         "measure_dose_response": command("measure_dose_response", None),
     }
@@ -323,6 +323,15 @@ def test_tables_hold_every_row_and_the_paper_s_values(study):
         for kind, said in (("md", ("97.8", "0.978")), ("tex", ("\\toprule",))):
             text = (study / f"metrics/write_tables/tables/table{number}.{kind}").read_text()
             assert number == 1 or any(one in text for one in said)
+
+
+def test_membership_attacks_are_three_and_have_intervals(study):
+    attacks = pd.read_csv(study / "metrics/score_authenticity/details/attacks.csv")
+    selected = metrics(study, "select_gan")["selected"]
+    names = {"gan": ("ben", "mal")}.get(selected, (selected,))
+    assert set(attacks["attack"]) == {"reconstruction", "density_ratio", *(f"discriminator of {n}" for n in names)}
+    assert set(attacks["metric"]) == {"auc", "tpr_at_1_percent_fpr"}
+    assert (attacks["low"] <= attacks["value"]).all()
 
 
 def test_doses_are_a_table_and_a_picture(study):

@@ -45,6 +45,7 @@ def tiny_params(**overrides: Any) -> dict[str, Any]:
     scale["project_images"]["images"] = 6
     scale["project_images"]["projection"] |= {"steps": 3, "batch_size": 4, "statistics_samples": 64}
     scale["score_authenticity"]["shown_pairs"] = 4
+    scale["score_authenticity"]["attacks"] |= {"components": 2, "draws": 20}
     scale |= overrides
     return {"scale": "phantom", "scales": {"phantom": scale}}
 

@@ -28,8 +28,8 @@ def draw_dose_response(path: Path, rows: Sequence[Row]) -> None:
     trainings = "one training each" if seeds == 1 else f"mean of {seeds} trainings each"
     figure.suptitle(
         f"Do synthetic images stand in for real ones, or add to them? ({trainings}, {images} real test images; bars: "
-        "95 % over test patients, not over trainings)\nThe generator has seen all training patients: what its images add "
-        "to a few of them is an upper bound.",
+        "95 % over test patients, not over trainings)\nThe generator has seen all training patients: what its images "
+        "add to a few of them is an upper bound.",
         fontsize=9,
     )
     _save(path, figure)

@@ -65,9 +65,9 @@ def fidelity_differences(facts: Facts, extractor: str | None, path_network: str 
         *_data(facts),
         *_features(extractor),
         *_spread_networks(extractor, path_network),
-        "FID grows as fewer images are compared, and the paper does not say how many it compares; its interval is for FID "
-        "at this number of images. GANs of one class are compared with the real images of that class: their rows are not "
-        "to be ranked against each other or against the others.",
+        "FID grows as fewer images are compared, and the paper does not say how many it compares; its interval is for "
+        "FID at this number of images. GANs of one class are compared with the real images of that class: their rows "
+        "are not to be ranked against each other or against the others.",
         "The floor compares held-out real images with training images, and is to be read against as many generated ones.",
         "Intervals come from random halves of the images. Images of one patient are taken for independent: of the floor, "
         "true intervals are wider.",

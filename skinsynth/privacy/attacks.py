@@ -1,0 +1,204 @@
+"""Membership inference: whether a GAN, or what it made, tells the images that it was trained on from others.
+
+Each attack gives an image one number, the higher the more it takes the image for one of the training set. An attack
+that fails shows nothing but its own failure: no number here says "private".
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float64, Int64, UInt8
+from scipy.stats import rankdata
+from torch import Tensor
+
+from skinsynth.gan.model import Gan
+from skinsynth.gan.pixels import from_pixels
+from skinsynth.privacy.distances import nearest
+
+# Fewer non-members than this are not enough for a false positive rate of 1 %: it would be less than one image.
+FEWEST_NON_MEMBERS = 100
+
+Row = dict[str, str | float | int]
+Groups = Sequence[str] | np.ndarray
+
+
+@torch.no_grad()
+def discriminator_scores(
+    gan: Gan, pixels: UInt8[Tensor, "n c h w"], labels: Int64[Tensor, " n"], batch_size: int
+) -> Float64[Tensor, " n"]:
+    """The discriminator's logit of each image, given its label of the dataset (LOGAN, Hayes et al. 2019, white box).
+
+    Each image is a minibatch group of its own, of deviation 0, so that its score is independent of its neighbours; a
+    group of one gives what a group of copies of it would.
+    """
+    config = gan.discriminator.config
+    expected = config.image_channels, config.resolution, config.resolution
+    if not len(pixels) or tuple(pixels.shape[1:]) != expected:
+        raise ValueError(f"this discriminator reads images of {expected}, but {tuple(pixels.shape)} came: resize them")
+    scores = []
+    for start in range(0, len(pixels), batch_size):
+        batch = slice(start, start + batch_size)
+        images = from_pixels(pixels[batch].to(gan.device))
+        logits = gan.discriminator(images, gan.condition(labels[batch]), batches=len(images))
+        scores.append(logits[:, 0].double().cpu())
+    return torch.cat(scores)
+
+
+def reconstruction_scores(
+    images: Float[Tensor, "n dim"], generated: Float[Tensor, "m dim"], reference: Float[Tensor, "r dim"]
+) -> Float64[Tensor, " n"]:
+    """How much nearer the generated images come to each image than the reference does (GAN-Leaks, Chen et al. 2020,
+    arXiv 1909.03935: full black box, with its attack calibration).
+
+    The paper calibrates by what a second GAN makes of the reference, images of nobody's training; here these images
+    stand for themselves.
+    """
+    return nearest(images, reference)[0] - nearest(images, generated)[0]
+
+
+def density_ratio_scores(
+    images: Float[Tensor, "n dim"],
+    generated: Float[Tensor, "m dim"],
+    reference: Float[Tensor, "r dim"],
+    components: int,
+) -> Float64[Tensor, " n"]:
+    """Logarithm of p_generated(x) / p_reference(x) (DOMIAS, van Breugel et al. 2023, arXiv 2302.12580, eq. 2).
+
+    Gaussian kernels on the principal components of both sets together, each brought to unit variance, with Scott's
+    bandwidth n^(-1 / (components + 4)) for the smaller set. One bandwidth for both sets, since one of its own would
+    shrink to nothing where a GAN makes few images over and over.
+    """
+    from sklearn.neighbors import KernelDensity  # 1.5 s to import, and nobody else here needs it
+
+    place = _whitening(torch.cat([generated, reference]), components)
+    bandwidth = float(min(len(generated), len(reference)) ** (-1 / (components + 4)))
+    of_generated, of_reference = (
+        KernelDensity(bandwidth=bandwidth).fit(place(part)).score_samples(place(images))
+        for part in (generated, reference)
+    )
+    return torch.from_numpy(of_generated - of_reference)
+
+
+def _whitening(
+    points: Float[Tensor, "n dim"], components: int
+) -> Callable[[Float[Tensor, "k dim"]], Float64[np.ndarray, "k components"]]:
+    """What maps features to the first principal components of `points`, where these have variance 1 in each."""
+    # The covariance is singular beyond the rank, and its eigenvalues are rounding errors there.
+    centred = points.double() - points.double().mean(dim=0)
+    rank = int(torch.linalg.matrix_rank(centred))
+    if not 1 <= components <= rank:
+        raise ValueError(
+            f"a density ratio looks at 1 … {rank} components, the rank of these {len(points)} images' features, but "
+            f"{components} came: change components or give more images"
+        )
+    variances, axes = torch.linalg.eigh(centred.T @ centred / (len(points) - 1))
+    # Eigenvalues come in ascending order.
+    scaled = axes[:, -components:] / variances[-components:].sqrt()
+    return lambda part: ((part.double() - points.double().mean(dim=0)) @ scaled).cpu().numpy()
+
+
+def halves_by_group(
+    groups: Groups, rng: np.random.Generator
+) -> tuple[Int64[np.ndarray, " first"], Int64[np.ndarray, " second"]]:
+    """Places of two random halves that share no group (patient), their sizes at most the largest group apart.
+
+    Of images held out, one half is the reference of the attacks, the other their non-members.
+    """
+    names, group_of, sizes = np.unique(np.asarray(groups), return_inverse=True, return_counts=True)
+    if len(names) < 2:
+        raise ValueError(f"two halves that share no patient need 2 patients, but {len(names)} came: hold out more")
+    half_of, held = np.zeros(len(names), dtype=np.int64), [0, 0]
+    for group in rng.permutation(len(names)):
+        half_of[group] = int(held[1] < held[0])
+        held[half_of[group]] += sizes[group]
+    return np.flatnonzero(half_of[group_of] == 0), np.flatnonzero(half_of[group_of] == 1)
+
+
+def auc(members: Float64[np.ndarray, " n"], non_members: Float64[np.ndarray, " m"]) -> float:
+    """Chance that a member scores above a non-member, ties by half: Mann and Whitney's U by midranks."""
+    ranks = rankdata(np.concatenate([members, non_members]))[: len(members)]
+    return float((ranks.mean() - (len(members) + 1) / 2) / len(non_members))
+
+
+def tpr_at_1_percent_fpr(members: Float64[np.ndarray, " n"], non_members: Float64[np.ndarray, " m"]) -> float:
+    """Share of members above the lowest threshold that 1 % of the non-members at most are above (Carlini et al. 2022,
+    arXiv 2112.03570)."""
+    allowed = len(non_members) // 100
+    threshold = np.partition(non_members, -1 - allowed)[-1 - allowed]
+    return float((members > threshold).mean())
+
+
+METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
+    "auc": auc,
+    "tpr_at_1_percent_fpr": tpr_at_1_percent_fpr,
+}
+
+
+def attack_rows(
+    member_scores: Mapping[str, Float64[Tensor, " n"]],
+    non_member_scores: Mapping[str, Float64[Tensor, " m"]],
+    member_groups: Groups,
+    non_member_groups: Groups,
+    draws: int,
+    rng: np.random.Generator,
+) -> list[Row]:
+    """How well each attack, by its name, tells members from non-members: one row an attack and metric.
+
+    The 95 % percentile intervals draw whole groups (patients) with replacement, the same ones for all attacks, members'
+    and non-members' apart.
+    """
+    _check(member_scores, non_member_scores, len(member_groups), len(non_member_groups))
+    # One patient does not tell how patients differ: a side of one has the sample alone, which ends the pairs there.
+    sides = _drawn_places(member_groups, draws, rng), _drawn_places(non_member_groups, draws, rng)
+    samples = list(zip(*sides, strict=False))
+    rows: list[Row] = []
+    for attack in member_scores:
+        members, non_members = (side[attack].cpu().numpy() for side in (member_scores, non_member_scores))
+        about: Row = {"members": len(members), "non_members": len(non_members)}
+        for metric, measure in METRICS.items():
+            values = [measure(members[of_members], non_members[of_others]) for of_members, of_others in samples]
+            too_few = metric == "tpr_at_1_percent_fpr" and len(non_members) < FEWEST_NON_MEMBERS
+            note = "too few" if too_few else ""
+            rows.append({"attack": attack, "metric": metric, **_interval(values), **about, "note": note})
+    return rows
+
+
+def _interval(values: list[float]) -> Row:
+    """The first value, and the 95 % percentile interval of the rest."""
+    value, drawn = values[0], values[1:]
+    if not drawn:
+        return {"value": value, "low": np.nan, "high": np.nan}
+    low, high = np.percentile(drawn, [2.5, 97.5]).tolist()
+    # A draw may lack the highest non-members, which only raises the TPR: the interval is stretched to hold its value.
+    return {"value": value, "low": min(low, value), "high": max(high, value)}
+
+
+def _drawn_places(groups: Groups, draws: int, rng: np.random.Generator) -> list[Int64[np.ndarray, " drawn"]]:
+    """Places of all images, then those of each draw of as many whole groups with replacement, if there are two."""
+    names, group_of = np.unique(np.asarray(groups), return_inverse=True)
+    everyone = np.arange(len(group_of))
+    if len(names) < 2:
+        return [everyone]
+    counts = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=draws)
+    return [everyone, *(np.repeat(everyone, count[group_of]) for count in counts)]
+
+
+def _check(
+    member_scores: Mapping[str, Tensor], non_member_scores: Mapping[str, Tensor], members: int, non_members: int
+) -> None:
+    if member_scores.keys() != non_member_scores.keys():
+        raise ValueError(
+            f"members and non-members meet the same attacks, but these came: {sorted(member_scores)} and "
+            f"{sorted(non_member_scores)}: score both sides by each"
+        )
+    for attack, scores in member_scores.items():
+        counts = len(scores), len(non_member_scores[attack])
+        if counts != (members, non_members) or not all(counts):
+            raise ValueError(
+                f"every member and non-member has a group and a score, but {members} and {non_members} groups and "
+                f"{counts[0]} and {counts[1]} scores of {attack} came: give all of them for the same images"
+            )
+        unknown = sum(int(side[attack].isnan().sum()) for side in (member_scores, non_member_scores))
+        if unknown:
+            raise ValueError(f"attacks rank numbers, but {unknown} scores of {attack} are nan: look at the features")

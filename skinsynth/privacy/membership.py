@@ -1,0 +1,81 @@
+"""Three attacks on one set of generated images: can an outsider tell training images from held-out ones?"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from skinsynth.gan.family import Family
+from skinsynth.gan.model import Gan
+from skinsynth.images.archive import Images
+from skinsynth.privacy.attacks import (
+    Row,
+    attack_rows,
+    density_ratio_scores,
+    discriminator_scores,
+    halves_by_group,
+    reconstruction_scores,
+)
+
+
+@dataclass(frozen=True)
+class AttackConfig:
+    components: int  # of the features, in which densities are estimated (DOMIAS)
+    draws: int  # of patients, behind each interval
+    batch_size: int
+    seed: int  # of the halves of the held-out patients and of the draws
+
+
+class Attacked(NamedTuple):
+    """Real images with their features and the patient (or group of patients) of each."""
+
+    images: Images
+    features: Float[Tensor, "n dim"]
+    groups: Int64[np.ndarray, " n"]
+
+    def of(self, chosen: Int64[np.ndarray, " m"] | Bool[np.ndarray, " n"]) -> "Attacked":
+        """Some of them."""
+        places = np.arange(len(self.groups))[chosen]
+        images = Images(
+            [self.images.ids[place] for place in places], self.images.pixels[places], self.images.labels[places]
+        )
+        return Attacked(images, self.features[torch.from_numpy(places)], self.groups[places])
+
+
+def membership_rows(
+    train: Attacked,
+    held_out: Attacked,
+    generated: Float[Tensor, "m dim"],
+    family: Family | None,
+    config: AttackConfig,
+) -> list[Row]:
+    """AUC and TPR at 1 % FPR of each attack, training images against one half of the held-out patients.
+
+    The other half is the attacker's own reference. Discriminators are asked where a family is given, each about the
+    classes that it knows.
+    """
+    rng = np.random.default_rng(config.seed)
+    reference, others = (held_out.of(half) for half in halves_by_group(held_out.groups, rng))
+
+    def by_features(side: Attacked) -> dict[str, Tensor]:
+        return {
+            "reconstruction": reconstruction_scores(side.features, generated, reference.features),
+            "density_ratio": density_ratio_scores(side.features, generated, reference.features, config.components),
+        }
+
+    rows = attack_rows(by_features(train), by_features(others), train.groups, others.groups, config.draws, rng)
+    for name, gan in (family.members if family else {}).items():
+        members, strangers = (side.of(np.isin(side.images.labels, gan.classes)) for side in (train, others))
+        said, said_of_strangers = (
+            {f"discriminator of {name}": _asked(gan, side.images, config.batch_size)} for side in (members, strangers)
+        )
+        rows += attack_rows(said, said_of_strangers, members.groups, strangers.groups, config.draws, rng)
+    return rows
+
+
+def _asked(gan: Gan, images: Images, batch_size: int) -> Tensor:
+    # Copies: arrays of an archive may be read-only, which torch warns about.
+    return discriminator_scores(gan, torch.tensor(images.pixels), torch.tensor(images.labels), batch_size)

@@ -1,0 +1,287 @@
+"""Membership inference: planted members are found, fresh images are not, and a GAN that learned by heart is told."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+from torch.nn.functional import avg_pool2d, interpolate
+
+from skinsynth.gan.augment import AugmentConfig
+from skinsynth.gan.discriminator import Discriminator, DiscriminatorConfig
+from skinsynth.gan.generator import Generator, GeneratorConfig
+from skinsynth.gan.model import Gan, sample_images
+from skinsynth.gan.trainer import Trainer, TrainerConfig
+from skinsynth.privacy.attacks import (
+    attack_rows,
+    auc,
+    density_ratio_scores,
+    discriminator_scores,
+    halves_by_group,
+    reconstruction_scores,
+    tpr_at_1_percent_fpr,
+)
+
+FEATURE_ATTACKS = {
+    "reconstruction": reconstruction_scores,
+    "density_ratio": lambda images, generated, reference: density_ratio_scores(images, generated, reference, 4),
+}
+
+
+@pytest.fixture
+def draws():
+    return np.random.default_rng(0)
+
+
+@pytest.fixture
+def one_thread():
+    """Networks so small wait for each other's threads longer than they compute."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def rows_by(member_scores, non_member_scores, draws, patients=None):
+    """The rows of one attack by metric; every image is its own patient unless `patients` says how many there are."""
+    sides = [torch.as_tensor(side, dtype=torch.float64) for side in (member_scores, non_member_scores)]
+    groups = [np.arange(len(side)) % (patients or len(side)) for side in sides]
+    rows = attack_rows({"one": sides[0]}, {"one": sides[1]}, *groups, 200, draws)
+    return {row["metric"]: row for row in rows}
+
+
+def tiny_gan(class_count=2):
+    rng = torch.Generator().manual_seed(3)
+    generator = Generator(GeneratorConfig(8, 3, 6, 6, class_count, 2, 64, 8, None, 0, "float16", False), rng)
+    config = DiscriminatorConfig(8, 3, class_count, 2, 64, 8, "resnet", 4, 1, None, 0, "float16", False)
+    return Gan(generator, Discriminator(config, rng), [0, 1])
+
+
+def noise_images(count, rng, size=8):
+    return torch.randint(0, 256, (count, 3, size, size), generator=rng, dtype=torch.uint8)
+
+
+def test_random_scores_are_chance_within_the_interval(draws):
+    found = rows_by(draws.normal(size=400), draws.normal(size=300), draws)
+    assert found["auc"]["low"] < 0.5 < found["auc"]["high"]
+    assert found["auc"]["value"] == pytest.approx(0.5, abs=0.06)
+    assert found["tpr_at_1_percent_fpr"]["value"] < 0.05
+
+
+def test_perfect_separation_is_one_and_its_reverse_nought(draws):
+    low, high = np.arange(150), np.arange(150, 300)
+    for row in rows_by(high, low, draws).values():
+        assert (row["value"], row["low"], row["high"]) == (1, 1, 1)
+    for row in rows_by(low, high, draws).values():
+        assert (row["value"], row["low"], row["high"]) == (0, 0, 0)
+
+
+def test_auc_is_that_of_scikit_learn_with_ties(draws):
+    members, others = draws.normal(0.5, size=40).round(1), draws.normal(size=30).round(1)
+    expected = roc_auc_score([1] * 40 + [0] * 30, np.concatenate([members, others]))
+    assert auc(members, others) == pytest.approx(expected, abs=1e-12)
+
+
+def test_at_the_threshold_one_non_member_in_a_hundred_at_most_is_taken_for_a_member():
+    others = np.arange(200.0)
+    assert tpr_at_1_percent_fpr(np.array([196.5, 197.0, 197.5, 198.5]), others) == 0.5
+    assert tpr_at_1_percent_fpr(np.array([198.5, 199.5]), others[:199]) == 1
+    assert tpr_at_1_percent_fpr(np.zeros(5), np.zeros(300)) == 0
+
+
+def test_a_rate_of_less_than_one_image_is_noted(draws):
+    for others, note in ((99, "too few"), (100, "")):
+        found = rows_by(draws.normal(size=20), draws.normal(size=others), draws)
+        assert (found["auc"]["note"], found["tpr_at_1_percent_fpr"]["note"]) == ("", note)
+        assert (found["auc"]["members"], found["auc"]["non_members"]) == (20, others)
+
+
+def test_intervals_hold_their_value_and_widen_where_patients_are_few(draws):
+    patients = draws.normal(size=(2, 10))
+    scores = [np.tile(side, 30) for side in patients]
+    alone, together = rows_by(*scores, draws), rows_by(*scores, draws, patients=10)
+    for found in (alone, together):
+        assert all(row["low"] <= row["value"] <= row["high"] for row in found.values())
+    widths = [found["auc"]["high"] - found["auc"]["low"] for found in (alone, together)]
+    assert widths[1] > 3 * widths[0]
+
+
+def test_one_patient_has_no_interval(draws):
+    found = rows_by([2.0, 3.0], [0.0, 1.0, 2.0], draws, patients=1)
+    assert all(np.isnan([row["low"], row["high"]]).all() for row in found.values())
+    assert found["auc"]["value"] == pytest.approx(5.5 / 6)
+
+
+@pytest.mark.parametrize("attack", FEATURE_ATTACKS)
+def test_generated_near_copies_give_the_training_images_away(rng, draws, attack):
+    others, reference = torch.randn(2, 300, 6, generator=rng)
+    train = torch.randn(40, 6, generator=rng)
+    generated = train.repeat(10, 1) + 0.1 * torch.randn(400, 6, generator=rng)
+    scores = [FEATURE_ATTACKS[attack](images, generated, reference) for images in (train, others)]
+    found = rows_by(*scores, draws)["auc"]
+    assert found["value"] >= 0.8
+    assert found["low"] > 0.5
+
+
+@pytest.mark.parametrize("attack", FEATURE_ATTACKS)
+def test_fresh_draws_give_nobody_away(rng, draws, attack):
+    train, others, reference, generated = torch.randn(4, 300, 16, generator=rng)
+    scores = [FEATURE_ATTACKS[attack](images, generated, reference) for images in (train, others)]
+    found = rows_by(*scores, draws)["auc"]
+    assert found["low"] < 0.5 < found["high"]
+
+
+@pytest.mark.parametrize("attack", FEATURE_ATTACKS)
+def test_feature_scores_follow_their_images_and_no_order(rng, attack):
+    images, generated, reference = torch.randn(3, 50, 6, generator=rng)
+    score, order = FEATURE_ATTACKS[attack], torch.randperm(50, generator=rng)
+    expected = score(images, generated, reference)
+    torch.testing.assert_close(score(images[order], generated, reference), expected[order])
+    torch.testing.assert_close(score(images, generated[order], reference[order.flip(0)]), expected)
+    torch.testing.assert_close(score(images[:7], generated, reference), expected[:7])
+
+
+def test_the_ratio_of_two_known_densities_is_found(rng):
+    """Normal densities of one deviation, their means apart: the logarithm of their ratio is a straight line."""
+    reference, generated = torch.randn(2, 4000, 1, generator=rng)
+    x = torch.linspace(-1, 2, 13)[:, None]
+    ratio = density_ratio_scores(x, generated + 1, reference, 1)
+    torch.testing.assert_close(ratio, (x[:, 0] - 0.5).double(), atol=0.2, rtol=0)
+
+
+def test_a_density_far_from_everything_is_still_a_number(rng):
+    images, generated, reference = torch.randn(3, 50, 6, generator=rng)
+    assert density_ratio_scores(1e4 * images, generated, reference, 4).isfinite().all()
+
+
+@pytest.mark.parametrize("components", [0, 3])
+def test_components_beyond_the_rank_are_refused_in_one_line(rng, components):
+    flat = torch.randn(50, 4, generator=rng) * torch.tensor([1.0, 1, 0, 0])
+    with pytest.raises(ValueError, match="^a density ratio looks at 1 … 2 components[^\n]*change components[^\n]*$"):
+        density_ratio_scores(flat, flat, flat, components)
+
+
+def test_a_gan_that_makes_one_image_only_is_no_error_and_gives_that_image_away(rng):
+    images, reference = torch.randn(2, 60, 6, generator=rng)
+    scores = density_ratio_scores(images, images[:1].repeat(100, 1), reference, 4)
+    assert scores.isfinite().all()
+    assert scores.argmax() == 0
+
+
+def test_halves_share_no_patient_and_hold_every_image_once(draws):
+    groups = np.repeat(np.arange(40), draws.integers(1, 9, size=40))
+    draws.shuffle(groups)
+    first, second = halves_by_group(groups.astype(str), draws)
+    assert sorted([*first, *second]) == list(range(len(groups)))
+    assert not set(groups[first]) & set(groups[second])
+    assert abs(len(first) - len(second)) <= 8
+
+
+def test_halves_are_drawn_anew_by_another_seed_only():
+    groups = [f"patient {number // 3}" for number in range(60)]
+    drawn = [halves_by_group(groups, np.random.default_rng(seed))[0].tolist() for seed in (1, 1, 2)]
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_one_patient_has_no_halves(draws):
+    with pytest.raises(ValueError, match="2 patients, but 1 came"):
+        halves_by_group(["a", "a"], draws)
+
+
+@pytest.mark.parametrize("class_count", [0, 2])
+def test_a_logit_is_the_images_own_whoever_stands_beside_it(rng, class_count):
+    gan, pixels, labels = tiny_gan(class_count), noise_images(10, rng), torch.arange(10) % 2
+    expected = discriminator_scores(gan, pixels, labels, 10)
+    order = torch.randperm(10, generator=rng)
+    for batch_size in (1, 3, 10):
+        scores = discriminator_scores(gan, pixels[order], labels[order], batch_size)
+        torch.testing.assert_close(scores, expected[order], atol=1e-5, rtol=1e-4)
+    assert expected.std() > 0
+
+
+def test_a_logit_is_that_of_a_group_of_copies(rng):
+    gan, pixels, labels = tiny_gan(), noise_images(1, rng), torch.ones(1, dtype=torch.int64)
+    copies = (pixels.expand(4, -1, -1, -1) / 127.5 - 1), gan.condition(labels.expand(4))
+    with torch.no_grad():
+        expected = gan.discriminator(*copies)[:1, 0].double()
+    torch.testing.assert_close(discriminator_scores(gan, pixels, labels, 4), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_a_logit_is_that_of_the_images_class(rng):
+    gan, pixels = tiny_gan(), noise_images(4, rng)
+    benign, malignant = (discriminator_scores(gan, pixels, torch.full((4,), label), 4) for label in (0, 1))
+    assert not torch.allclose(benign, malignant)
+
+
+def test_images_that_the_discriminator_does_not_read_are_named(rng):
+    with pytest.raises(ValueError, match=r"images of \(3, 8, 8\), but \(2, 3, 16, 16\) came: resize"):
+        discriminator_scores(tiny_gan(), noise_images(2, rng, size=16), torch.zeros(2, dtype=torch.int64), 2)
+
+
+def test_scores_without_their_group_or_their_other_side_are_named(draws):
+    ten, nine = torch.zeros(10).double(), torch.zeros(9).double()
+    for members, others, message in (
+        ({"a": ten}, {"b": ten}, r"\['a'\] and \['b'\]"),
+        ({"a": nine}, {"a": ten}, "9 and 10 scores of a"),
+        ({"a": ten}, {"a": ten.log() - ten.log()}, "10 scores of a are nan"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            attack_rows(members, others, np.arange(10), np.arange(10), 10, draws)
+
+
+def colour_patterns(count, rng):
+    """Smooth fields of random colours at 16 x 16 pixels, as different from each other as any."""
+    cells = torch.rand(count, 3, 6, 6, generator=rng)
+    return (interpolate(cells, size=(16, 16), mode="bilinear") * 255).round().to(torch.uint8)
+
+
+def learned_by_heart(images, labels, seed):
+    """A GAN with more weights than its few images need, nothing regularised and nothing augmented."""
+    trainer = TrainerConfig(
+        generator=GeneratorConfig(16, 3, 16, 16, 0, 2, 512, 64, None, 0, "float16", False),
+        discriminator=DiscriminatorConfig(16, 3, 0, 2, 512, 64, "resnet", 4, 1, None, 0, "float16", False),
+        augment=AugmentConfig("none", 0.0, False, 0.6, 4, 1000),
+        batch_size=8,
+        learning_rate=0.005,
+        betas=(0.0, 0.99),
+        r1_gamma=0.0,
+        r1_interval=16,
+        path_length_weight=0.0,
+        path_length_interval=4,
+        path_length_decay=0.01,
+        style_mixing_probability=0.0,
+        ema_half_life_images=500.0,
+        ema_rampup=None,
+        x_flip=False,
+        frozen_levels=0,
+        images_per_pass=None,
+        seed=seed,
+    )
+    training = Trainer(trainer, images, labels, "cpu")
+    for _ in range(1000):
+        training.step()
+    return Gan(training.generator_ema, training.discriminator, [0])
+
+
+@pytest.mark.slow
+def test_a_gan_that_learned_thirty_images_by_heart_is_told_by_all_attacks(draws, one_thread):
+    rng = torch.Generator().manual_seed(0)
+    train, others, reference = (colour_patterns(count, rng) for count in (30, 200, 400))
+    gan = learned_by_heart(train, torch.zeros(30, dtype=torch.int64), seed=0)
+    generated = sample_images(gan, torch.zeros(1000, dtype=torch.int64), 100, rng)
+    of_generated, of_reference = (pixel_features(part) for part in (generated, reference))
+    scores_of_sides = [
+        {
+            "discriminator": discriminator_scores(gan, side, torch.zeros(len(side), dtype=torch.int64), 100),
+            "reconstruction": reconstruction_scores(pixel_features(side), of_generated, of_reference),
+            "density_ratio": density_ratio_scores(pixel_features(side), of_generated, of_reference, 8),
+        }
+        for side in (train, others)
+    ]
+    rows = attack_rows(*scores_of_sides, np.arange(30), np.arange(200), 200, draws)
+    aucs = {row["attack"]: row["value"] for row in rows if row["metric"] == "auc"}
+    assert len(aucs) == 3
+    assert min(aucs.values()) >= 0.8, aucs
+
+
+def pixel_features(pixels):
+    return avg_pool2d(pixels.float() / 255, 2).flatten(1)
