@@ -68,9 +68,10 @@ def fidelity_differences(facts: Facts, extractor: str | None, path_network: str 
         "FID grows as fewer images are compared, and the paper does not say how many it compares; its interval is for "
         "FID at this number of images. GANs of one class are compared with the real images of that class: their rows "
         "are not to be ranked against each other or against the others.",
-        "The floor compares held-out real images with training images, and is to be read against as many generated ones.",
-        "Intervals come from random halves of the images. Images of one patient are taken for independent: of the floor, "
-        "true intervals are wider.",
+        "The floor compares held-out real images with training images, and is to be read against as many generated "
+        "ones.",
+        "Intervals come from random halves of the images. Images of one patient are taken for independent: of the "
+        "floor, true intervals are wider.",
         "KID is in percent, as in the paper.",
     ]
 
@@ -109,8 +110,8 @@ def _features(extractor: str | None) -> list[str]:
         return []
     ours = "the project's own classifier of real images" if extractor == "classifier" else extractor
     return [
-        f"Features are those of {ours}, the paper's of Inception-v3: KID and FID of the two are on different scales, and "
-        "may order GANs differently."
+        f"Features are those of {ours}, the paper's of Inception-v3: KID and FID of the two are on different scales, "
+        "and may order GANs differently."
     ]
 
 
