@@ -19,6 +19,7 @@ GANS = ("ben", "mal", "cgan", "cgan-no-color", "cgan-no-aug")
 PICTURES = (
     "metrics/generate_images/selected.png",
     "metrics/measure_dose_response/curve.png",
+    "metrics/find_directions/strips.png",
     *(f"metrics/train_gan/{name}/samples.png" for name in GANS),
 )
 SUBGROUPS_OF = ("real", "aug-cgan-no-color")
@@ -80,6 +81,8 @@ def tables(run: Path, scale: str, metrics: dict) -> str:
             "## Stand in for, or add to?",
             "![AUC over doses](measure_dose_response-curve.png)",
             dose_table(run),
+            "Of synthetic images alone the difference is to all real images. One training each: intervals are over "
+            "test patients, not over trainings.",
             "## Novelty",
             novelty_table(run),
             "Membership attacks: training images against held-out patients; chance is an AUC of 0.5, a rate of 0.01. "
@@ -112,9 +115,11 @@ def subgroup_table(run: Path) -> str:
 
 
 def dose_table(run: Path) -> str:
-    """One row a dose."""
+    """One row a dose: AUC, and how much of it is less than that of the same patients without synthetic images."""
     table = pd.read_csv(run / "metrics/measure_dose_response/curve.csv")
-    return spread(table, ["patients", "real_images", "synthetic_images"])
+    gains = table.drop(columns=["value", "low", "high"]).assign(metric="auc less that without synthetic images")
+    gains = gains.rename(columns={"less_without": "value", "less_low": "low", "less_high": "high"})
+    return spread(pd.concat([table, gains]), ["patients", "real_images", "synthetic_images"])
 
 
 def novelty_table(run: Path) -> str:

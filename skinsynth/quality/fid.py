@@ -60,7 +60,7 @@ def _check(real: Tensor, fake: Tensor) -> None:
 
 def fitted(features: Float[Tensor, "n dim"]) -> Gaussian:
     """The Gaussian with the mean and the covariance of the features."""
-    return Gaussian(features.mean(dim=0, dtype=torch.float64), covariance_root(features))
+    return Gaussian(mean_of(features), covariance_root(features))
 
 
 def distance_between(one: Gaussian, other: Gaussian) -> float:
@@ -74,9 +74,17 @@ def distance_between(one: Gaussian, other: Gaussian) -> float:
     return float(gap.square().sum() + one.root.square().sum() + other.root.square().sum() - 2 * cross)
 
 
+def mean_of(features: Float[Tensor, "n dim"]) -> Float64[Tensor, " dim"]:
+    """The mean in float64, block by block: torch would turn all features to float64 first."""
+    total = torch.zeros(features.shape[1], dtype=torch.float64, device=features.device)
+    for block in features.split(ROWS_AT_ONCE):
+        total += block.sum(dim=0, dtype=torch.float64)
+    return total / len(features)
+
+
 def covariance_root(features: Float[Tensor, "n dim"]) -> Float64[Tensor, "rank dim"]:
     """R with RᵀR = the covariance, by QR of the centred features, block by block."""
-    mean = features.mean(dim=0, dtype=torch.float64)
+    mean = mean_of(features)
     root = torch.empty(0, features.shape[1], dtype=torch.float64, device=features.device)
     for block in features.split(ROWS_AT_ONCE):
         root = torch.linalg.qr(torch.cat([root, block.double() - mean]), mode="r").R
