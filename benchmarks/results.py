@@ -20,13 +20,28 @@ PICTURES = (
     "metrics/generate_images/selected.png",
     "metrics/measure_dose_response/curve.png",
     "metrics/find_directions/strips.png",
+    "metrics/remove_frames/frames.png",
+    "metrics/embed_images/maps.png",
     *(f"metrics/train_gan/{name}/samples.png" for name in GANS),
+)
+# These show the images themselves: of the phantom alone, whose lesions are nobody's.
+PHANTOM_PICTURES = (
+    "metrics/explain_classifier/regions.png",
+    "metrics/score_authenticity/nearest_pairs.png",
+    "metrics/audit_artefacts/pasted.png",
 )
 SUBGROUPS_OF = ("real", "aug-cgan-no-color")
 FILES = (
     *(f"metrics/write_tables/tables/table{number}.{kind}" for number in (1, 2) for kind in ("csv", "tex")),
     "metrics/measure_dose_response/curve.csv",
+    "metrics/audit_artefacts/traits.csv",
+    "metrics/find_directions/effects.csv",
+    "metrics/remove_frames/measured.csv",
+    "metrics/embed_images/clusters.csv",
+    "metrics/score_authenticity/details/planted.csv",
+    "metrics/score_authenticity/details/distances.csv",
 )
+COMPARISONS = ("frame-free", "edges", "edges-control")
 
 
 def main() -> None:
@@ -56,6 +71,8 @@ def bring_home(run: Path) -> Path:
     if scale == "phantom":
         archive = read_archive(run / "data/images.zip")
         save_grid(results / "drawn.png", archive.pixels[:64], columns=16, scale=2)
+        for name in PHANTOM_PICTURES:
+            shutil.copyfile(run / name, results / name.removeprefix("metrics/").replace("/", "-"))
     return results
 
 
@@ -84,11 +101,35 @@ def tables(run: Path, scale: str, metrics: dict) -> str:
             "Of synthetic images alone the difference is to all real images. One training each: intervals are over "
             "test patients, not over trainings.",
             "## Novelty",
+            "In features of two classifiers: of real and synthetic images (`aug-selected`), and of real ones alone.",
             novelty_table(run),
+            "The same numbers for planted sets of one size, from this run's own images: what a copier would score.",
+            planted_table(run),
+            "Distances of real images to their own projections, and of generated ones to the nearest training image:",
+            distance_table(run),
             "Membership attacks: training images against held-out patients; chance is an AUC of 0.5, a rate of 0.01. "
             "An attack that fails shows its own failure, not that the images are private.",
             attack_table(run),
-            f"Projections: {json.dumps(metrics['project_images'])}.\n",
+            f"Projections: {json.dumps(metrics['project_images'])}.",
+            "## What the classifier looks at",
+            f"XRAI regions, deletion and insertion: {json.dumps(metrics['explain_classifier'])}.",
+            f"Map of features (t-SNE): {json.dumps(metrics['embed_images'])}.",
+            "## Artefacts",
+            f"Detectors of artefacts on test patients (AUC): {json.dumps(metrics['train_detectors'])}. What a weak one "
+            "sees is not to be relied on.",
+            "Share of each artefact, and the lesion's mean share of the picture, as detectors and rule see them:",
+            trait_table(run, "share"),
+            "Correlation of each with the classifier's probability of the positive class:",
+            trait_table(run, "correlation"),
+            "A frame pasted on test images that have none: share of answers that change, and the mean change.",
+            flip_table(run),
+            "## Directions and frame removal",
+            f"Directions: {json.dumps(metrics['find_directions'])}.",
+            f"Frame removal: {json.dumps(metrics['remove_frames'])}.",
+            "![frames before and after](remove_frames-frames.png)",
+            "## Do edited or edge images help?",
+            f"Hard training images and their neighbours: {json.dumps(metrics['augment_edges'])}.",
+            comparison_table(run) + "\n",
         ]
     )
 
@@ -125,13 +166,51 @@ def dose_table(run: Path) -> str:
 def novelty_table(run: Path) -> str:
     """Authenticity and distance to training images, of generated and of held-out real images."""
     table = pd.read_csv(run / "metrics/score_authenticity/details/authenticity.csv")
-    return spread(table, ["class", "of", "images"])
+    return spread(table, ["features_of", "class", "of", "images"])
+
+
+def planted_table(run: Path) -> str:
+    """One row a planted set."""
+    table = pd.read_csv(run / "metrics/score_authenticity/details/planted.csv")
+    return spread(table, ["features_of", "set", "images"])
+
+
+def distance_table(run: Path) -> str:
+    """One row a pair of sets and a distance; one column a statistic."""
+    table = pd.read_csv(run / "metrics/score_authenticity/details/distances.csv")
+    order = list(dict.fromkeys(table["statistic"]))
+    index = ["features_of", "what", "metric"]
+    wide = table.pivot_table(index=index, columns="statistic", values="value", sort=False)[order]
+    return markdown(wide.map(lambda value: f"{value:.4g}").reset_index())
+
+
+def trait_table(run: Path, measure: str) -> str:
+    """One row a set and class, one column a trait; weak detectors are marked."""
+    table = pd.read_csv(run / "metrics/audit_artefacts/traits.csv", keep_default_na=False, na_values=[""])
+    table = table[(table["measure"] == measure) & (table["class"] != "all")].drop(columns="measure")
+    weak = table["note"].notna()
+    table["metric"] = table["trait"] + (" (" + table["source"] + ")") + weak.map({True: " weak", False: ""})
+    return spread(table.drop(columns="note"), ["set", "class", "images"])
+
+
+def flip_table(run: Path) -> str:
+    """One row a class."""
+    table = pd.read_csv(run / "metrics/audit_artefacts/frames.csv").rename(columns={"what": "metric"})
+    return spread(table, ["class", "images"])
+
+
+def comparison_table(run: Path) -> str:
+    """One row a comparison and part of the test set: the first classifier less the second."""
+    parts = [pd.read_csv(run / f"metrics/compare_classifiers/{name}/comparison.csv") for name in COMPARISONS]
+    table = pd.concat(parts).rename(columns={"difference": "value"})
+    kept = table["part"].isin(["all", "hard", "edge", "misclassified", "with black_frame", "without black_frame"])
+    return spread(table[kept], ["comparison", "part", "test_images", "positives"])
 
 
 def attack_table(run: Path) -> str:
     """One row an attack."""
     table = pd.read_csv(run / "metrics/score_authenticity/details/attacks.csv")
-    return spread(table.drop(columns="note"), ["attack", "members", "non_members"])
+    return spread(table.drop(columns="note"), ["features_of", "attack", "members", "non_members"])
 
 
 def spread(table: pd.DataFrame, index: list[str]) -> str:
@@ -141,7 +220,11 @@ def spread(table: pd.DataFrame, index: list[str]) -> str:
     table["text"] = table["text"].where(table["value"].notna(), notes)
     order = list(dict.fromkeys(table["metric"]))
     wide = table.pivot_table(index=index, columns="metric", values="text", aggfunc="first", sort=False)[order]
-    wide = wide.reset_index().fillna("")
+    return markdown(wide.reset_index().fillna(""))
+
+
+def markdown(wide: pd.DataFrame) -> str:
+    """A table with a line of names."""
     lines = ["| " + " | ".join(map(str, wide.columns)) + " |", "|" + "---|" * len(wide.columns)]
     lines += ["| " + " | ".join(map(str, row)) + " |" for row in wide.itertuples(index=False)]
     return "\n".join(lines)

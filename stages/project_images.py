@@ -1,6 +1,7 @@
 """Find real training images again in the latent space of the selected GAN."""
 
 import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -12,9 +13,12 @@ from safetensors.torch import save_file
 from skinsynth.classifier.classifier import load_classifier
 from skinsynth.files import written_whole
 from skinsynth.gan.family import load_family
+from skinsynth.gan.process import keep_freed_memory
+from skinsynth.gan.team import join_team, run_as_team, started_by_torchrun
 from skinsynth.images.archive import read_archive, write_archive
 from skinsynth.partition.split import images_of, read_split
 from skinsynth.projection.archive import project_all
+from skinsynth.projection.loss import LossConfig, build_loss
 from skinsynth.projection.projector import ProjectionConfig, Projections, Projector
 from skinsynth.stage import best_device, checkpoint_folder, load_params, run, write_metrics, write_rows
 
@@ -22,6 +26,8 @@ from skinsynth.stage import best_device, checkpoint_folder, load_params, run, wr
 @dataclass(frozen=True)
 class Settings:
     images: int  # at most, drawn at random from the training images
+    processes: int  # that share the batches, each on a GPU of its own (torchrun); 0: one for each GPU
+    loss: LossConfig
     projection: ProjectionConfig
 
 
@@ -32,35 +38,50 @@ def main(
     gan: Annotated[Path, "the selected GAN"],
     images: Annotated[Path, "real images"],
     split: Annotated[Path, "who is on which side"],
-    classifier: Annotated[Path, "classifier of real images: its features are the loss"],
+    classifier: Annotated[Path, "classifier of real images: its features are the loss that needs no download"],
     latents: Annotated[Path, "w of each image, in the order of the distances, as safetensors"],
-    distances: Annotated[Path, "CSV: image_id, label, distance in the loss's features"],
+    distances: Annotated[Path, "CSV: image_id, label, distance_<network of the loss>"],
     pairs: Annotated[Path, "ZIP of <id>.projected and <id>.real images: shows real images, stays on this machine"],
     metrics: Annotated[Path, "headlines"],
 ) -> None:
     """Project images with their class, many at a time; a killed run goes on with the next batch."""
     settings = load_params("project_images", Settings)
-    device = best_device()
+    if settings.processes != 1 and not started_by_torchrun():
+        sys.exit(run_as_team(settings.processes))
     rows = images_of(read_split(split), "train")
     chosen = np.random.default_rng(settings.projection.seed).permutation(len(rows))[: settings.images]
     real = read_archive(images, rows["image_id"].iloc[np.sort(chosen)].tolist())
-    network, family = load_classifier(classifier, device), load_family([gan], device)
-    projector_of = {
-        label: Projector(member, network.embed_differentiable, settings.projection, device)
-        for member in family.members.values()
-        for label in member.classes
-    }
-    checkpoints = checkpoint_folder("project_images", "selected", settings, [gan, images, split, classifier])
     pixels, labels = torch.from_numpy(real.pixels), torch.from_numpy(real.labels)
     batch = settings.projection.batch_size
-    found = project_all(projector_of.__getitem__, pixels, labels, np.sort(chosen).tolist(), batch, checkpoints)
+    keep_freed_memory()
+    with join_team() as (team, gpu):
+        projector_of = projectors(gan, classifier, settings, gpu or best_device())
+        # How many processes share the work does not change it.
+        effective = settings.images, settings.loss, settings.projection
+        checkpoints = checkpoint_folder("project_images", "selected", effective, [gan, images, split, classifier])
+        numbers = np.sort(chosen).tolist()
+        found = project_all(projector_of.__getitem__, pixels, labels, numbers, batch, checkpoints, team)
+    if found is None:
+        return
     with written_whole(latents) as aside:
         save_file({"ws": found.ws, "labels": labels}, aside)
+    column = f"distance_{settings.loss.name}"
     table = zip(real.ids, real.labels.tolist(), found.distances.tolist(), strict=True)
-    write_rows(distances, [{"image_id": i, "label": label, "distance": gap} for i, label, gap in table])
+    write_rows(distances, [{"image_id": i, "label": label, column: gap} for i, label, gap in table])
     write_pairs(pairs, real.ids, real.pixels, found.pixels.numpy(), real.labels)
-    write_metrics(metrics, headlines(found))
+    write_metrics(metrics, headlines(found, column))
     shutil.rmtree(checkpoints, ignore_errors=True)
+
+
+def projectors(gan: Path, classifier: Path, settings: Settings, device: torch.device) -> dict[int, Projector]:
+    """Who projects the images of each label."""
+    loss = build_loss(settings.loss, load_classifier(classifier, device), device)
+    return {
+        label: projector
+        for member in load_family([gan], device).members.values()
+        for projector in [Projector(member, loss, settings.projection, device)]
+        for label in member.classes
+    }
 
 
 def write_pairs(path: Path, ids: list[str], real: np.ndarray, projected: np.ndarray, labels: np.ndarray) -> None:
@@ -71,12 +92,12 @@ def write_pairs(path: Path, ids: list[str], real: np.ndarray, projected: np.ndar
     write_archive(path, [names[place] for place in order], pixels[order], labels.repeat(2)[order].tolist())
 
 
-def headlines(found: Projections) -> dict[str, float | int]:
-    """Count, mean and median distance in the classifier's features."""
+def headlines(found: Projections, distance: str) -> dict[str, float | int]:
+    """Count, mean and median distance in the features of the loss."""
     return {
         "images": len(found.distances),
-        "mean_distance_classifier": float(found.distances.mean()),
-        "median_distance_classifier": float(found.distances.median()),
+        f"mean_{distance}": float(found.distances.mean()),
+        f"median_{distance}": float(found.distances.median()),
     }
 
 

@@ -1,38 +1,73 @@
 """Are the synthetic images new? Authenticity, distances to training images and membership attacks."""
 
+from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
 from skinsynth.classifier.classifier import load_classifier
-from skinsynth.features.extractor import ExtractorConfig, build_extractor
+from skinsynth.features.extractor import Extractor, ExtractorConfig, build_extractor, without_cache
 from skinsynth.gan.family import load_family
 from skinsynth.images.archive import Images, image_size, read_archive
-from skinsynth.images.grid import save_grid
 from skinsynth.images.sets import read_image_set
 from skinsynth.lesions.table import read_lesions
 from skinsynth.partition.split import images_of, read_split
 from skinsynth.privacy.authenticity import without_duplicates
-from skinsynth.privacy.distances import nearest
-from skinsynth.privacy.membership import AttackConfig, Attacked, membership_rows
-from skinsynth.privacy.novelty import distance_histogram, novelty_rows, projection_distances
+from skinsynth.privacy.distances import extreme_places, nearest, paired
+from skinsynth.privacy.membership import AttackConfig, Attacked, feature_attack_rows, other_attack_rows
+from skinsynth.privacy.novelty import NoveltyConfig, distance_histogram, distance_rows, novelty_rows
+from skinsynth.privacy.planted import halves, planted_rows
+from skinsynth.quality.neighbours import neighbour_scores
+from skinsynth.report.pairs import PairGroup, draw_pairs
 from skinsynth.stage import best_device, cache_folder, load_params, run, write_metrics, write_rows
+
+Row = dict[str, str | float | int]
+Tables = dict[str, list[Row]]
 
 
 @dataclass(frozen=True)
 class Settings:
     classes: tuple[str, ...]
     extractor: ExtractorConfig
-    close: float  # cosine distance under which a projection is suspiciously close (the paper: 1e-5)
+    novelty: NoveltyConfig
     attacks: AttackConfig
-    shown_pairs: int  # closest pairs in the figure
+    shown_pairs: int  # closest pairs in the figure, and as many furthest ones, for each kind of pair
 
 
 SETTINGS = Settings
+
+
+class Space(NamedTuple):
+    """Whose features distances are measured in."""
+
+    name: str  # of the classifier's folder, or of the published network
+    extractor: str
+    extract: Extractor
+
+
+class Sets(NamedTuple):
+    """The images that are looked at."""
+
+    train: Images  # without duplicates
+    held_out: Images
+    group_of: pd.Series  # of patients, by image id
+    fake: Images
+    pairs: tuple[np.ndarray, np.ndarray] | None  # pixels of real images and of their projections
+
+
+class Features(NamedTuple):
+    """The same in one space."""
+
+    train: Tensor
+    held_out: Tensor
+    fake: Tensor
+    pairs: tuple[Tensor, Tensor] | None
 
 
 def main(
@@ -40,42 +75,47 @@ def main(
     images: Annotated[Path, "real images"],
     lesions: Annotated[Path, "lesions.csv, for duplicates"],
     split: Annotated[Path, "who is on which side"],
-    classifier: Annotated[Path, "classifier whose features distances are measured in"],
+    classifiers: Annotated[list[Path], "classifiers whose features distances are measured in: the first has headlines"],
     metrics: Annotated[Path, "headlines"],
-    details: Annotated[Path, "folder for authenticity.csv (by class), attacks.csv and histogram.csv"],
-    nearest_pairs: Annotated[Path, "closest synthetic and training images side by side: shows real images, stays here"],
+    details: Annotated[Path, "folder for authenticity, planted, distances, histogram and attacks, each .csv"],
+    nearest_pairs: Annotated[Path, "closest and furthest pairs as a figure: shows real images, stays here"],
     pairs: Annotated[Path | None, "real images and their projections, where a generator was asked for them"] = None,
     gan: Annotated[Path | None, "the generator's folder, where there is one: its discriminator is attacked too"] = None,
 ) -> None:
     """Judge by features; duplicates leave the training set first. Far away does not mean private."""
     settings = load_params("score_authenticity", Settings)
     device = best_device()
-    network = load_classifier(classifier, device)
-    extract = build_extractor(settings.extractor, network, device, cache_folder("features"))
+    spaces = feature_spaces(classifiers, settings.extractor, device)
     train, held_out, group_of = distinct_sides(images, lesions, split)
     fake = read_image_set(synthetic, settings.classes, image_size(images))
-    of_train, of_held_out, of_fake = (extract(part.pixels) for part in (train, held_out, fake))
-    rows = [{"class": "all", **row} for row in novelty_rows(of_train, of_held_out, of_fake)]
-    for label in np.unique(fake.labels):
-        name = settings.classes[label]
-        parts = (of_train[train.labels == label], of_held_out[held_out.labels == label], of_fake[fake.labels == label])
-        rows += [{"class": name, **row} for row in novelty_rows(*parts)]
-    write_rows(details / "authenticity.csv", [{**row, "extractor": f"{extract.name} {network.name}"} for row in rows])
+    sets = Sets(train, held_out, group_of, fake, None if pairs is None else both_sides(read_archive(pairs)))
+    tables: Tables = defaultdict(list)
+    for space in spaces:
+        features = features_in(space, sets)
+        for name, rows in judge(space, sets, features, settings).items():
+            tables[name] += [{**row, "features_of": space.name, "extractor": space.extractor} for row in rows]
+        if space is spaces[0]:
+            draw_pairs(nearest_pairs, pair_groups(sets, features, settings.shown_pairs, space.name))
     family = None if gan is None else load_family([gan], device)
-    members, others = (
-        Attacked(part, features, group_of.loc[part.ids].to_numpy())
-        for part, features in ((train, of_train), (held_out, of_held_out))
-    )
-    attacks = membership_rows(members, others, of_fake, family, settings.attacks)
-    write_rows(details / "attacks.csv", [{**row, "extractor": f"{extract.name} {network.name}"} for row in attacks])
-    histogram = distance_histogram(of_train, {"generated": of_fake, "held-out real": of_held_out})
-    write_rows(details / "histogram.csv", histogram)
-    show_nearest(nearest_pairs, fake, train, of_fake, of_train, settings.shown_pairs)
-    of_projections = {}
-    if pairs is not None:
-        projected, real = (extract(part) for part in both_sides(read_archive(pairs)))
-        of_projections = projection_distances(real, projected, settings.close)
-    write_metrics(metrics, {"features_of": network.name, **headlines(rows), **of_projections})
+    others = other_attack_rows(*attacked(sets), family, settings.attacks)
+    tables["attacks"] += [{**row, "features_of": "none", "extractor": "none"} for row in others]
+    for name, rows in tables.items():
+        write_rows(details / f"{name}.csv", rows)
+    write_metrics(metrics, {"features_of": spaces[0].name, **headlines(tables, spaces[0].name)})
+
+
+def feature_spaces(classifiers: list[Path], config: ExtractorConfig, device: torch.device) -> list[Space]:
+    """One space a classifier, named after its folder; a published network has features of its own, and is one space."""
+    if len({folder.name for folder in classifiers}) < len(classifiers):
+        raise ValueError(f"classifiers are told apart by the names of their folders, but {classifiers} share one")
+    spaces = []
+    for folder in classifiers:
+        network = load_classifier(folder, device)
+        extract = build_extractor(config, network, device, cache_folder("features"))
+        if config.name != "classifier":
+            return [Space(extract.name, extract.name, extract)]
+        spaces.append(Space(folder.name, f"{extract.name} {network.name}", extract))
+    return spaces
 
 
 def distinct_sides(images: Path, lesions: Path, split: Path) -> tuple[Images, Images, pd.Series]:
@@ -89,32 +129,128 @@ def distinct_sides(images: Path, lesions: Path, split: Path) -> tuple[Images, Im
 
 
 def both_sides(pairs: Images) -> tuple[np.ndarray, np.ndarray]:
-    """Projected and real pixels, row by row of the same image."""
+    """Real and projected pixels, row by row of the same image."""
     place_of = {name: place for place, name in enumerate(pairs.ids)}
     ids = [name.removesuffix(".real") for name in pairs.ids if name.endswith(".real")]
-    projected, real = ([place_of[f"{image_id}.{kind}"] for image_id in ids] for kind in ("projected", "real"))
-    return pairs.pixels[projected], pairs.pixels[real]
+    real, projected = ([place_of[f"{image_id}.{kind}"] for image_id in ids] for kind in ("real", "projected"))
+    return pairs.pixels[real], pairs.pixels[projected]
 
 
-def headlines(rows: list[dict[str, str | float | int]]) -> dict[str, float]:
-    """Pooled over classes: authenticity of generated and of held-out real images, and C_T."""
-    value_of = {(row["metric"], row["of"]): float(row["value"]) for row in rows if row["class"] == "all"}
+def features_in(space: Space, sets: Sets) -> Features:
+    """Every image seen by one extractor."""
+    train, held_out, fake = (space.extract(part.pixels) for part in (sets.train, sets.held_out, sets.fake))
+    if sets.pairs is None:
+        return Features(train, held_out, fake, None)
+    real, projected = (space.extract(part) for part in sets.pairs)
+    return Features(train, held_out, fake, (real, projected))
+
+
+def judge(space: Space, sets: Sets, features: Features, settings: Settings) -> Tables:
+    """What one space's distances say, a list of rows for each file of `details`."""
+    train, held_out, fake, pairs = features
+    coverage = coverage_within(settings.novelty.neighbours)
+    groups = sets.group_of.loc[sets.held_out.ids].to_numpy()
+    asked = {"generated": fake, "held-out real": held_out}
+    gaps = {name: nearest(images, train, "cosine")[0] for name, images in asked.items()}
+    if pairs is not None:
+        gaps["own projection"] = paired(*pairs, "cosine")
+    count = min(settings.novelty.planted_images, len(fake), len(held_out))
+    garbage = without_cache(space.extract)(noise_images(count, sets.fake.pixels.shape[-1], settings.novelty.seed))
+    split = halves(held_out, groups, settings.novelty.seed)
     return {
-        "authenticity": value_of["authenticity", "generated"],
-        "authenticity_of_held_out_real": value_of["authenticity", "held-out real"],
-        "copying_statistic": value_of["copying_statistic", "generated"],
+        "authenticity": authenticity_rows(sets, features, settings, coverage),
+        "planted": planted_rows(train, split, fake, garbage, settings.novelty, coverage),
+        "distances": distance_rows(asked, train, pairs, settings.novelty.close),
+        "histogram": distance_histogram(gaps),
+        "attacks": feature_attack_rows(*attacked(sets, features), fake, settings.attacks),
     }
 
 
-def show_nearest(
-    path: Path, fake: Images, train: Images, of_fake: torch.Tensor, of_train: torch.Tensor, count: int
-) -> None:
-    """The closest pairs, synthetic left and training right, the closest first."""
-    gaps, partners = nearest(of_fake, of_train, "cosine")
-    closest = gaps.argsort(stable=True)[:count].cpu().numpy()
-    pixels = np.stack([fake.pixels[closest], train.pixels[partners.cpu().numpy()[closest]]], axis=1)
-    shown = pixels.reshape(-1, *fake.pixels.shape[1:])
-    save_grid(path, shown, columns=8, scale=max(1, 64 // shown.shape[-1]))
+def authenticity_rows(
+    sets: Sets, features: Features, settings: Settings, coverage: Callable[[Tensor, Tensor], float]
+) -> list[Row]:
+    """Of all images together, then of each class against the same class."""
+    config = settings.novelty
+    rows = novelty_rows(features.train, features.held_out, features.fake, config, coverage)
+    rows = [{"class": "all", **row} for row in rows]
+    for label in np.unique(sets.fake.labels):
+        train, held_out, fake = (
+            part[torch.from_numpy(images.labels == label)]
+            for part, images in zip(features[:3], (sets.train, sets.held_out, sets.fake), strict=True)
+        )
+        found = novelty_rows(train, held_out, fake, config, coverage)
+        rows += [{"class": settings.classes[label], **row} for row in found]
+    return rows
+
+
+def coverage_within(neighbours: int) -> Callable[[Tensor, Tensor], float]:
+    """Share of training images that a set covers; nan where either set is too small for so many neighbours."""
+
+    def coverage(train: Tensor, images: Tensor) -> float:
+        if min(len(train), len(images)) <= neighbours:
+            return float("nan")
+        return neighbour_scores(train, images, neighbours).coverage
+
+    return coverage
+
+
+def noise_images(count: int, size: int, seed: int) -> np.ndarray:
+    """Pixels without any picture in them."""
+    return np.random.default_rng(seed).integers(0, 256, (count, 3, size, size), dtype=np.uint8)
+
+
+def attacked(sets: Sets, features: Features | None = None) -> tuple[Attacked, Attacked]:
+    """Training and held-out images with their patients, and with features where an attack looks at them."""
+    of_sides = (features.train, features.held_out) if features else (None, None)
+    train, held_out = (
+        Attacked(
+            side,
+            torch.zeros(len(side.ids), 0) if of_side is None else of_side,
+            sets.group_of.loc[side.ids].to_numpy(),
+        )
+        for side, of_side in zip((sets.train, sets.held_out), of_sides, strict=True)
+    )
+    return train, held_out
+
+
+def pair_groups(sets: Sets, features: Features, count: int, space: str) -> list[PairGroup]:
+    """The closest pairs in red and the furthest in blue: real beside projection, synthetic beside nearest training."""
+    gaps, partners = nearest(features.fake, features.train, "cosine")
+    beside = sets.train.pixels[partners.cpu().numpy()]
+    kinds = [("synthetic and nearest training image", sets.fake.pixels, beside, gaps)]
+    if sets.pairs is not None and features.pairs is not None:
+        kinds.insert(0, ("real image and its projection", *sets.pairs, paired(*features.pairs, "cosine")))
+    groups = []
+    for kind, left, right, distances in kinds:
+        closest, furthest = (places.cpu().numpy() for places in extreme_places(distances, count))
+        for word, frame, places in (("closest", "red", closest), ("furthest", "blue", furthest)):
+            title = f"{kind}, {word} by cosine distance in features of {space}"
+            groups.append(PairGroup(title, frame, left[places], right[places], distances.cpu().numpy()[places]))
+    return groups
+
+
+def headlines(tables: Tables, space: str) -> dict[str, float]:
+    """Nine numbers at most, pooled over classes and in the first space."""
+    pooled = [row for row in tables["authenticity"] if row["class"] == "all" and row["features_of"] == space]
+    value_of = {(row["metric"], row["of"]): float(row["value"]) for row in pooled}
+    found = {
+        "authenticity": value_of["authenticity", "generated"],
+        "authenticity_of_held_out_real": value_of["authenticity", "held-out real"],
+        "copying_statistic": value_of["copying_statistic", "generated"],
+        "copying_statistic_by_cells": value_of["copying_statistic_by_cells", "generated"],
+        "coverage": value_of["coverage", "generated"],
+    }
+    projections = {
+        str(row["statistic"]): float(row["value"])
+        for row in tables["distances"]
+        if (row["features_of"], row["what"], row["distance"]) == (space, "real image to own projection", "cosine")
+    }
+    if projections:
+        found["projection_mean_cosine"] = projections["mean"]
+        found["projection_median_cosine"] = projections["median"]
+        found["projections_too_close"] = int(projections["under_threshold"])
+        found["projections_memorised"] = int(projections["memorised"])
+    return found
 
 
 if __name__ == "__main__":

@@ -25,7 +25,9 @@ SHOWS_REAL_IMAGES = (
     "data/projections/pairs.zip",
     "metrics/score_authenticity/nearest_pairs.png",
     "metrics/explain_classifier/regions.png",
+    "metrics/audit_artefacts/pasted.png",
     "data/projections/latents.safetensors",
+    "data/projections/edges.zip",
 )
 
 

@@ -9,7 +9,7 @@ import torch
 from skinsynth.privacy import distances
 from skinsynth.privacy.authenticity import authentic, authenticity, wilson_share, without_duplicates
 from skinsynth.privacy.copying import copying_statistic
-from skinsynth.privacy.distances import extreme_pairs, nearest, nearest_other, paired, summary
+from skinsynth.privacy.distances import extreme_places, nearest, nearest_other, paired, summary
 
 
 def test_authenticity_is_the_reference_value(golden):
@@ -109,12 +109,10 @@ def test_memorised_means_close_and_nearest_to_the_own_projection():
     }
 
 
-def test_extreme_pairs_are_the_closest_and_the_furthest():
-    pairs = extreme_pairs(torch.tensor([3.0, 1.0, 2.0]), torch.tensor([5, 6, 7]), 1)
-    assert pairs == [
-        {"kind": "closest", "image": 1, "partner": 6, "distance": 1.0},
-        {"kind": "furthest", "image": 0, "partner": 5, "distance": 3.0},
-    ]
+def test_extreme_places_are_the_closest_and_the_furthest():
+    closest, furthest = extreme_places(torch.tensor([3.0, 1.0, 2.0]), 2)
+    assert (closest.tolist(), furthest.tolist()) == ([1, 2], [0, 2])
+    assert len(extreme_places(torch.ones(3), 9)[0]) == 3
 
 
 def test_copying_is_far_below_zero_and_fresh_draws_are_not(rng):

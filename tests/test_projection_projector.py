@@ -22,6 +22,7 @@ CONFIG = ProjectionConfig(
     ramp_down=0.25,
     noise=0.05,
     noise_ramp=0.75,
+    map_weight=None,
     pixel_weight=0.0,
     statistics_samples=500,
     batch_size=4,

@@ -37,12 +37,20 @@ ORDER = (
     ("select_gan", None),
     *(("generate_images", name) for name in ("gan", "cgan", "cgan-no-color", "selected", "doses")),
     ("score_images", "selected"),
+    ("train_detectors", None),
+    ("audit_artefacts", None),
+    ("find_directions", None),
+    ("remove_frames", None),
+    ("project_images", None),
+    ("augment_edges", None),
     *(("train_classifier", name) for name in SYNTHETIC_SCENARIOS),
+    ("compare_classifiers", "frame-free"),
+    ("compare_classifiers", "edges"),
+    ("compare_classifiers", "edges-control"),
     ("measure_dose_response", None),
     ("write_tables", None),
     ("explain_classifier", None),
-    ("find_directions", None),
-    ("project_images", None),
+    ("embed_images", None),
     ("score_authenticity", None),
 )
 
@@ -316,7 +324,8 @@ def test_features_of_the_same_images_are_computed_once(copied, monkeypatch):
 def test_tables_hold_every_row_and_the_paper_s_values(study):
     first, second = (pd.read_csv(study / f"metrics/write_tables/tables/table{number}.csv") for number in (1, 2))
     assert set(first["gan"]) == set(GANS)
-    assert set(second["scenario"]) == {"real", *SYNTHETIC_SCENARIOS, "majority"}
+    named = {f"{kind}-{gan}" for kind in ("synth", "aug") for gan in ("gan", "cgan", "cgan-no-color")}
+    assert set(second["scenario"]) == {"real", *named, "majority"}
     assert {"auc_difference", "auc", "calibration_error"} <= set(second["metric"])
     assert set(second["arm"]) == {"all", "no-frame"}
     for number in (1, 2):
@@ -329,9 +338,49 @@ def test_membership_attacks_are_three_and_have_intervals(study):
     attacks = pd.read_csv(study / "metrics/score_authenticity/details/attacks.csv")
     selected = metrics(study, "select_gan")["selected"]
     names = {"gan": ("ben", "mal")}.get(selected, (selected,))
-    assert set(attacks["attack"]) == {"reconstruction", "density_ratio", *(f"discriminator of {n}" for n in names)}
+    asked = {f"discriminator of {name}" for name in names}
+    assert set(attacks["attack"]) == {"reconstruction", "density_ratio", "random guess", *asked}
+    assert set(attacks["features_of"]) == {"aug-selected", "real", "none"}
     assert set(attacks["metric"]) == {"auc", "tpr_at_1_percent_fpr"}
     assert (attacks["low"] <= attacks["value"]).all()
+
+
+def test_planted_sets_are_judged_beside_the_generated_one_in_both_features(study):
+    planted = pd.read_csv(study / "metrics/score_authenticity/details/planted.csv")
+    assert planted.groupby("features_of")["set"].nunique().to_dict() == {"aug-selected": 6, "real": 6}
+
+
+def test_artefacts_are_measured_in_every_set_and_class(study):
+    traits = pd.read_csv(study / "metrics/audit_artefacts/traits.csv")
+    assert set(traits["set"]) == {"real train", "real test", *(f"synthetic {n}" for n in ("selected", "gan", "cgan"))}
+    shares = traits[traits["measure"] == "share"]
+    assert shares["value"].between(0, 1).all()
+    known = shares[(shares["set"] == "real train") & (shares["source"] == "flag") & (shares["class"] == "all")]
+    lesions = pd.read_csv(study / "data/lesions.csv").merge(pd.read_csv(study / "data/splits/main.csv"), on="image_id")
+    train = lesions[lesions["split"] == "train"]
+    for trait, value in zip(known["trait"], known["value"], strict=True):
+        assert value == pytest.approx(train[trait].mean(), abs=1e-5)
+
+
+def test_frame_free_images_differ_only_where_a_frame_was_seen(study):
+    sets = [read_archive(study / f"data/synthetic/{name}.zip") for name in ("with-frames", "frame-free")]
+    assert sets[0].ids == sets[1].ids
+    changed = (sets[0].pixels != sets[1].pixels).any(axis=(1, 2, 3)).mean()
+    assert changed <= metrics(study, "remove_frames")["moved_share_of_drawn_images"]
+
+
+def test_edges_and_their_control_have_the_same_counts(study):
+    around, control = (
+        read_archive(study / f"data/{name}.zip") for name in ("projections/edges", "synthetic/edges-control")
+    )
+    assert around.labels.tolist() == control.labels.tolist()
+    assert (around.pixels != control.pixels).any()
+
+
+def test_a_comparison_is_signed_the_way_it_says(study):
+    table = pd.read_csv(study / "metrics/compare_classifiers/edges/comparison.csv")
+    known = table.dropna(subset="difference")
+    assert (known["difference"] - (known["first"] - known["second"])).abs().max() < 1e-4
 
 
 def test_doses_are_a_table_and_a_picture(study):

@@ -42,9 +42,23 @@ def tiny_params(**overrides: Any) -> dict[str, Any]:
     explanation["xrai"]["steps"] = 5
     explanation["faithfulness"] |= {"steps": 4, "random_orders": 2}
     scale["find_directions"] |= {"directions": 2, "images": 6, "steps": [-2, 0, 2], "pca_samples": 64}
+    scale["train_detectors"]["classifier"] |= {"epochs": 2}
+    scale["train_detectors"] |= {"least": 1, "bootstrap_draws": 20}
+    scale["audit_artefacts"] |= {"bootstrap_draws": 20, "shown": 4}
+    frames = scale["remove_frames"]
+    frames |= {"directions": 2, "samples": 64, "least": 2, "images": {"benign": 16, "malignant": 16}}
+    frames["removal"] |= {"images": 4, "most_draws": 64, "random_directions": 2, "batch_size": 32}
+    edges = scale["augment_edges"]
+    edges |= {"edge_share": 0.5, "most": 3, "images": {"benign": 16, "malignant": 16}}
+    edges["projection"] |= {"steps": 3, "batch_size": 4, "statistics_samples": 64}
+    scale["compare_classifiers"]["bootstrap_draws"] = 50
     scale["project_images"]["images"] = 6
     scale["project_images"]["projection"] |= {"steps": 3, "batch_size": 4, "statistics_samples": 64}
     scale["score_authenticity"]["shown_pairs"] = 4
+    scale["embed_images"]["images_per_class"] = 4
+    scale["embed_images"]["embedding"] |= {"pca_components": 4, "perplexity": 2, "iterations": 250, "neighbours": 2}
+    scale["embed_images"]["embedding"] |= {"min_cluster_size": 3, "cluster_samples": 2}
+    scale["score_authenticity"]["novelty"] |= {"cells": 2, "planted_images": 20}
     scale["score_authenticity"]["attacks"] |= {"components": 2, "draws": 20}
     scale |= overrides
     return {"scale": "phantom", "scales": {"phantom": scale}}

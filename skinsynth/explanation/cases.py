@@ -27,18 +27,24 @@ def find_cases(
     Edge: the smallest gap between the two largest probabilities, right or wrong. Misclassified: wrong beyond the
     edge, the surest first. Central: right beyond the edge, by distance to the centroid, the classes in turn.
     """
+    hard = hard_cases(labels, probabilities, config.edge_share)
+    easy = np.ones(len(labels), dtype=bool)
+    easy[np.concatenate(list(hard.values()))] = False
+    central = _central(labels, features, easy, config.central_share)
+    return {kind: places[: config.most] for kind, places in {"central": central, **hard}.items()}
+
+
+def hard_cases(
+    labels: Int64[np.ndarray, " n"], probabilities: Float[np.ndarray, "n classes"], edge_share: float
+) -> dict[str, Int64[np.ndarray, " k"]]:
+    """Places of all edge cases and of all misclassified ones beyond the edge, by the rule of `find_cases`."""
     ordered = np.sort(probabilities, axis=1)
     gap = ordered[:, -1] - ordered[:, -2]
-    by_gap = gap.argsort(kind="stable")
-    edge = by_gap[: math.ceil(config.edge_share * len(labels))]
+    edge = gap.argsort(kind="stable")[: math.ceil(edge_share * len(labels))]
     beyond = np.ones(len(labels), dtype=bool)
     beyond[edge] = False
-    right = probabilities.argmax(axis=1) == labels
-    wrong = np.flatnonzero(beyond & ~right)
-    misclassified = wrong[(-gap[wrong]).argsort(kind="stable")]
-    central = _central(labels, features, beyond & right, config.central_share)
-    found = zip(KINDS, (central, edge, misclassified), strict=True)
-    return {kind: places[: config.most] for kind, places in found}
+    wrong = np.flatnonzero(beyond & (probabilities.argmax(axis=1) != labels))
+    return {"edge": edge, "misclassified": wrong[(-gap[wrong]).argsort(kind="stable")]}
 
 
 def _central(

@@ -66,7 +66,7 @@ class Picture:
             image = _with_ruler(image, rng)
         image = _lit(image, rng)
         if self.black_frame:
-            image = _framed(image, rng)
+            image = framed(image, rng)
         image += rng.normal(0, 0.006, image.shape).astype(np.float32)
         return np.round(255 * np.clip(image, 0, 1)).astype(np.uint8)
 
@@ -209,7 +209,7 @@ def _lit(image: Rgb, rng: np.random.Generator) -> Rgb:
     return image * light[..., None] * (balance * exposure).astype(np.float32)
 
 
-def _framed(image: Rgb, rng: np.random.Generator) -> Rgb:
+def framed(image: Rgb, rng: np.random.Generator) -> Rgb:
     """The round field of view of a dermatoscope: black outside of it."""
     height, width = image.shape[:2]
     down, across = np.mgrid[:height, :width].astype(np.float32)

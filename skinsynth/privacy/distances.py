@@ -74,18 +74,10 @@ def summary(distances: Float[Tensor, " n"], own_is_nearest: Bool[Tensor, " n"], 
     }
 
 
-def extreme_pairs(
-    distances: Float[Tensor, " n"], partners: Int64[Tensor, " n"], count: int
-) -> list[dict[str, str | int | float]]:
-    """The `count` closest and the `count` furthest pairs as rows: kind, image, partner (both by place), distance."""
-    order = distances.argsort(stable=True).tolist()
-    count = min(count, len(order))
-    chosen = [("closest", place) for place in order[:count]]
-    chosen += [("furthest", place) for place in order[::-1][:count]]
-    return [
-        {"kind": kind, "image": place, "partner": int(partners[place]), "distance": float(distances[place])}
-        for kind, place in chosen
-    ]
+def extreme_places(distances: Float[Tensor, " n"], count: int) -> tuple[Int64[Tensor, " k"], Int64[Tensor, " k"]]:
+    """Places of the `count` smallest distances, the smallest first, and of as many largest, the largest first."""
+    order = distances.argsort(stable=True)
+    return order[:count], order.flip(0)[:count]
 
 
 def _metric(name: str) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:

@@ -1,4 +1,4 @@
-"""Three attacks on one set of generated images: can an outsider tell training images from held-out ones?"""
+"""Attacks, and a control, on one set of generated images: can an outsider tell training images from held-out ones?"""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -45,18 +45,11 @@ class Attacked(NamedTuple):
         return Attacked(images, self.features[torch.from_numpy(places)], self.groups[places])
 
 
-def membership_rows(
-    train: Attacked,
-    held_out: Attacked,
-    generated: Float[Tensor, "m dim"],
-    family: Family | None,
-    config: AttackConfig,
+def feature_attack_rows(
+    train: Attacked, held_out: Attacked, generated: Float[Tensor, "m dim"], config: AttackConfig
 ) -> list[Row]:
-    """AUC and TPR at 1 % FPR of each attack, training images against one half of the held-out patients.
-
-    The other half is the attacker's own reference. Discriminators are asked where a family is given, each about the
-    classes that it knows.
-    """
+    """AUC and TPR at 1 % FPR of the attacks that look at features: training images against one half of the held-out
+    patients, where the other half is the attacker's own reference."""
     rng = np.random.default_rng(config.seed)
     reference, others = (held_out.of(half) for half in halves_by_group(held_out.groups, rng))
 
@@ -66,14 +59,26 @@ def membership_rows(
             "density_ratio": density_ratio_scores(side.features, generated, reference.features, config.components),
         }
 
-    rows = attack_rows(by_features(train), by_features(others), train.groups, others.groups, config.draws, rng)
+    return attack_rows(by_features(train), by_features(others), train.groups, others.groups, config.draws, rng)
+
+
+def other_attack_rows(train: Attacked, held_out: Attacked, family: Family | None, config: AttackConfig) -> list[Row]:
+    """The same of the attacks that look at no features: each discriminator, about the classes that it knows, and the
+    control, which guesses at random and whose interval should hold an AUC of 0.5."""
+    rng = np.random.default_rng(config.seed)
+    # The same half as of the attacks by features, though nobody needs the reference here.
+    _, others = (held_out.of(half) for half in halves_by_group(held_out.groups, rng))
+    rows = []
     for name, gan in (family.members if family else {}).items():
         members, strangers = (side.of(np.isin(side.images.labels, gan.classes)) for side in (train, others))
         said, said_of_strangers = (
             {f"discriminator of {name}": _asked(gan, side.images, config.batch_size)} for side in (members, strangers)
         )
         rows += attack_rows(said, said_of_strangers, members.groups, strangers.groups, config.draws, rng)
-    return rows
+    guess, guess_of_others = (
+        {"random guess": torch.from_numpy(rng.random(len(side.groups)))} for side in (train, others)
+    )
+    return rows + attack_rows(guess, guess_of_others, train.groups, others.groups, config.draws, rng)
 
 
 def _asked(gan: Gan, images: Images, batch_size: int) -> Tensor:

@@ -11,9 +11,10 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from skinsynth.gan.generator import Generator
+from skinsynth.gan.generator import Generator, in_full_precision
 from skinsynth.gan.model import Gan
 from skinsynth.gan.pixels import from_pixels, to_pixels
+from skinsynth.projection.noise import GivenNoise, autocorrelation, own_maps, standardise
 
 # Latents mapped at once for their statistics.
 MAPPED_AT_ONCE = 1024
@@ -28,6 +29,7 @@ class ProjectionConfig:
     ramp_down: float  # share of the steps in which it falls again
     noise: float  # on w, in its standard deviation, at the start
     noise_ramp: float  # share of the steps until that is gone
+    map_weight: float | None  # of the noise maps' autocorrelation; None: the maps stay as the generator has them
     pixel_weight: float  # of the mean squared pixel difference beside the relative feature distance
     statistics_samples: int  # latents behind the mean and the spread of w
     batch_size: int  # images at once
@@ -41,7 +43,7 @@ class Projections(NamedTuple):
     """Latents, their images, and how far these are from the real ones."""
 
     ws: Float[Tensor, "n layers w"]
-    pixels: UInt8[Tensor, "n 3 size size"]
+    pixels: UInt8[Tensor, "n 3 size size"]  # with the noise maps found, where they were searched
     distances: Float[Tensor, " n"]  # Euclidean, between the loss's features
 
 
@@ -55,8 +57,8 @@ class LatentStatistics(NamedTuple):
 class Projector:
     """Finds images in the latent space of one GAN by one perceptual loss.
 
-    `perceptual` takes images in [-1, 1] to features, with gradient. Every image has a loss, a step size and random
-    draws of its own, so that the batch it is in does not matter.
+    `perceptual` takes images in [-1, 1] to features, with gradient. Every image has a loss, a step size, noise maps and
+    random draws of its own, so that the batch it is in does not matter.
     """
 
     def __init__(
@@ -65,6 +67,8 @@ class Projector:
         if config.space not in SPACES:
             raise ValueError(f"space is one of {sorted(SPACES)}, not {config.space!r}")
         self.gan, self.perceptual, self.config, self.device = gan, perceptual, config, device
+        # The gradient of a mean over pixels is too small for 16 bits (StyleGAN2 had 32).
+        self.generator = in_full_precision(gan.generator) if gan.config.half_levels else gan.generator
         self._statistics: dict[int, LatentStatistics] = {}
 
     def project(
@@ -72,22 +76,27 @@ class Projector:
         pixels: UInt8[np.ndarray | Tensor, "n 3 size size"],
         labels: Int64[np.ndarray | Tensor, " n"],
         image_numbers: Sequence[int],
+        on_step: Callable[[], object] = lambda: None,
     ) -> Projections:
-        """Latents of `n` images; `labels` are the dataset's, and `image_numbers` name each image's random draws."""
+        """Latents of `n` images; `labels` are the dataset's, and `image_numbers` name each image's random draws.
+
+        `on_step` is called after each step, for who shows progress.
+        """
         real = from_pixels(torch.as_tensor(pixels).to(self.device))
         with torch.no_grad():
             target = self.perceptual(real).flatten(1)
         statistics = [self.statistics(column) for column in self._columns(torch.as_tensor(labels))]
-        ws = self._descend(real, target, statistics, self._noise(statistics, image_numbers))
+        noise = self._noise(statistics, image_numbers)
+        ws, maps = self._descend(real, target, statistics, noise, on_step)
         with torch.no_grad():
-            images = self._synthesize(ws)
+            images = cut(self._synthesize(ws, maps))
             distances = (self.perceptual(images).flatten(1) - target).square().sum(dim=1).sqrt()
         return Projections(ws.cpu(), to_pixels(images).cpu(), distances.cpu())
 
     def statistics(self, column: int) -> LatentStatistics:
         """Mean and spread of w for one column of c (0 where the generator has no classes)."""
         if column not in self._statistics:
-            self._statistics[column] = latent_statistics(self.gan.generator, column, self.config, self.device)
+            self._statistics[column] = latent_statistics(self.generator, column, self.config, self.device)
         return self._statistics[column]
 
     def _columns(self, labels: Int64[Tensor, " n"]) -> list[int]:
@@ -123,18 +132,27 @@ class Projector:
         target: Float[Tensor, "n dim"],
         statistics: Sequence[LatentStatistics],
         noise: Float[Tensor, "steps n 1 w"],
-    ) -> Float[Tensor, "n layers w"]:
+        on_step: Callable[[], object],
+    ) -> tuple[Float[Tensor, "n layers w"], list[Float[Tensor, "n 1 _ _"]]]:
+        """Latents of all layers, and noise maps where these are searched too (else none)."""
         start = torch.stack([about.mean for about in statistics])
         layers = start.shape[1]
-        w = start[:, : SPACES[self.config.space](layers)].clone().requires_grad_()
-        optimizer = torch.optim.Adam([w], lr=self.config.learning_rate, betas=(0.9, 0.999))
+        w = start[:, : SPACES[self.config.space](layers)].clone()
+        maps = [] if self.config.map_weight is None else own_maps(self.generator, len(real))
+        variables = [variable.requires_grad_() for variable in (w, *maps)]
+        optimizer = torch.optim.Adam(variables, lr=self.config.learning_rate, betas=(0.9, 0.999))
         for step in range(self.config.steps):
             optimizer.param_groups[0]["lr"] = self.config.learning_rate * _ramp(step, self.config)
             noisy = w + noise[step] if step < len(noise) else w
-            images = self._synthesize(noisy.expand(-1, layers, -1))
-            (w.grad,) = torch.autograd.grad(self._losses(images, real, target).sum(), [w])
+            losses = self._losses(cut(self._synthesize(noisy.expand(-1, layers, -1), maps)), real, target)
+            if self.config.map_weight and maps:
+                losses = losses + self.config.map_weight * autocorrelation(maps)
+            for variable, gradient in zip(variables, torch.autograd.grad(losses.sum(), variables), strict=True):
+                variable.grad = gradient
             optimizer.step()
-        return w.detach().expand(-1, layers, -1).contiguous()
+            standardise(maps)
+            on_step()
+        return w.detach().expand(-1, layers, -1).contiguous(), [noise_map.detach() for noise_map in maps]
 
     def _losses(
         self,
@@ -149,8 +167,20 @@ class Projector:
             losses = losses + self.config.pixel_weight * (images - real).square().mean(dim=(1, 2, 3))
         return losses
 
-    def _synthesize(self, ws: Float[Tensor, "n layers w"]) -> Float[Tensor, "n 3 size size"]:
-        return self.gan.generator.synthesis(ws, noise_mode="const")
+    def _synthesize(
+        self, ws: Float[Tensor, "n layers w"], maps: Sequence[Float[Tensor, "n 1 _ _"]]
+    ) -> Float[Tensor, "n 3 size size"]:
+        if maps:
+            return self.generator.synthesis(ws, noise_mode="random", draws=GivenNoise(maps))
+        return self.generator.synthesis(ws, noise_mode="const")
+
+
+def cut(images: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Images as they are shown, within [-1, 1], with the gradient of the uncut ones, so that what overshot comes back.
+
+    Real images lie within: without the cut, a generator that overshoots could not find its own images again.
+    """
+    return images + (images.clamp(-1, 1) - images).detach()
 
 
 @torch.no_grad()

@@ -1,0 +1,15 @@
+"""Frames put on images that have none: what changes then is due to the frame alone."""
+
+import numpy as np
+from jaxtyping import UInt8
+
+from skinsynth.lesions.phantom_image import framed
+
+
+def with_frames(
+    pixels: UInt8[np.ndarray, "n 3 size size"], rng: np.random.Generator
+) -> UInt8[np.ndarray, "n 3 size size"]:
+    """The round field of view of a dermatoscope on each image, of random radius; the phantom's own way to draw it."""
+    images = pixels.transpose(0, 2, 3, 1).astype(np.float32) / 255
+    pasted = np.stack([framed(image, rng) for image in images])
+    return np.round(255 * pasted.clip(0, 1)).astype(np.uint8).transpose(0, 3, 1, 2)

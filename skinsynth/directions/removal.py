@@ -1,0 +1,185 @@
+"""Removing an artefact: the move in w that takes it out of images and leaves the rest of them as it was."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int64, UInt8
+from torch import Tensor
+
+from skinsynth.directions.axes import strides
+from skinsynth.directions.edit import LayerRange, render_strips
+from skinsynth.directions.hyperplane import attribute_normal, conditioned, hyperplane_normal
+from skinsynth.directions.principal import sample_w, within_classes
+from skinsynth.gan.model import Gan
+
+Pixels = UInt8[Tensor, "n 3 size size"]
+# Radius, in sides of the image, of the disc in which an image's identity is looked for: a frame lies beyond it.
+CENTRE = 0.35
+# Share of latents at each end whose answer is clear enough for the class's own normal.
+CLEAR_SHARE = 0.1
+
+
+@dataclass(frozen=True)
+class RemovalConfig:
+    images: int  # with the artefact behind the choice of a move, and as many fresh ones behind its measure
+    most_draws: int  # latents drawn to find them, each time
+    layers: tuple[LayerRange | None, ...]  # ranges of layers of w that a move may be confined to; null: all
+    steps: tuple[float, ...]  # in standard deviations of w along the direction, either way
+    most_change: float  # of the mean absolute change of the class's probability; moves beyond it are out
+    most_centre_change: float  # of the image's centre, as a share of what lies between two random images
+    random_directions: int  # as long as the chosen one: the baseline
+    batch_size: int
+
+
+class Seers(NamedTuple):
+    """Who looks at the images; both take pixels."""
+
+    sees: Callable[[Tensor], Tensor]  # whether the artefact is there
+    answers: Callable[[Tensor], Tensor]  # probability of the positive class
+
+
+class Latents(NamedTuple):
+    """w of images, and what is seen in them."""
+
+    w: Float[Tensor, "n w"]
+    labels: Int64[Tensor, " n"]
+    pixels: UInt8[Tensor, "n 3 size size"]
+
+
+class Drawn(NamedTuple):
+    """Latents with the artefact, found among so many drawn ones."""
+
+    found: Latents
+    draws: int
+
+
+class Move(NamedTuple):
+    """w + vector in some layers; the vector's length is that of the step."""
+
+    method: str
+    number: int
+    layers: LayerRange | None
+    step: float
+    vector: Float[Tensor, " w"]
+
+
+class Effect(NamedTuple):
+    """What a move does to images that have the artefact, each number per image."""
+
+    remains: Bool[Tensor, " n"]
+    change: Float[Tensor, " n"]  # of the probability of the positive class, with its sign
+    centre: Float[Tensor, " n"]  # root mean squared change of the pixels within the disc, 0 to 255
+
+    def row(self, random_gap: float) -> dict[str, float]:
+        """Means; the centre's change as a share of the median gap between random images."""
+        return {
+            "remaining_share": float(self.remains.double().mean()),
+            "mean_absolute_change": float(self.change.abs().mean()),
+            "mean_change": float(self.change.mean()),
+            "centre_change": float(self.centre.mean()) / random_gap,
+        }
+
+
+def draw_with_artefact(
+    gan: Gan, labels: Sequence[int], seers: Seers, config: RemovalConfig, truncation_psi: float, rng: torch.Generator
+) -> Drawn:
+    """Latents whose images have the artefact, of the labels in turn, until there are enough or `most_draws` are spent.
+
+    It is rare in what some GANs make, so the count of draws tells its share.
+    """
+    kept: list[Latents] = []
+    draws = 0
+    while draws < config.most_draws and sum(len(part.labels) for part in kept) < config.images:
+        asked = torch.tensor(labels)[torch.arange(config.batch_size) % len(labels)]
+        batch = render(gan, sample_w(gan, asked, rng, truncation_psi), asked)
+        seen = seers.sees(batch.pixels)
+        kept.append(Latents(*(part[seen.to(part.device)] for part in batch)))
+        draws += len(asked)
+    return Drawn(Latents(*(torch.cat(parts)[: config.images] for parts in zip(*kept, strict=True))), draws)
+
+
+def render(gan: Gan, w: Float[Tensor, "n w"], labels: Int64[Tensor, " n"]) -> Latents:
+    """The latents with their images."""
+    still = Move("", 0, None, 0.0, torch.zeros_like(w[0]))
+    return Latents(w, labels, moved_pixels(gan, w, still))
+
+
+def moved_pixels(gan: Gan, w: Float[Tensor, "n w"], move: Move) -> Pixels:
+    """Images after a move, with the same noise as before it."""
+    ws = w[:, None].expand(-1, gan.generator.synthesis.layer_count, -1)
+    return render_strips(gan.generator, ws, move.vector, [1.0], move.layers)[:, 0]
+
+
+def hyperplane_strides(
+    gan: Gan, labels: Sequence[int], seers: Seers, seen: Latents, samples: int, rng: torch.Generator
+) -> dict[str, Float[Tensor, "1 w"]]:
+    """The normal between images with and without the artefact, as it is and conditioned on the class (InterFaceGAN)."""
+    asked = torch.tensor(labels)[torch.arange(samples) % len(labels)]
+    others = render(gan, sample_w(gan, asked, rng), asked)
+    within = within_classes(torch.cat([others.w, seen.w]), torch.cat([asked, seen.labels]))
+    has = torch.cat([seers.sees(others.pixels), torch.ones(len(seen.labels), dtype=torch.bool)])
+    if has.all() or not has.any():
+        return {}
+    normal = hyperplane_normal(within, has.to(within.device))
+    of_class = attribute_normal(within[:samples], seers.answers(others.pixels).to(within.device), CLEAR_SHARE)
+    normals = {"hyperplane": normal, "conditional hyperplane": conditioned(normal, of_class)}
+    return {name: strides(within, vector[None]) for name, vector in normals.items()}
+
+
+def moves(candidates: Mapping[str, Float[Tensor, "k w"]], config: RemovalConfig) -> Iterator[Move]:
+    """Every direction of every method, by every step, in every range of layers."""
+    for method, vectors in candidates.items():
+        for number, stride in enumerate(vectors, start=1):
+            for layers in config.layers:
+                for step in config.steps:
+                    yield Move(method, number, layers, step, step * stride)
+
+
+def effect(gan: Gan, before: Latents, move: Move, seers: Seers) -> Effect:
+    """Asks both seers about the images before and after."""
+    after = moved_pixels(gan, before.w, move)
+    change = seers.answers(after) - seers.answers(before.pixels)
+    return Effect(seers.sees(after), change, centre_gap(before.pixels, after))
+
+
+def centre_gap(first: Pixels, second: Pixels) -> Float[Tensor, " n"]:
+    """Root mean squared difference of pixels within the disc about the middle, in levels of 255."""
+    size = first.shape[-1]
+    line = (torch.arange(size) + 0.5) / size - 0.5
+    disc = (line[:, None] ** 2 + line**2).sqrt() <= CENTRE
+    gap = (first.float() - second.float())[:, :, disc]
+    return gap.square().mean(dim=(1, 2)).sqrt()
+
+
+def random_gap(images: Latents) -> float:
+    """Median of `centre_gap` between images of one class that have nothing to do with each other."""
+    gaps = []
+    for label in images.labels.unique():
+        own = images.pixels[images.labels == label]
+        gaps.append(centre_gap(own, own.roll(1, dims=0)) if len(own) > 1 else torch.zeros(0))
+    every = torch.cat(gaps)
+    return float(every.median()) if len(every) else float("nan")
+
+
+def best_move(rows: Sequence[dict[str, float]], config: RemovalConfig) -> int | None:
+    """Place of the move that leaves the artefact in the fewest images, of those that keep class and centre.
+
+    Ties go to the one that changes the class least; None where no move keeps both.
+    """
+    kept = [
+        place
+        for place, row in enumerate(rows)
+        if row["mean_absolute_change"] <= config.most_change and row["centre_change"] <= config.most_centre_change
+    ]
+    return min(
+        kept, key=lambda place: (rows[place]["remaining_share"], rows[place]["mean_absolute_change"]), default=None
+    )
+
+
+def random_moves(move: Move, count: int, rng: torch.Generator) -> list[Move]:
+    """Moves in the same layers, as long as the chosen one and in directions that mean nothing."""
+    vectors = torch.randn(count, len(move.vector), generator=rng, device=rng.device)
+    lengths = move.vector.norm() / vectors.norm(dim=1, keepdim=True)
+    return [Move("random", number, move.layers, move.step, vector) for number, vector in enumerate(vectors * lengths)]

@@ -1,0 +1,1 @@
+"""Where images lie in a classifier's features: a map in three dimensions, nearest neighbours and clusters."""

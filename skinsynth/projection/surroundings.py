@@ -1,0 +1,47 @@
+"""New images from the neighbourhood of projected ones: more of what a classifier finds hard."""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from skinsynth.gan.model import Gan
+from skinsynth.gan.pixels import to_pixels
+
+# Pixels rendered at once: 16 images of 256 px, which take 1.5 GB on a CPU.
+PIXELS_AT_ONCE = 2**20
+
+
+class Neighbours(NamedTuple):
+    """Images around centres, and whose neighbour each one is."""
+
+    pixels: UInt8[Tensor, "m 3 size size"]
+    centres: Int64[Tensor, " m"]  # rows of the latents given
+
+
+def on_sphere(ws: Float[Tensor, "n layers w"], radius: float, rng: torch.Generator) -> Float[Tensor, "n layers w"]:
+    """Each w moved by exactly `radius` (Euclidean, in w) in a random direction, the same one in all its layers.
+
+    The authors of papers/000 cut every coordinate of z to -1 … 1 beside a shift of up to 0.1 each, which moved z by 8.7
+    in all.
+    """
+    directions = normalize(torch.randn(ws.shape[0], 1, ws.shape[2], generator=rng, device=rng.device), dim=2)
+    return ws + radius * directions.to(ws)
+
+
+def draw_neighbours(
+    gan: Gan, ws: Float[Tensor, "n layers w"], count: int, radius: float, rng: torch.Generator
+) -> Neighbours:
+    """So many neighbours, of the centres in turn; `rng` lies on the GAN's device."""
+    centres = torch.arange(count) % len(ws)
+    moved = on_sphere(ws.to(gan.device)[centres.to(gan.device)], radius, rng)
+    return Neighbours(render(gan, moved), centres)
+
+
+@torch.no_grad()
+def render(gan: Gan, ws: Float[Tensor, "n layers w"]) -> UInt8[Tensor, "n 3 size size"]:
+    """Pixels of latents with the generator's own noise, on the CPU."""
+    batches = ws.to(gan.device).split(max(1, PIXELS_AT_ONCE // gan.config.resolution**2))
+    return torch.cat([to_pixels(gan.generator.synthesis(batch, noise_mode="const")).cpu() for batch in batches])

@@ -1,0 +1,172 @@
+"""Artefact audit: how often frames, rulers and hair come in real and synthetic images, and what the classifier makes
+of them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import pandas as pd
+
+from skinsynth.artefacts.area import lesion_shares
+from skinsynth.artefacts.audit import Audited, Values, flips, measure
+from skinsynth.artefacts.detector import Detector, load_detectors
+from skinsynth.artefacts.paste import with_frames
+from skinsynth.classifier.classifier import Classifier, load_classifier
+from skinsynth.images.archive import Images, image_size, read_archive
+from skinsynth.images.grid import save_grid
+from skinsynth.images.sets import read_image_set
+from skinsynth.lesions.table import lesions_of
+from skinsynth.partition.split import images_of, read_split
+from skinsynth.quality.classification import positive_label
+from skinsynth.quality.resampling import group_draws, percentile_interval
+from skinsynth.stage import best_device, load_params, run, write_metrics, write_rows
+
+FRAME, AREA = "black_frame", "lesion_area"
+
+
+@dataclass(frozen=True)
+class Settings:
+    classes: tuple[str, ...]
+    positive: str  # the class whose probability is followed
+    least_auc: float  # of a detector on test images; a weaker one's shares are marked as not to be relied on
+    bootstrap_draws: int  # of patients, behind each interval
+    shown: int  # images in the figure of pasted frames
+    seed: int
+
+
+SETTINGS = Settings
+
+
+def main(
+    images: Annotated[Path, "real images"],
+    lesions: Annotated[Path, "lesions.csv, for what is known of the real images"],
+    split: Annotated[Path, "who is on which side"],
+    synthetic: Annotated[list[Path], "synthetic sets: ZIPs of ours, or any ZIPs or folders of class folders"],
+    detectors: Annotated[Path, "folder of detectors"],
+    classifier: Annotated[Path, "classifier whose answers are followed"],
+    traits: Annotated[Path, "CSV: share of each artefact, mean area, correlation with the answer, by set and class"],
+    frames: Annotated[Path, "CSV: answers that change when a frame is pasted on, by class"],
+    figure: Annotated[Path, "test images without and with the pasted frame: shows real images, stays here"],
+    metrics: Annotated[Path, "headlines"],
+) -> None:
+    """Ask the detectors about every set, real ones beside what lesions.csv says, and paste frames on test images."""
+    settings = load_params("audit_artefacts", Settings)
+    device = best_device()
+    judge, seen_by = load_classifier(classifier, device), load_detectors(detectors, device)
+    sides = read_split(split)
+    rng = np.random.default_rng(settings.seed)
+    rows: list[dict[str, Any]] = []
+    for side in ("train", "test"):
+        rows_of_side = images_of(sides, side)
+        real = read_archive(images, rows_of_side["image_id"].tolist())
+        known = known_traits(lesions_of(lesions, real.ids), list(seen_by))
+        weights = group_draws(rows_of_side["group"].to_numpy(), settings.bootstrap_draws, rng)
+        rows += trait_rows(f"real {side}", real, known, weights, judge, seen_by, settings)
+    for place in synthetic:
+        fake = read_image_set(place, settings.classes, image_size(images))
+        weights = group_draws(np.arange(len(fake.labels)), settings.bootstrap_draws, rng)
+        rows += trait_rows(f"synthetic {place.stem}", fake, {}, weights, judge, seen_by, settings)
+    write_rows(traits, rows)
+    # The last real side is test: frames are pasted on images that the classifier has not seen.
+    bare = without_frames(real, lesions, seen_by)
+    pasted = with_frames(bare.pixels, np.random.default_rng(settings.seed))
+    groups = sides.set_index("image_id")["group"].loc[bare.ids].to_numpy()
+    changes = flip_rows(bare, pasted, groups, judge, settings)
+    write_rows(frames, changes)
+    shown = np.stack([bare.pixels, pasted], axis=1)[: settings.shown].reshape(-1, *pasted.shape[1:])
+    save_grid(figure, shown, columns=8, scale=max(1, 64 // shown.shape[-1]))
+    write_metrics(metrics, headlines(rows, changes, settings))
+
+
+def known_traits(lesions: pd.DataFrame, artefacts: list[str]) -> dict[str, np.ndarray]:
+    """Flags of lesions.csv as 0 and 1, those artefacts alone of which every image has one."""
+    return {name: lesions[name].astype("float64").to_numpy() for name in artefacts if (lesions[name] != "").all()}
+
+
+def trait_rows(
+    name: str,
+    images: Images,
+    known: Mapping[str, np.ndarray],
+    weights: np.ndarray,
+    judge: Classifier,
+    seen_by: Mapping[str, Detector],
+    settings: Settings,
+) -> list[dict[str, Any]]:
+    """A row for each class, trait and measure; what detectors see and what lesions.csv knows are two sources."""
+    answers = judge.probabilities(images.pixels)[:, positive_label(settings.classes, settings.positive)]
+    seen = {artefact: one.sees(images.pixels).double().numpy() for artefact, one in seen_by.items()}
+    seen[AREA] = lesion_shares(images.pixels)
+    rows = []
+    for source, traits in {"detector": seen, "flag": known}.items():
+        asked = Audited(images.labels, traits, answers.double().cpu().numpy(), weights)
+        for found in measure(asked):
+            weak = source == "detector" and found.trait in seen_by and seen_by[found.trait].auc < settings.least_auc
+            rows.append(
+                {
+                    "set": name,
+                    "class": "all" if found.label is None else settings.classes[found.label],
+                    "trait": found.trait,
+                    "source": "rule" if found.trait == AREA else source,
+                    "measure": found.measure,
+                    **percentile_interval(found.values)._asdict(),
+                    "images": found.images,
+                    "note": "weak detector" if weak else "",
+                }
+            )
+    return rows
+
+
+def without_frames(real: Images, lesions: Path, seen_by: Mapping[str, Detector]) -> Images:
+    """The images that have no frame: by their flag where it is known, else by the detector."""
+    flags = lesions_of(lesions, real.ids)[FRAME].to_numpy()
+    if (flags == "").any() and FRAME not in seen_by:
+        raise ValueError(f"{lesions} does not say of every test image whether it has a frame, and no detector does")
+    seen = seen_by[FRAME].sees(real.pixels).numpy() if FRAME in seen_by else np.zeros(len(flags), dtype=bool)
+    bare = np.flatnonzero(np.where(flags == "", ~seen, flags == "0"))
+    return Images([real.ids[place] for place in bare], real.pixels[bare], real.labels[bare])
+
+
+def flip_rows(
+    bare: Images, pasted: np.ndarray, groups: np.ndarray, judge: Classifier, settings: Settings
+) -> list[dict[str, Any]]:
+    """Share of answers that change to the positive class and away from it, and the mean change of its probability."""
+    positive = positive_label(settings.classes, settings.positive)
+    before, after = (judge.probabilities(part)[:, positive].double().cpu().numpy() for part in (bare.pixels, pasted))
+    weights = group_draws(groups, settings.bootstrap_draws, np.random.default_rng(settings.seed))
+    parts: dict[str, np.ndarray] = {"all": np.ones(len(bare.labels), dtype=bool)}
+    parts |= {name: bare.labels == label for label, name in enumerate(settings.classes)}
+    rows = []
+    for name, own in parts.items():
+        for what, values in flips(before[own], after[own], weights[:, own])._asdict().items():
+            rows.append({"class": name, "what": what, **interval_columns(values), "images": int(own.sum())})
+    return rows
+
+
+def interval_columns(values: Values) -> dict[str, float]:
+    """Value, low and high."""
+    return percentile_interval(values)._asdict()
+
+
+def headlines(
+    rows: list[dict[str, Any]], changes: list[dict[str, Any]], settings: Settings
+) -> dict[str, float | int | None]:
+    """Frames and area of the positive class in real training and synthetic images, and the flips of all test images."""
+    shares = {
+        (row["set"].split()[0], row["trait"]): row["value"]
+        for row in reversed(rows)
+        if row["class"] == settings.positive and row["source"] != "flag" and row["measure"] == "share"
+    }
+    found: dict[str, float | int | None] = {
+        f"{kind}_{settings.positive}_{trait}": shares.get((kind, trait))
+        for kind in ("real", "synthetic")
+        for trait in (FRAME, AREA)
+    }
+    of_all = {row["what"]: row for row in changes if row["class"] == "all"}
+    found |= {f"pasted_frames_{what}": row["value"] for what, row in of_all.items()}
+    return {**found, "pasted_frames": of_all["change"]["images"]}
+
+
+if __name__ == "__main__":
+    run(main)

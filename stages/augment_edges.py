@@ -1,0 +1,131 @@
+"""More of what the classifier finds hard: neighbours, in w, of projected edge and misclassified training images.
+
+`train_classifier` adds them to the real images (scenario aug-edges) beside as many random ones (aug-edges-control), and
+`compare_classifiers` says what that did.
+"""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+
+from skinsynth.classifier.classifier import load_classifier
+from skinsynth.explanation.cases import hard_cases
+from skinsynth.gan.family import Family, load_family
+from skinsynth.images.archive import Images, read_archive, write_archive
+from skinsynth.partition.split import images_of, read_split
+from skinsynth.projection.archive import project_all
+from skinsynth.projection.loss import LossConfig, build_loss
+from skinsynth.projection.projector import ProjectionConfig, Projections, Projector
+from skinsynth.projection.surroundings import Neighbours, draw_neighbours, render
+from skinsynth.stage import best_device, checkpoint_folder, entry_of, load_params, run, write_metrics, write_rows
+
+
+@dataclass(frozen=True)
+class Settings:
+    classes: tuple[str, ...]
+    edge_share: float  # of the training images, nearest to the threshold
+    most: int  # hard cases of each class that are projected: edge cases first, then the surest mistakes
+    loss: LossConfig
+    projection: ProjectionConfig
+    radius: float  # of a neighbour from its centre, Euclidean in w
+    images: dict[str, int]  # neighbours of each class, and as many random images
+    truncation_psi: float  # of the random ones
+    batch_size: int
+    seed: int
+
+
+SETTINGS = Settings
+
+
+def main(
+    gan: Annotated[Path, "the selected GAN"],
+    images: Annotated[Path, "real images"],
+    split: Annotated[Path, "who is on which side"],
+    classifier: Annotated[Path, "classifier of real images, whose hard cases are looked for"],
+    edges: Annotated[Path, "ZIP of neighbours: they resemble real patients' images, so it stays on this machine"],
+    cases: Annotated[Path, "CSV: each hard training image, its kind and the distance of its projection"],
+    control: Annotated[Path, "ZIP of as many random images of the same GAN"],
+    metrics: Annotated[Path, "headlines"],
+) -> None:
+    """Find hard training images, project them and draw images around them; a killed run goes on with the next batch."""
+    settings = load_params("augment_edges", Settings)
+    device = best_device()
+    judge, family = load_classifier(classifier, device), load_family([gan], device)
+    real = read_archive(images, images_of(read_split(split), "train")["image_id"].tolist())
+    kinds = find_hard(real, judge.probabilities(real.pixels).double().cpu().numpy(), settings)
+    places = np.array(list(kinds), dtype=np.int64)
+    loss = build_loss(settings.loss, judge, device)
+    members = {label: member for member in family.members.values() for label in member.classes}
+    projectors = {label: Projector(member, loss, settings.projection, device) for label, member in members.items()}
+    checkpoints = checkpoint_folder("augment_edges", "selected", settings, [gan, images, split, classifier])
+    pixels, labels = torch.from_numpy(real.pixels[places]), torch.from_numpy(real.labels[places])
+    batch = settings.projection.batch_size
+    found = project_all(projectors.__getitem__, pixels, labels, places.tolist(), batch, checkpoints)
+    assert found is not None  # a single process has the result
+    rng = torch.Generator(device).manual_seed(settings.seed)
+    counts = [entry_of(settings.images, name, "augment_edges, images") for name in settings.classes]
+    around = [
+        draw_neighbours(members[label], found.ws[labels == label], count, settings.radius, rng)
+        for label, count in enumerate(counts)
+    ]
+    write_set(edges, "edge", torch.cat([one.pixels for one in around]), counts)
+    write_set(control, "random", random_images(family, counts, settings, rng), counts)
+    gaps = found.distances.tolist()
+    rows = [
+        {"image_id": real.ids[place], "label": int(real.labels[place]), "kind": kind, "projection_distance": gap}
+        for (place, kind), gap in zip(kinds.items(), gaps, strict=True)
+    ]
+    write_rows(cases, rows)
+    centres = {label: render(member, found.ws[labels == label]) for label, member in members.items()}
+    write_metrics(metrics, headlines(kinds, found, around, [centres[label] for label in range(len(counts))]))
+    shutil.rmtree(checkpoints, ignore_errors=True)
+
+
+def find_hard(real: Images, probabilities: np.ndarray, settings: Settings) -> dict[int, str]:
+    """Place and kind of the hard cases, class by class; a ValueError names a class that has none."""
+    found = hard_cases(real.labels, probabilities, settings.edge_share)
+    kinds: dict[int, str] = {}
+    for label, name in enumerate(settings.classes):
+        own = [(int(place), kind) for kind, places in found.items() for place in places if real.labels[place] == label]
+        if not own:
+            raise ValueError(f"no training image of {name} is an edge case or misclassified: raise edge_share")
+        kinds |= dict(own[: settings.most])
+    return kinds
+
+
+def random_images(family: Family, counts: list[int], settings: Settings, rng: torch.Generator) -> torch.Tensor:
+    """As many of each class as there are neighbours, so that numbers alone explain no difference."""
+    labels = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+    return family.sample(labels, settings.batch_size, rng, settings.truncation_psi)
+
+
+def write_set(path: Path, name: str, pixels: torch.Tensor, counts: list[int]) -> None:
+    """Images in the order of their classes."""
+    labels = np.repeat(np.arange(len(counts)), counts)
+    write_archive(path, [f"{name}-{number:06d}" for number in range(len(labels))], pixels.numpy(), labels.tolist())
+
+
+def headlines(
+    kinds: dict[int, str], found: Projections, around: list[Neighbours], centres: list[torch.Tensor]
+) -> dict[str, Any]:
+    """Cases of each kind, how far projections are, and how much a neighbour differs from its centre (levels of 255)."""
+    said = list(kinds.values())
+    gaps = [
+        (one.pixels.float() - centre[one.centres].float()).abs().mean(dim=(1, 2, 3))
+        for one, centre in zip(around, centres, strict=True)
+    ]
+    return {
+        "edge_cases": said.count("edge"),
+        "misclassified_cases": said.count("misclassified"),
+        "median_projection_distance": float(found.distances.median()),
+        "images": sum(len(one.pixels) for one in around),
+        "mean_change_of_a_neighbour_in_levels": float(torch.cat(gaps).mean()),
+    }
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,155 @@
+"""Artefacts: detectors see planted ones, areas are those drawn, shares and correlations are numpy's."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from skinsynth.artefacts.area import field_of_view, lesion_mask, lesion_shares
+from skinsynth.artefacts.audit import Audited, correlation, flips, mean, measure
+from skinsynth.artefacts.detector import (
+    counts_of,
+    load_detector,
+    load_detectors,
+    prevalence_threshold,
+    save_detector,
+    train_detector,
+)
+from skinsynth.artefacts.paste import with_frames
+from skinsynth.classifier.training import ClassifierConfig, Examples
+from skinsynth.lesions.phantom import PhantomConfig, Rate, draw_phantom
+
+CPU = torch.device("cpu")
+CONFIG = ClassifierConfig("cnn-108k", False, 0.1, 6, 3, 3e-3, 16, 180.0, True, "none", 0.5, 1, False, (1,))
+NEVER = Rate(0.0, 0.0)
+PHANTOM = PhantomConfig(7, 12, 3.0, 0.0, 0.6, 0.2, 96, NEVER, NEVER, NEVER, NEVER, 0.0, 0.0)
+SIZE = 64
+LINE = (np.arange(SIZE) + 0.5) / SIZE - 0.5
+
+
+def disc(radius):
+    return LINE[:, None] ** 2 + LINE**2 <= radius**2
+
+
+def drawing(lesion_radius, field_radius=1.0):
+    """A dark disc on light skin, black outside of the field of view."""
+    light = np.where(disc(lesion_radius), 90, 200)
+    return np.where(disc(field_radius), light, 5).astype(np.uint8)[None].repeat(3, axis=0)
+
+
+def skins(count, rng):
+    return torch.randint(120, 220, (count, 3, SIZE // 2, SIZE // 2), generator=rng, dtype=torch.uint8)
+
+
+@pytest.fixture
+def detector(rng):
+    sides = []
+    for _ in range(2):
+        labels = torch.arange(60) % 2
+        pixels = skins(60, rng)
+        framed = torch.from_numpy(with_frames(pixels[labels == 1].numpy(), np.random.default_rng(0)))
+        pixels[labels == 1] = framed
+        sides.append(Examples(pixels, labels))
+    return train_detector("black_frame", *sides, CONFIG, CPU)
+
+
+def test_pasted_frames_are_seen_and_bare_skin_is_not(detector, rng):
+    pixels = skins(40, rng)
+    framed = with_frames(pixels.numpy(), np.random.default_rng(1))
+    assert detector.sees(framed).double().mean() > 0.9
+    assert detector.sees(pixels).double().mean() < 0.1
+
+
+def test_a_detector_read_again_says_the_same(detector, tmp_path, rng):
+    pixels = skins(5, rng)
+    save_detector(tmp_path / "black_frame", dataclasses.replace(detector, auc=0.9))
+    read = load_detectors(tmp_path, CPU)["black_frame"]
+    assert (read.artefact, read.threshold, read.auc) == ("black_frame", detector.threshold, 0.9)
+    assert read.probabilities(pixels).equal(detector.probabilities(pixels))
+
+
+def test_a_missing_detector_is_named_with_what_to_do(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no detector at .*ruler: run train_detectors"):
+        load_detector(tmp_path / "ruler", CPU)
+
+
+def test_as_many_images_are_flagged_as_have_the_artefact(rng):
+    probabilities = torch.rand(50, generator=rng).double()
+    for count in (1, 7, 50):
+        assert int((probabilities >= prevalence_threshold(probabilities, count)).sum()) == count
+
+
+def test_counts_are_of_both_kinds():
+    assert counts_of(torch.tensor([0, 1, 1])) == {"with": 2, "without": 1}
+
+
+@pytest.mark.parametrize("radius", [0.15, 0.25, 0.35])
+def test_the_area_of_a_drawn_disc_is_measured(radius):
+    assert lesion_shares(drawing(radius)[None])[0] == pytest.approx(np.pi * radius**2, rel=0.1)
+
+
+def test_a_frame_is_neither_lesion_nor_field(rng):
+    image = drawing(0.2, field_radius=0.5)
+    np.testing.assert_array_equal(field_of_view(image), disc(0.5))
+    assert not (lesion_mask(image) & ~disc(0.5)).any()
+    assert lesion_shares(image[None])[0] == pytest.approx(0.2**2 / 0.5**2, rel=0.15)
+
+
+def test_a_dark_lesion_in_the_middle_is_no_frame():
+    assert field_of_view(np.where(disc(0.3), 5, 200).astype(np.uint8)[None].repeat(3, axis=0)).all()
+
+
+def test_an_image_of_one_colour_has_no_lesion():
+    assert lesion_shares(np.full((1, 3, SIZE, SIZE), 130, dtype=np.uint8))[0] == 0
+    assert lesion_shares(np.zeros((1, 3, SIZE, SIZE), dtype=np.uint8))[0] == 0
+
+
+def test_larger_lesions_of_the_phantom_measure_larger():
+    catalogue = draw_phantom(PHANTOM)
+    pictures = list(catalogue.pictures.values())
+    # Nevi and melanomas are darker than skin; keratoses may be as light as it.
+    kept = [one for one in pictures if one.lesion.diagnosis != "seborrheic keratosis"]
+    squares = [one()[:, 16:112].transpose(2, 0, 1) for one in kept]
+    measured = lesion_shares(np.stack(squares))
+    true = np.array([one.lesion.diameter_mm**2 for one in kept])
+    assert np.corrcoef(np.argsort(np.argsort(measured)), np.argsort(np.argsort(true)))[0, 1] > 0.5
+
+
+def test_pasted_frames_leave_the_middle_and_blacken_the_corners(rng):
+    pixels = skins(6, rng).numpy()
+    framed = with_frames(pixels, np.random.default_rng(0))
+    assert framed[:, :, 0, 0].max() < 20
+    middle = (slice(None), slice(None), slice(14, 18), slice(14, 18))
+    assert np.abs(framed[middle].astype(int) - pixels[middle]).max() <= 2
+    np.testing.assert_array_equal(framed, with_frames(pixels, np.random.default_rng(0)))
+
+
+def test_weighted_numbers_are_those_of_repeated_images():
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(2, 30))
+    counts = rng.integers(0, 3, size=(4, 30)).astype(float)
+    for row, found, together in zip(counts, mean(a, counts), correlation(a, b, counts), strict=True):
+        repeated = np.repeat(np.arange(30), row.astype(int))
+        assert found == pytest.approx(a[repeated].mean())
+        assert together == pytest.approx(np.corrcoef(a[repeated], b[repeated])[0, 1])
+
+
+def test_what_does_not_vary_correlates_with_nothing():
+    assert np.isnan(correlation(np.ones(5), np.arange(5.0), np.ones((1, 5)))[0])
+    assert np.isnan(mean(np.ones(2), np.zeros((1, 2)))[0])
+
+
+def test_traits_are_measured_in_all_images_and_in_each_class():
+    labels = np.array([0, 0, 1, 1])
+    hair, answers = np.array([0.0, 1.0, 1.0, 1.0]), np.array([0.1, 0.2, 0.8, 0.9])
+    found = list(measure(Audited(labels, {"hair": hair}, answers, np.ones((1, 4)))))
+    shares = {one.label: (one.values[0], one.images) for one in found if one.measure == "share"}
+    assert shares == {None: (0.75, 4), 0: (0.5, 2), 1: (1.0, 2)}
+
+
+def test_flips_are_counted_each_way():
+    before, after = np.array([0.1, 0.4, 0.6, 0.9]), np.array([0.6, 0.4, 0.3, 0.9])
+    found = flips(before, after, np.ones((1, 4)))
+    assert (found.to_positive[0], found.to_other[0]) == (0.25, 0.25)
+    assert found.change[0] == pytest.approx(0.05)

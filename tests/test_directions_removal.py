@@ -1,0 +1,170 @@
+"""Frame removal: a planted frame axis is found, what keeps class and centre wins, and random moves do worse."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from skinsynth.directions.removal import (
+    CENTRE,
+    Latents,
+    RemovalConfig,
+    Seers,
+    best_move,
+    centre_gap,
+    draw_with_artefact,
+    effect,
+    hyperplane_strides,
+    moved_pixels,
+    moves,
+    random_gap,
+    random_moves,
+    render,
+)
+from skinsynth.gan.discriminator import Discriminator, DiscriminatorConfig
+from skinsynth.gan.generator import Generator, GeneratorConfig
+from skinsynth.gan.model import Gan
+
+SIZE, W = 16, 4
+CONFIG = RemovalConfig(
+    images=40,
+    most_draws=2000,
+    layers=(None,),
+    steps=(-3.0, 3.0),
+    most_change=0.05,
+    most_centre_change=0.5,
+    random_directions=5,
+    batch_size=100,
+)
+LINE = (torch.arange(SIZE) + 0.5) / SIZE - 0.5
+RADIUS = (LINE[:, None] ** 2 + LINE**2).sqrt()
+
+
+class Drawing(nn.Module):
+    """w[0] darkens the corners, w[1] the middle, w[2] both; w[3] does nothing."""
+
+    layer_count = 2
+
+    def forward(self, ws, noise_mode):
+        assert noise_mode == "const"
+        w = ws[:, 0, :, None, None]
+        corners = (w[:, 0] + w[:, 2]) * (RADIUS > 0.5)
+        middle = (w[:, 1] + w[:, 2]) * (RADIUS < 0.3)
+        return (0.5 - 0.3 * (corners + middle))[:, None].expand(-1, 3, -1, -1).clamp(-1, 1)
+
+
+class DrawingGenerator(Generator):
+    def __init__(self):
+        nn.Module.__init__(self)
+        self.config = GeneratorConfig(SIZE, 3, W, W, 0, 2, 32, 4, None, 0, "float16", False)
+        self.synthesis = Drawing()
+        self.mapping = _Same()
+
+
+class _Same(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("w_avg", torch.zeros(W))
+
+    def forward(self, z, c, truncation_psi=1.0):
+        assert c.shape == (len(z), 0)
+        return (truncation_psi * z)[:, None].expand(-1, Drawing.layer_count, -1)
+
+
+@pytest.fixture
+def gan(rng):
+    sizes = DiscriminatorConfig(SIZE, 3, 0, 2, 32, 4, "orig", 1, 0, None, 0, "float16", False)
+    return Gan(DrawingGenerator(), Discriminator(sizes, rng), [1])
+
+
+@pytest.fixture
+def seers():
+    corners, middle = RADIUS > 0.5, RADIUS < 0.3
+
+    def sees(pixels):
+        return pixels.float()[:, :, corners].mean(dim=(1, 2)) < 110
+
+    def answers(pixels):
+        return torch.sigmoid((190 - pixels.float()[:, :, middle].mean(dim=(1, 2))) / 20)
+
+    return Seers(sees, answers)
+
+
+@pytest.fixture
+def framed(gan, seers, rng):
+    return draw_with_artefact(gan, [1], seers, CONFIG, 1.0, rng)
+
+
+def test_only_images_with_the_artefact_are_kept_and_draws_tell_its_share(gan, seers, rng, framed):
+    assert len(framed.found.labels) == CONFIG.images
+    assert seers.sees(framed.found.pixels).all()
+    everyone = draw_with_artefact(gan, [1], replace_sees(seers, all), CONFIG, 1.0, rng)
+    assert everyone.draws == CONFIG.batch_size
+    nobody = draw_with_artefact(gan, [1], replace_sees(seers, None), CONFIG, 1.0, rng)
+    assert (len(nobody.found.labels), nobody.draws) == (0, CONFIG.most_draws)
+
+
+def replace_sees(seers, kind):
+    answer = torch.ones if kind is all else torch.zeros
+    return seers._replace(sees=lambda pixels: answer(len(pixels), dtype=torch.bool))
+
+
+def test_the_planted_frame_axis_wins_and_holds_on_fresh_images(gan, seers, rng, framed):
+    tried = list(moves({"axis": torch.eye(W)}, CONFIG))
+    gap = random_gap(framed.found)
+    rows = [effect(gan, framed.found, move, seers).row(gap) for move in tried]
+    best = tried[best_move(rows, CONFIG)]
+    assert (best.number, best.step) == (1, -3.0)
+    fresh = draw_with_artefact(gan, [1], seers, CONFIG, 1.0, rng).found
+    seen = effect(gan, fresh, best, seers).row(random_gap(fresh))
+    assert seen["remaining_share"] < 0.1
+    assert seen["mean_absolute_change"] < 0.01
+    others = [effect(gan, fresh, move, seers).row(gap)["remaining_share"] for move in random_moves(best, 20, rng)]
+    assert sum(others) / len(others) > seen["remaining_share"] + 0.3
+
+
+def test_an_axis_that_takes_the_class_along_is_left_out(gan, seers, framed):
+    tried = list(moves({"both": torch.eye(W)[2:3]}, CONFIG))
+    rows = [effect(gan, framed.found, move, seers).row(random_gap(framed.found)) for move in tried]
+    assert min(row["remaining_share"] for row in rows) < 0.1
+    assert best_move(rows, CONFIG) is None
+
+
+def test_the_hyperplane_points_along_the_frame_and_conditioned_away_from_the_class(gan, seers, rng, framed):
+    found = hyperplane_strides(gan, [1], seers, framed.found, 2000, rng)
+    plain, conditional = (found[name][0] for name in ("hyperplane", "conditional hyperplane"))
+    assert plain[0] > 0.3
+    assert plain[:3].abs().max() > 5 * plain[3].abs()
+    assert conditional[1].abs() + conditional[2].abs() < plain[1].abs() + plain[2].abs() + 0.6
+
+
+def test_a_move_that_is_nothing_changes_nothing(gan, seers, framed):
+    (still,) = moves({"none": torch.zeros(1, W)}, replace(CONFIG, steps=(3.0,)))
+    assert moved_pixels(gan, framed.found.w, still).equal(framed.found.pixels)
+    assert effect(gan, framed.found, still, seers).row(1.0) == {
+        "remaining_share": 1.0,
+        "mean_absolute_change": 0.0,
+        "mean_change": 0.0,
+        "centre_change": 0.0,
+    }
+
+
+def test_random_moves_are_as_long_as_the_chosen_one(rng):
+    (move,) = moves({"axis": torch.eye(W)[:1]}, replace(CONFIG, steps=(3.0,)))
+    assert all(float(one.vector.norm()) == pytest.approx(3.0, rel=1e-5) for one in random_moves(move, 4, rng))
+
+
+def test_the_centre_does_not_see_the_corners():
+    first = torch.full((2, 3, SIZE, SIZE), 200, dtype=torch.uint8)
+    second = torch.where(RADIUS > CENTRE, torch.zeros_like(first), first)
+    assert centre_gap(first, second).tolist() == [0, 0]
+    assert centre_gap(first, first - 10).tolist() == pytest.approx([10, 10])
+
+
+def test_images_of_two_classes_are_not_compared_with_each_other(gan):
+    w = torch.zeros(4, W)
+    w[[1, 3], 1] = 3
+    images = render(gan, w, torch.tensor([0, 1, 0, 1]))
+    assert random_gap(images) == 0
+    assert random_gap(Latents(images.w, torch.zeros(4, dtype=torch.int64), images.pixels)) > 0

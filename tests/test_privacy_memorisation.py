@@ -1,0 +1,194 @@
+"""A small GAN of ours that learned twenty images by heart is told by every measure, and fresh draws by none."""
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import avg_pool2d, interpolate
+
+from skinsynth.gan.augment import AugmentConfig
+from skinsynth.gan.discriminator import Discriminator, DiscriminatorConfig
+from skinsynth.gan.generator import Generator, GeneratorConfig
+from skinsynth.gan.model import Gan, sample_images
+from skinsynth.gan.pixels import from_pixels
+from skinsynth.gan.trainer import Trainer, TrainerConfig
+from skinsynth.privacy.attacks import attack_rows, density_ratio_scores, discriminator_scores, reconstruction_scores
+from skinsynth.privacy.authenticity import authenticity
+from skinsynth.privacy.copying import copying_statistic
+from skinsynth.privacy.distances import paired
+from skinsynth.privacy.novelty import distance_rows
+from skinsynth.projection.projector import ProjectionConfig, Projector
+
+STEPS = 750
+PROJECTION = ProjectionConfig(
+    space="w",
+    steps=150,
+    learning_rate=0.1,
+    ramp_up=0.05,
+    ramp_down=0.25,
+    noise=0.05,
+    noise_ramp=0.75,
+    map_weight=None,
+    pixel_weight=0.0,
+    statistics_samples=1000,
+    batch_size=20,
+    seed=0,
+)
+
+
+class Learned(NamedTuple):
+    """The GAN, the 20 images it knows, three sets of others that are drawn alike, and what it makes."""
+
+    gan: Gan
+    train: torch.Tensor
+    others: torch.Tensor
+    fresh: torch.Tensor
+    reference: torch.Tensor
+    generated: torch.Tensor
+
+
+@pytest.fixture(scope="module")
+def learned():
+    rng = torch.Generator().manual_seed(0)
+    train, others, fresh, reference = (colour_patterns(count, rng) for count in (20, 200, 200, 400))
+    # Networks so small wait for each other's threads longer than they compute.
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    gan = learned_by_heart(train)
+    yield Learned(gan, train, others, fresh, reference, sample_images(gan, labels_of(1000), 100, rng))
+    torch.set_num_threads(before)
+
+
+def colour_patterns(count, rng):
+    """Smooth fields of random colours at 16 x 16 pixels, as different from each other as any."""
+    cells = torch.rand(count, 3, 3, 3, generator=rng)
+    return (interpolate(cells, size=(16, 16), mode="bilinear") * 255).round().to(torch.uint8)
+
+
+def learned_by_heart(images):
+    """A GAN with more weights than its few images need, next to nothing regularised and nothing augmented."""
+    trainer = TrainerConfig(
+        generator=GeneratorConfig(16, 3, 16, 16, 0, 2, 512, 64, None, 0, "float16", False),
+        discriminator=DiscriminatorConfig(16, 3, 0, 2, 512, 64, "resnet", 4, 1, None, 0, "float16", False),
+        augment=AugmentConfig("none", 0.0, False, 0.6, 4, 1000),
+        batch_size=8,
+        learning_rate=0.005,
+        betas=(0.0, 0.99),
+        r1_gamma=0.1,
+        r1_interval=16,
+        path_length_weight=0.0,
+        path_length_interval=4,
+        path_length_decay=0.01,
+        style_mixing_probability=0.0,
+        ema_half_life_images=500.0,
+        ema_rampup=None,
+        x_flip=False,
+        frozen_levels=0,
+        images_per_pass=None,
+        seed=0,
+    )
+    training = Trainer(trainer, images, labels_of(len(images)), "cpu")
+    for _ in range(STEPS):
+        training.step()
+    return Gan(training.generator_ema, training.discriminator, [0])
+
+
+def labels_of(count):
+    return torch.zeros(count, dtype=torch.int64)
+
+
+def features(pixels):
+    """Plain ones, of images as bytes."""
+    return pooled(from_pixels(pixels))
+
+
+def pooled(images):
+    return avg_pool2d(images, 2).flatten(1)
+
+
+@pytest.mark.slow
+def test_all_attacks_tell_what_was_learned_by_heart(learned):
+    of_generated, of_reference = features(learned.generated), features(learned.reference)
+    scores_of_sides = [
+        {
+            "discriminator": discriminator_scores(learned.gan, side, labels_of(len(side)), 100),
+            "reconstruction": reconstruction_scores(features(side), of_generated, of_reference),
+            "density_ratio": density_ratio_scores(features(side), of_generated, of_reference, 8),
+        }
+        for side in (learned.train, learned.others)
+    ]
+    rows = attack_rows(*scores_of_sides, np.arange(20), np.arange(200), 200, np.random.default_rng(0))
+    aucs = {row["attack"]: row["value"] for row in rows if row["metric"] == "auc"}
+    assert len(aucs) == 3
+    assert min(aucs.values()) >= 0.8, aucs
+
+
+@pytest.mark.slow
+def test_authenticity_and_c_t_tell_it_and_let_fresh_draws_pass(learned):
+    train, others, fresh, generated = map(features, (learned.train, learned.others, learned.fresh, learned.generated))
+    assert authenticity(train, generated).value < 0.1
+    assert authenticity(train, fresh).value > 0.5
+    assert authenticity(train, fresh).value == pytest.approx(authenticity(train, others).value, abs=0.1)
+    assert copying_statistic(train, others, generated) < -10
+    assert abs(copying_statistic(train, others, fresh)) < 3
+
+
+def distances_to_projections(gan, pixels, config):
+    """Cosine distances, and what the table of distances says about them at the paper's bound."""
+    projector = Projector(gan, pooled, config, torch.device("cpu"))
+    projected = features(projector.project(pixels, labels_of(len(pixels)), range(len(pixels))).pixels)
+    rows = distance_rows({}, features(pixels), (features(pixels), projected), close=1e-5)
+    found = {row["statistic"]: row["value"] for row in rows if row["distance"] == "cosine"}
+    return paired(features(pixels), projected, "cosine"), found
+
+
+@pytest.mark.slow
+def test_projections_of_what_was_learned_come_closer_but_not_under_the_papers_bound(learned):
+    """By a factor: so small a bound tells copies as exact as pixels are, which training for a minute does not make."""
+    gaps, found = distances_to_projections(learned.gan, learned.train, PROJECTION)
+    gaps_of_fresh, found_of_fresh = distances_to_projections(learned.gan, learned.fresh[:20], PROJECTION)
+    assert gaps.median() < 0.4 * gaps_of_fresh.median()
+    assert found["own_is_nearest"] == 20
+    assert found["memorised"] == found_of_fresh["memorised"] == 0
+
+
+class Copier(Generator):
+    """Trained to copy in closed form: it makes what lies among the principal components of its images, hence them."""
+
+    def __init__(self, images):
+        nn.Module.__init__(self)
+        self.config = GeneratorConfig(16, 3, len(images) - 1, len(images) - 1, 0, 2, 32, 4, None, 0, "float16", False)
+        flat = from_pixels(images).flatten(1)
+        self.mean = flat.mean(0)
+        _, scales, axes = torch.linalg.svd(flat - self.mean, full_matrices=False)
+        self.axes = (scales[:-1, None] / len(images) ** 0.5) * axes[:-1]
+
+    def mapping(self, z, c):
+        assert c.shape[1] == 0
+        return z[:, None].expand(-1, 3, -1)
+
+    def synthesis(self, ws, noise_mode):
+        assert noise_mode == "const"
+        return (self.mean + ws[:, 0] @ self.axes).reshape(-1, 3, 16, 16)
+
+
+def test_the_papers_test_finds_every_image_of_a_generator_that_holds_them_and_no_fresh_one(rng):
+    train, fresh = (finer_patterns(20, rng) for _ in range(2))
+    sizes = DiscriminatorConfig(16, 3, 0, 2, 32, 4, "orig", 1, 0, None, 0, "float16", False)
+    gan = Gan(Copier(train), Discriminator(sizes, rng), [0])
+    config = replace(PROJECTION, steps=400, ramp_down=0.5, noise=0.0)
+    gaps, found = distances_to_projections(gan, train, config)
+    assert gaps.max() < 1e-5
+    assert found["memorised"] == found["own_is_nearest"] == 20
+    gaps_of_fresh, found_of_fresh = distances_to_projections(gan, fresh, config)
+    assert gaps_of_fresh.min() > 1e-3
+    assert found_of_fresh["memorised"] == 0
+
+
+def finer_patterns(count, rng):
+    """Fields of more colours than twenty images could span."""
+    cells = torch.rand(count, 3, 6, 6, generator=rng)
+    return (interpolate(cells, size=(16, 16), mode="bilinear") * 255).round().to(torch.uint8)

@@ -1,0 +1,146 @@
+"""Novelty as a whole: C_T by cells, the planted table, distances and the figure of pairs."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from skinsynth.privacy.copying import copying_by_cells, copying_statistic
+from skinsynth.privacy.novelty import NoveltyConfig, distance_histogram, distance_rows, novelty_rows
+from skinsynth.privacy.planted import halves, planted_rows
+from skinsynth.quality.neighbours import neighbour_scores
+from skinsynth.report.pairs import PairGroup, draw_pairs
+
+CONFIG = NoveltyConfig(close=1e-5, cells=3, neighbours=5, planted_images=300, seed=1)
+
+
+def coverage(train, images):
+    return neighbour_scores(train, images, 5).coverage
+
+
+@pytest.fixture
+def planted(rng):
+    """The planted table of Gaussian features, by set, with a generator that draws afresh."""
+    train, fake = torch.randn(2, 800, 32, generator=rng)
+    held_out = halves(torch.randn(600, 32, generator=rng), np.arange(600), seed=1)
+    garbage = torch.randn(300, 32, generator=rng) + 100
+    return {row["set"]: row for row in planted_rows(train, held_out, fake, garbage, CONFIG, coverage)}
+
+
+def test_authenticity_of_planted_sets_is_what_it_must_be(planted):
+    score_of = {name: row["authenticity"] for name, row in planted.items()}
+    assert list(score_of) == [
+        "generated", "held-out real", "exact copies", "half copies", "one image repeated", "far garbage",
+    ]  # fmt: skip
+    assert (score_of["exact copies"], score_of["one image repeated"], score_of["far garbage"]) == (0, 0, 1)
+    assert 0.65 < score_of["held-out real"] < 0.9
+    assert score_of["generated"] == pytest.approx(score_of["held-out real"], abs=0.1)
+    assert score_of["half copies"] == pytest.approx(score_of["held-out real"] / 2, abs=0.06)
+
+
+def test_c_t_and_coverage_expose_what_authenticity_lets_pass(planted):
+    for statistic in ("copying_statistic", "copying_statistic_by_cells"):
+        z_of = {name: row[statistic] for name, row in planted.items()}
+        assert z_of["exact copies"] < z_of["half copies"] < -3
+        assert max(abs(z_of["generated"]), abs(z_of["held-out real"])) < 3
+    assert planted["one image repeated"]["copying_statistic"] < -10
+    assert planted["far garbage"]["copying_statistic"] > 10
+    covered = {name: row["coverage"] for name, row in planted.items()}
+    assert covered["far garbage"] == 0
+    assert covered["one image repeated"] < 0.3
+    assert covered["generated"] == pytest.approx(covered["held-out real"], abs=0.1)
+    assert covered["generated"] > 2 * covered["one image repeated"]
+
+
+def test_planted_sets_are_of_one_size_and_come_out_the_same_again(rng):
+    train, fake = torch.randn(2, 120, 8, generator=rng)
+    held_out = halves(torch.randn(200, 8, generator=rng), np.arange(200) // 2, seed=1)
+    rows, again = (planted_rows(train, held_out, fake, fake + 50, CONFIG, coverage) for _ in range(2))
+    assert {row["images"] for row in rows} == {100}
+    assert {row["reference_images"] for row in rows} == {100}
+    assert str(rows) == str(again)  # nan is not nan
+
+
+def test_by_cells_is_the_weighted_mean_of_what_each_cell_says(rng):
+    """Copies on the left, fresh draws on the right, and twice as many held-out images there."""
+    left, right = torch.randn(2, 3, 200, 6, generator=rng)
+    train = torch.cat([left[0] - 50, right[0] + 50])
+    held_out = torch.cat([left[1, :100] - 50, right[1] + 50])
+    fake = torch.cat([left[0] - 49.99, right[2] + 50])
+    found = copying_by_cells(train, held_out, fake, 2, 0)
+    of_left = copying_statistic(train, held_out[:100], fake[:200])
+    of_right = copying_statistic(train, held_out[100:], fake[200:])
+    assert found.judged_share == 1
+    assert found.value == pytest.approx((of_left + 2 * of_right) / 3, rel=1e-6)
+    assert of_left < -10
+    assert abs(of_right) < 3
+
+
+def test_one_cell_is_the_whole_space(rng):
+    train, held_out, fake = torch.randn(3, 100, 6, generator=rng)
+    whole = copying_statistic(train, held_out, fake)
+    assert copying_by_cells(train, held_out, fake, 1, 0).value == pytest.approx(whole, rel=1e-6)
+
+
+def test_cells_with_few_images_of_either_set_are_left_out(rng):
+    left, right = torch.randn(2, 3, 100, 6, generator=rng)
+    train, held_out = (torch.cat([left[n] - 50, right[n] + 50]) for n in (0, 1))
+    only_left = left[2] - 50
+    assert copying_by_cells(train, held_out, only_left, 2, 0).judged_share == 0.5
+    none = copying_by_cells(train, held_out, only_left[:19], 2, 0)
+    assert math.isnan(none.value)
+    assert none.judged_share == 0
+
+
+def test_more_cells_than_training_images_are_no_error(rng):
+    train, held_out, fake = torch.randn(3, 4, 6, generator=rng)
+    assert math.isnan(copying_by_cells(train, held_out, fake, 9, 0).value)
+
+
+def test_held_out_images_stand_beside_the_generated_ones(rng):
+    train, held_out, fake = torch.randn(3, 80, 6, generator=rng)
+    rows = novelty_rows(train, held_out[:60], fake, CONFIG, coverage)
+    found = {(row["metric"], row["of"]): row for row in rows}
+    for metric in ("authenticity", "coverage", "median_cosine_to_train"):
+        assert (found[metric, "generated"]["images"], found[metric, "held-out real"]["images"]) == (80, 60)
+    assert found["authenticity", "generated"]["low"] <= found["authenticity", "generated"]["value"]
+    assert np.isnan(found["copying_statistic_by_cells", "generated"]["low"])
+
+
+def test_distances_are_counted_in_both_metrics_and_their_own_projections_known(rng):
+    real, fake = torch.randn(2, 10, 6, generator=rng)
+    projected = real.clone()
+    projected[:2] = real[[1, 0]]  # taken for each other
+    projected[2] += 0.1  # found, but not to the last digit
+    rows = distance_rows({"generated": fake, "copies": real[:4]}, real, (real, projected), close=1e-5)
+    value_of = {(row["what"], row["distance"], row["statistic"]): row["value"] for row in rows}
+    for metric in ("cosine", "euclidean"):
+        own = {s: value_of["real image to own projection", metric, s] for s in ("memorised", "own_is_nearest")}
+        assert own == {"memorised": 7, "own_is_nearest": 8}
+        assert value_of["copies to nearest training image", metric, "under_threshold"] == 4
+        assert value_of["generated to nearest training image", metric, "under_threshold"] == 0
+        assert ("generated to nearest training image", metric, "memorised") not in value_of
+    assert not any("projection" in row["what"] for row in distance_rows({"generated": fake}, real, None, 1e-5))
+
+
+def test_a_histogram_holds_every_image_once(rng):
+    rows = distance_histogram({"a": torch.rand(50, generator=rng), "b": torch.zeros(3)}, bins=7)
+    for name in ("a", "b"):
+        assert sum(row["share"] for row in rows if row["of"] == name) == pytest.approx(1)
+    assert len(rows) == 14
+
+
+def test_the_figure_of_pairs_is_the_same_bytes_again(rng, tmp_path):
+    pixels = torch.randint(0, 256, (7, 3, 8, 8), generator=rng, dtype=torch.uint8).numpy()
+    groups = [
+        PairGroup("closest", "red", pixels, pixels[::-1], np.linspace(0, 1, 7)),
+        PairGroup("furthest", "blue", pixels[:2], pixels[:2], np.array([2.0, 1.0])),
+    ]
+    for name in ("one.png", "two.png"):
+        draw_pairs(tmp_path / name, groups)
+    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
+    with Image.open(tmp_path / "one.png") as picture:
+        colours = {colour for _, colour in picture.convert("RGB").getcolors(10**6)}
+    assert {(255, 0, 0), (0, 0, 255)} <= colours

@@ -1,0 +1,65 @@
+"""Two classifiers on parts of the test set: equal ones differ by nothing, better ones are told from worse."""
+
+import numpy as np
+import pytest
+
+from skinsynth.quality.comparison import comparison_rows
+from skinsynth.quality.subgroups import TOO_FEW, WHOLE, Outcomes
+
+COUNT = 200
+
+
+def outcomes(strength, seed=1):
+    rng = np.random.default_rng(0)
+    labels = (np.arange(COUNT) < 80).astype(np.int64)
+    noise = rng.normal(size=(2, COUNT)) + 0.1 * np.random.default_rng(seed).normal(size=(2, COUNT))
+    score = 1 / (1 + np.exp(-noise - strength * (2 * labels - 1)))
+    return Outcomes(labels, np.stack([1 - score, score], axis=2), np.arange(COUNT) // 2, 1)
+
+
+def rows_of(first, second, parts=None):
+    rows = comparison_rows(first, second, parts or {}, 200, 0)
+    return {(row["part"], row["metric"]): row for row in rows}
+
+
+def test_a_classifier_is_not_better_than_itself():
+    for row in rows_of(outcomes(1.0), outcomes(1.0)).values():
+        assert (row["difference"], row["low"], row["high"]) == (0, 0, 0)
+
+
+def test_a_better_one_is_better_in_every_number_and_the_other_way_round():
+    better, worse = outcomes(2.0), outcomes(0.5)
+    for key, row in rows_of(better, worse).items():
+        assert row["low"] > 0, key
+        assert row["difference"] == pytest.approx(row["first"] - row["second"])
+        assert rows_of(worse, better)[key]["difference"] == pytest.approx(-row["difference"])
+
+
+def test_accuracy_is_the_share_of_right_answers_over_seeds():
+    one = outcomes(1.0)
+    right = (one.probabilities.argmax(axis=2) == one.labels).mean()
+    assert rows_of(one, one)[WHOLE, "accuracy"]["first"] == pytest.approx(right)
+
+
+def test_pairs_share_their_patients_so_noise_in_common_does_not_widen_the_interval():
+    row = rows_of(outcomes(1.1), outcomes(1.0))[WHOLE, "right_probability"]
+    alone = outcomes(1.1).probabilities[:, np.arange(COUNT), outcomes(1.1).labels].mean(axis=0)
+    assert row["high"] - row["low"] < 4 * alone.std() / COUNT**0.5 / 2
+
+
+def test_few_positives_have_no_auc_and_an_empty_part_says_so():
+    few = np.zeros(COUNT, dtype=bool)
+    few[70:110] = True
+    rows = rows_of(outcomes(1.0), outcomes(0.5), {"few": few, "none": np.zeros(COUNT, dtype=bool)})
+    assert rows["few", "auc"]["note"] == TOO_FEW
+    assert np.isnan(rows["few", "auc"]["first"])
+    assert rows["few", "accuracy"]["note"] == ""
+    assert rows["none", "accuracy"]["note"] == TOO_FEW
+    assert rows["none", "accuracy"]["test_images"] == 0
+
+
+def test_other_images_are_refused():
+    one = outcomes(1.0)
+    other = Outcomes(1 - one.labels, one.probabilities, one.groups, 1)
+    with pytest.raises(ValueError, match="the same test images: train both on one split"):
+        comparison_rows(one, other, {}, 10, 0)
