@@ -170,18 +170,38 @@ def novelty_table(run: Path) -> str:
 
 
 def planted_table(run: Path) -> str:
-    """One row a planted set."""
+    """One row a planted set, authenticity with its interval."""
     table = pd.read_csv(run / "metrics/score_authenticity/details/planted.csv")
-    return spread(table, ["features_of", "set", "images"])
+    bounds = table[["authenticity", "authenticity_low", "authenticity_high"]].itertuples(index=False)
+    table["authenticity"] = [cell(*row) for row in bounds]
+    kept = [
+        "features_of",
+        "set",
+        "images",
+        "authenticity",
+        "copying_statistic",
+        "copying_statistic_by_cells",
+        "coverage",
+    ]
+    return markdown(numbers_as_text(table[kept]))
 
 
 def distance_table(run: Path) -> str:
     """One row a pair of sets and a distance; one column a statistic."""
     table = pd.read_csv(run / "metrics/score_authenticity/details/distances.csv")
     order = list(dict.fromkeys(table["statistic"]))
-    index = ["features_of", "what", "metric"]
+    index = ["features_of", "what", "distance"]
     wide = table.pivot_table(index=index, columns="statistic", values="value", sort=False)[order]
-    return markdown(wide.map(lambda value: f"{value:.4g}").reset_index())
+    return markdown(numbers_as_text(wide.reset_index()))
+
+
+def numbers_as_text(table: pd.DataFrame) -> pd.DataFrame:
+    """Three significant digits; "none" where there is no number."""
+
+    def text(value: object) -> object:
+        return ("none" if pd.isna(value) else f"{value:.3g}") if isinstance(value, float) else value
+
+    return table.map(text)
 
 
 def trait_table(run: Path, measure: str) -> str:

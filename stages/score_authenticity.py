@@ -230,14 +230,13 @@ def pair_groups(sets: Sets, features: Features, count: int, space: str) -> list[
 
 
 def headlines(tables: Tables, space: str) -> dict[str, float]:
-    """Nine numbers at most, pooled over classes and in the first space."""
+    """Eight numbers and the space at most, pooled over classes and in the first space."""
     pooled = [row for row in tables["authenticity"] if row["class"] == "all" and row["features_of"] == space]
     value_of = {(row["metric"], row["of"]): float(row["value"]) for row in pooled}
     found = {
         "authenticity": value_of["authenticity", "generated"],
         "authenticity_of_held_out_real": value_of["authenticity", "held-out real"],
         "copying_statistic": value_of["copying_statistic", "generated"],
-        "copying_statistic_by_cells": value_of["copying_statistic_by_cells", "generated"],
         "coverage": value_of["coverage", "generated"],
     }
     projections = {
