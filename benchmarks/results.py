@@ -21,6 +21,7 @@ PICTURES = (
     "metrics/measure_dose_response/curve.png",
     "metrics/find_directions/strips.png",
     "metrics/remove_frames/frames.png",
+    "metrics/remove_frames/strips.png",
     "metrics/embed_images/maps.png",
     *(f"metrics/train_gan/{name}/samples.png" for name in GANS),
 )
@@ -41,7 +42,7 @@ FILES = (
     "metrics/score_authenticity/details/planted.csv",
     "metrics/score_authenticity/details/distances.csv",
 )
-COMPARISONS = ("frame-free", "edges", "edges-control")
+COMPARISONS = ("frame-free", "edges", "edges-control", "random")
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ import torch
 
 from skinsynth.artefacts.detector import load_detector
 from skinsynth.classifier.classifier import load_classifier
+from skinsynth.directions.edit import render_strips
 from skinsynth.directions.principal import sample_w
 from skinsynth.directions.removal import (
     Latents,
@@ -56,6 +57,8 @@ class Settings:
 
 
 SETTINGS = Settings
+WAY = (-1.0, -0.5, 0.0, 0.5, 1.0)  # of a move, in a strip
+STRIPS = 3  # of each method
 
 
 class Chosen(NamedTuple):
@@ -66,6 +69,7 @@ class Chosen(NamedTuple):
     found: dict[str, Any]  # what is said of it in the table
     before: Latents  # fresh images with the artefact
     after: torch.Tensor
+    by_method: dict[str, Move]  # the best of each method that keeps class and centre
 
 
 def main(
@@ -77,6 +81,7 @@ def main(
     tried: Annotated[Path, "CSV: every move, and what it does to images with the artefact"],
     measured: Annotated[Path, "CSV: the chosen move on fresh images, beside random moves of its length"],
     figure: Annotated[Path, "images with the artefact before and after the chosen move"],
+    strips: Annotated[Path, "a block of rows for each method's best move: the way there and as far the other way"],
     metrics: Annotated[Path, "headlines"],
 ) -> None:
     """Choose a move for each GAN on some images, measure it on others, then draw a set with and one without frames."""
@@ -90,6 +95,7 @@ def main(
     write_rows(tried, [{"gan": name, **row} for name, one in chosen.items() for row in one.rows])
     write_rows(measured, [{"gan": name, **one.found} for name, one in chosen.items()])
     show(figure, list(chosen.values()), settings.shown)
+    show_strips(strips, family.members, chosen)
     counts = [entry_of(settings.images, name, "remove_frames, images") for name in settings.classes]
     labels = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
     plain = torch.zeros(len(labels), 3, *[next(iter(family.members.values())).config.resolution] * 2).byte()
@@ -109,7 +115,7 @@ def choose(gan: Gan, seers: Seers, settings: Settings, rng: torch.Generator) -> 
     shown, fresh = (draw_with_artefact(gan, gan.classes, seers, config, settings.truncation_psi, rng) for _ in range(2))
     found: dict[str, Any] = {"draws": fresh.draws, "with_artefact": len(fresh.found.labels)}
     if min(len(shown.found.labels), len(fresh.found.labels)) < settings.least:
-        return Chosen(None, [], {**found, "note": "too few"}, fresh.found, fresh.found.pixels)
+        return Chosen(None, [], {**found, "note": "too few"}, fresh.found, fresh.found.pixels, {})
     semantic, principal = find_axes(gan, settings.directions, None, settings.samples, rng)
     candidates = {one.method: one.strides for one in (semantic, principal)}
     candidates |= hyperplane_strides(gan, gan.classes, seers, shown.found, settings.samples, rng)
@@ -117,9 +123,22 @@ def choose(gan: Gan, seers: Seers, settings: Settings, rng: torch.Generator) -> 
     rows = [{**described(move), **effect(gan, shown.found, move, seers).row(gap)} for move in tried]
     best = best_move(rows, config)
     if best is None:
-        return Chosen(None, rows, {**found, "note": "no move keeps class and centre"}, fresh.found, fresh.found.pixels)
+        found["note"] = "no move keeps class and centre"
+        return Chosen(None, rows, found, fresh.found, fresh.found.pixels, {})
     found |= described(tried[best]) | measure(gan, fresh.found, tried[best], seers, config.random_directions, rng)
-    return Chosen(tried[best], rows, found, fresh.found, moved_pixels(gan, fresh.found.w, tried[best]))
+    after = moved_pixels(gan, fresh.found.w, tried[best])
+    return Chosen(tried[best], rows, found, fresh.found, after, best_by_method(tried, rows, config))
+
+
+def best_by_method(tried: Sequence[Move], rows: Sequence[dict[str, Any]], config: RemovalConfig) -> dict[str, Move]:
+    """Of each method that has one."""
+    found = {}
+    for method in dict.fromkeys(move.method for move in tried):
+        own = [place for place, move in enumerate(tried) if move.method == method]
+        best = best_move([rows[place] for place in own], config)
+        if best is not None:
+            found[method] = tried[own[best]]
+    return found
 
 
 def described(move: Move) -> dict[str, Any]:
@@ -162,6 +181,24 @@ def show(figure: Path, chosen: Sequence[Chosen], count: int) -> None:
     if not len(pixels):
         pixels = np.full((2, *pixels.shape[1:]), 255, dtype=np.uint8)  # no GAN makes the artefact: an empty picture
     save_grid(figure, pixels, columns=16, scale=max(1, 64 // pixels.shape[-1]))
+
+
+def show_strips(path: Path, members: dict[str, Gan], chosen: dict[str, Chosen]) -> None:
+    """Of each method three images, from the opposite of its best move over the image itself (the middle) to the move."""
+    cells = [
+        render_strips(members[name].generator, every_layer(members[name], one.before), move.vector, WAY, move.layers)
+        for name, one in chosen.items()
+        for move in one.by_method.values()
+    ]
+    size = next(iter(members.values())).config.resolution
+    blank = torch.full((1, len(WAY), 3, size, size), 255, dtype=torch.uint8)  # no GAN makes the artefact
+    pixels = torch.cat(cells or [blank]).flatten(0, 1).numpy()
+    save_grid(path, pixels, columns=len(WAY), scale=max(1, 64 // size))
+
+
+def every_layer(gan: Gan, images: Latents) -> torch.Tensor:
+    """The first latents, one w for each layer."""
+    return images.w[:STRIPS, None].expand(-1, gan.generator.synthesis.layer_count, -1)
 
 
 def headlines(chosen: dict[str, Chosen], moved: float, left: float) -> dict[str, Any]:

@@ -47,6 +47,7 @@ ORDER = (
     ("compare_classifiers", "frame-free"),
     ("compare_classifiers", "edges"),
     ("compare_classifiers", "edges-control"),
+    ("compare_classifiers", "random"),
     ("measure_dose_response", None),
     ("write_tables", None),
     ("explain_classifier", None),
