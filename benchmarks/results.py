@@ -54,7 +54,8 @@ def main() -> None:
 
 def bring_home(run: Path) -> Path:
     """Write the scale's folder of results anew and return it."""
-    scale = yaml.safe_load((run / "params.yaml").read_text())["scale"]
+    params = yaml.safe_load((run / "params.yaml").read_text())
+    scale = params["scale"]
     results = ROOT / "docs/results" / scale
     shutil.rmtree(results, ignore_errors=True)
     results.mkdir(parents=True)
@@ -69,7 +70,7 @@ def bring_home(run: Path) -> Path:
     for name in FILES:
         shutil.copyfile(run / name, results / Path(name).name)
     (results / "tables.md").write_text(tables(run, scale, metrics))
-    if scale == "phantom":
+    if params["scales"][scale]["prepare_images"]["source"] == "phantom":
         archive = read_archive(run / "data/images.zip")
         save_grid(results / "drawn.png", archive.pixels[:64], columns=16, scale=2)
         for name in PHANTOM_PICTURES:
@@ -200,7 +201,11 @@ def numbers_as_text(table: pd.DataFrame) -> pd.DataFrame:
     """Three significant digits; "none" where there is no number."""
 
     def text(value: object) -> object:
-        return ("none" if pd.isna(value) else f"{value:.3g}") if isinstance(value, float) else value
+        if not isinstance(value, float):
+            return value
+        if pd.isna(value):
+            return "none"
+        return str(int(value)) if value.is_integer() and abs(value) >= 1 else f"{value:.3g}"
 
     return table.map(text)
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import numpy as np
 import pandas as pd
 
-from skinsynth.artefacts.area import lesion_shares
+from skinsynth.artefacts.area import black_shares, lesion_shares
 from skinsynth.artefacts.audit import Audited, Values, flips, measure
 from skinsynth.artefacts.detector import Detector, load_detectors
 from skinsynth.artefacts.paste import with_frames
@@ -119,12 +119,15 @@ def trait_rows(
 
 
 def without_frames(real: Images, lesions: Path, seen_by: Mapping[str, Detector]) -> Images:
-    """The images that have no frame: by their flag where it is known, else by the detector."""
+    """The images that have no frame: by their flag where it is known, else by the detector, else by the black around.
+
+    ValueError where none is left.
+    """
     flags = lesions_of(lesions, real.ids)[FRAME].to_numpy()
-    if (flags == "").any() and FRAME not in seen_by:
-        raise ValueError(f"{lesions} does not say of every test image whether it has a frame, and no detector does")
-    seen = seen_by[FRAME].sees(real.pixels).numpy() if FRAME in seen_by else np.zeros(len(flags), dtype=bool)
+    seen = seen_by[FRAME].sees(real.pixels).numpy() if FRAME in seen_by else black_shares(real.pixels) > 0
     bare = np.flatnonzero(np.where(flags == "", ~seen, flags == "0"))
+    if not len(bare):
+        raise ValueError("every test image has a black frame, so that none is left to paste one on: give more patients")
     return Images([real.ids[place] for place in bare], real.pixels[bare], real.labels[bare])
 
 

@@ -7,6 +7,7 @@
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Annotated, Any
 
 import numpy as np
@@ -61,7 +62,9 @@ def main(
     loss = build_loss(settings.loss, judge, device)
     members = {label: member for member in family.members.values() for label in member.classes}
     projectors = {label: Projector(member, loss, settings.projection, device) for label, member in members.items()}
-    checkpoints = checkpoint_folder("augment_edges", "selected", settings, [gan, images, split, classifier])
+    # Which cases are hard may differ from device to device: they are part of what a checkpoint is of.
+    asked = settings, places.tolist()
+    checkpoints = checkpoint_folder("augment_edges", "selected", asked, [gan, images, split, classifier])
     pixels, labels = torch.from_numpy(real.pixels[places]), torch.from_numpy(real.labels[places])
     batch = settings.projection.batch_size
     found = project_all(projectors.__getitem__, pixels, labels, places.tolist(), batch, checkpoints)
@@ -81,7 +84,9 @@ def main(
     ]
     write_rows(cases, rows)
     centres = {label: render(member, found.ws[labels == label]) for label, member in members.items()}
-    write_metrics(metrics, headlines(kinds, found, around, [centres[label] for label in range(len(counts))]))
+    spread = max(one.statistics(column).spread for one in projectors.values() for column in range(columns_of(one)))
+    about = headlines(kinds, found, around, [centres[label] for label in range(len(counts))])
+    write_metrics(metrics, {**about, "radius_in_spreads_of_w": settings.radius / spread})
     shutil.rmtree(checkpoints, ignore_errors=True)
 
 
@@ -103,6 +108,11 @@ def random_images(family: Family, counts: list[int], settings: Settings, rng: to
     return family.sample(labels, settings.batch_size, rng, settings.truncation_psi)
 
 
+def columns_of(projector: Projector) -> int:
+    """How many classes its generator tells apart; one where it has none."""
+    return max(1, projector.gan.config.class_count)
+
+
 def write_set(path: Path, name: str, pixels: torch.Tensor, counts: list[int]) -> None:
     """Images in the order of their classes."""
     labels = np.repeat(np.arange(len(counts)), counts)
@@ -115,15 +125,16 @@ def headlines(
     """Cases of each kind, how far projections are, and how much a neighbour differs from its centre (levels of 255)."""
     said = list(kinds.values())
     gaps = [
-        (one.pixels.float() - centre[one.centres].float()).abs().mean(dim=(1, 2, 3))
+        float((image.float() - centre[place].float()).abs().mean())
         for one, centre in zip(around, centres, strict=True)
+        for image, place in zip(one.pixels, one.centres.tolist(), strict=True)
     ]
     return {
         "edge_cases": said.count("edge"),
         "misclassified_cases": said.count("misclassified"),
         "median_projection_distance": float(found.distances.median()),
         "images": sum(len(one.pixels) for one in around),
-        "mean_change_of_a_neighbour_in_levels": float(torch.cat(gaps).mean()),
+        "mean_change_of_a_neighbour_in_levels": fmean(gaps),
     }
 
 

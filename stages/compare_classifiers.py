@@ -1,6 +1,6 @@
 """Is one classifier better than another: on all test images, on hard cases, and with or without an artefact?"""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,7 +10,7 @@ from skinsynth.explanation.cases import hard_cases
 from skinsynth.lesions.table import FLAGS, lesions_of
 from skinsynth.quality.comparison import comparison_rows
 from skinsynth.quality.predictions import Predictions, read_predictions
-from skinsynth.quality.subgroups import WHOLE, Outcomes
+from skinsynth.quality.subgroups import WHOLE
 from skinsynth.stage import load_params, run, write_metrics, write_rows
 
 
@@ -37,8 +37,8 @@ def main(
 ) -> None:
     """Compare on the same test patients.
 
-    Hard cases are those of the judge's first seed, and both classifiers answer for them with their other seeds alone:
-    whoever chose its own worst cases would look better on them the next time, by chance.
+    Hard cases are those of the judge's first seed. Where the judge is one of the two there are none: what it finds hard
+    it would find hard again with another seed, and any other classifier would look better there.
     """
     settings = load_params("compare_classifiers", Settings)
     one, other, judging = (
@@ -48,12 +48,10 @@ def main(
     if not one.image_ids == other.image_ids == judging.image_ids:
         raise ValueError(f"{first}, {second} and {judge} predict different images: train all on one split")
     draws, seed = settings.bootstrap_draws, settings.bootstrap_seed
-    rows = comparison_rows(one.outcomes, other.outcomes, flag_parts(lesions, one.image_ids), draws, seed)
-    hard = hard_parts(judging, settings.edge_share)
-    seeds = (len(one.outcomes.probabilities), len(other.outcomes.probabilities))
-    if min(seeds) > 1:
-        found = comparison_rows(without_first_seed(one), without_first_seed(other), hard, draws, seed)
-        rows += [row for row in found if row["part"] != WHOLE]
+    parts = flag_parts(lesions, one.image_ids)
+    if judge not in (first, second):
+        parts |= hard_parts(judging, settings.edge_share)
+    rows = comparison_rows(one.outcomes, other.outcomes, parts, draws, seed)
     write_rows(comparison, [{"comparison": name, **row} for row in rows])
     write_metrics(metrics, headlines(rows))
 
@@ -75,17 +73,12 @@ def hard_parts(judging: Predictions, edge_share: float) -> dict[str, np.ndarray]
     return {**parts, "hard": np.logical_or.reduce(list(parts.values()))}
 
 
-def without_first_seed(one: Predictions) -> Outcomes:
-    """What the other seeds said."""
-    return replace(one.outcomes, probabilities=one.outcomes.probabilities[1:])
-
-
 def headlines(rows: list[dict[str, Any]]) -> dict[str, float | int]:
     """AUC on all test images, and the right class's probability on hard ones."""
     row_of = {(row["part"], row["metric"]): row for row in rows}
     unknown = dict.fromkeys(("difference", "low", "high"), float("nan"))
     found: dict[str, float | int] = {}
-    for name, key in {"auc": (WHOLE, "auc"), "hard_right_probability": ("hard", "right_probability")}.items():
+    for name, key in {"auc": (WHOLE, "positive_auc"), "hard_right_probability": ("hard", "right_probability")}.items():
         row = row_of.get(key, unknown)
         found |= {f"{name}_{column}": row[column] for column in unknown}
     hard = row_of.get(("hard", "right_probability"))

@@ -1,8 +1,10 @@
 """Where do real, projected and synthetic images lie in a classifier's eyes, and where do these blur (Figure 2)?
 
 Panel a: training images that were projected, and their projections. Panel b: test images, which no classifier has seen,
-and synthetic images, as many of each class as there are real ones, so that shares of neighbours can be compared. Of
-more images than asked for, those shown are drawn with the seed. Images count as cases among those of their own kind.
+and synthetic images, as many of each class as there are real ones, so that shares of neighbours can be compared; the
+second classifier was trained on these synthetic images, so that seen against unseen and synthetic against real are one
+difference there. Of more images than asked for, those shown are drawn with the seed. Images count as cases among those
+of their own kind.
 """
 
 from collections.abc import Mapping
@@ -28,7 +30,7 @@ from skinsynth.stage import best_device, load_params, run, write_metrics, write_
 
 TITLES = {
     "a": "(a) training images and their projections,\nseen by a classifier of real and synthetic images",
-    "b": "(b) unseen test images and synthetic images,\nseen by a classifier of synthetic images alone",
+    "b": "(b) test images, and synthetic images,\nseen by a classifier trained on these synthetic images alone",
 }
 
 

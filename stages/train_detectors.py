@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import pandas as pd
 import torch
 
 from skinsynth.artefacts.detector import PRESENT, Detector, counts_of, save_detector, train_detector
@@ -34,7 +33,7 @@ def main(
     images: Annotated[Path, "real images"],
     lesions: Annotated[Path, "lesions.csv: its artefact flags; images whose flag is unknown are left out"],
     split: Annotated[Path, "who is on which side"],
-    detectors: Annotated[Path, "folder for a folder of each artefact's detector"],
+    detectors: Annotated[Path, "folder for each artefact's detector; what is too rare or unknown has none"],
     scores: Annotated[Path, "CSV: counts of each side, AUC on test patients, detected and flagged share"],
     metrics: Annotated[Path, "headlines: AUC of each detector"],
 ) -> None:
@@ -54,19 +53,23 @@ def main(
             scored = score(trained, sides["test"], groups, settings)
             save_detector(aside / artefact, replace(trained, auc=scored["auc"]))
             rows.append({**row, **scored, "note": ""})
-    write_rows(scores, pd.DataFrame(rows).to_dict("records"))
+    write_rows(scores, rows)
     write_metrics(metrics, {f"auc_{row['artefact']}": row.get("auc", float("nan")) for row in rows})
 
 
 def flagged_sides(artefact: str, images: Path, lesions: Path, split: Path) -> tuple[dict[str, Examples], np.ndarray]:
-    """Images of each side with their flag as the label, where it is known, and the patients of the test images."""
+    """Images of each side with their flag as the label, where it is known, and the patients of the test images.
+
+    A source without flags has sides without images: too few for a detector.
+    """
     sides, groups = {}, np.zeros(0)
     for side in ("train", "validation", "test"):
         rows = images_of(read_split(split), side).reset_index(drop=True)
         flags = lesions_of(lesions, rows["image_id"].tolist())[artefact]
         known = (flags != "").to_numpy()
         if not known.any():
-            raise ValueError(f"no {side} image in {lesions} says whether it has {artefact}: leave it out of artefacts")
+            sides[side] = Examples(torch.zeros(0, 3, 1, 1, dtype=torch.uint8), torch.zeros(0, dtype=torch.int64))
+            continue
         pixels = examples(images, rows["image_id"][known].tolist()).pixels
         sides[side] = Examples(pixels, torch.tensor(flags[known].astype("int64").tolist()))
         groups = rows["group"][known].to_numpy()

@@ -51,8 +51,8 @@ def test_few_positives_have_no_auc_and_an_empty_part_says_so():
     few = np.zeros(COUNT, dtype=bool)
     few[70:110] = True
     rows = rows_of(outcomes(1.0), outcomes(0.5), {"few": few, "none": np.zeros(COUNT, dtype=bool)})
-    assert rows["few", "auc"]["note"] == TOO_FEW
-    assert np.isnan(rows["few", "auc"]["first"])
+    assert rows["few", "positive_auc"]["note"] == TOO_FEW
+    assert np.isnan(rows["few", "positive_auc"]["first"])
     assert rows["few", "accuracy"]["note"] == ""
     assert rows["none", "accuracy"]["note"] == TOO_FEW
     assert rows["none", "accuracy"]["test_images"] == 0

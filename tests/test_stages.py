@@ -370,6 +370,18 @@ def test_frame_free_images_differ_only_where_a_frame_was_seen(study):
     assert changed <= metrics(study, "remove_frames")["moved_share_of_drawn_images"]
 
 
+def test_a_source_that_knows_no_artefacts_still_ends(copied, monkeypatch):
+    lesions = pd.read_csv(copied / "data/lesions.csv", dtype=str, keep_default_na=False)
+    lesions[["hair", "black_frame", "ruler", "other_artefact"]] = ""
+    lesions.to_csv(copied / "data/lesions.csv", index=False)
+    for stage in ("train_detectors", "audit_artefacts", "remove_frames"):
+        call(stage, None, monkeypatch)
+    assert set(pd.read_csv(copied / "metrics/train_detectors/scores.csv")["note"]) == {"too few"}
+    assert metrics(copied, "remove_frames")["moved_share_of_drawn_images"] == 0
+    traits = pd.read_csv(copied / "metrics/audit_artefacts/traits.csv")
+    assert set(traits["trait"]) == {"lesion_area"}
+
+
 def test_edges_and_their_control_have_the_same_counts(study):
     around, control = (
         read_archive(study / f"data/{name}.zip") for name in ("projections/edges", "synthetic/edges-control")

@@ -14,6 +14,11 @@ def lesion_shares(pixels: UInt8[np.ndarray, "n 3 size size"]) -> Float64[np.ndar
     return np.array([_share(image) for image in pixels])
 
 
+def black_shares(pixels: UInt8[np.ndarray, "n 3 size size"]) -> Float64[np.ndarray, " n"]:
+    """Share of each image that lies outside its field of view, 0 to 1: above 0 where it has a frame."""
+    return np.array([1 - field_of_view(image).mean() for image in pixels])
+
+
 def _share(image: UInt8[np.ndarray, "3 size size"]) -> float:
     field = field_of_view(image)
     return float(lesion_mask(image)[field].mean()) if field.any() else 0.0

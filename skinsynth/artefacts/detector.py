@@ -49,7 +49,7 @@ def train_detector(
 
 
 def prevalence_threshold(probabilities: Float[Tensor, " n"], count: int) -> float:
-    """Half-way between the `count`-th highest probability and the next: so many lie above it."""
+    """Half-way between the `count`-th highest probability and the next: so many lie above it, if these two differ."""
     ordered = probabilities.sort(descending=True).values
     return float(ordered[count - 1] + ordered[min(count, len(ordered) - 1)]) / 2
 

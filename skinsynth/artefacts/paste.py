@@ -10,6 +10,8 @@ def with_frames(
     pixels: UInt8[np.ndarray, "n 3 size size"], rng: np.random.Generator
 ) -> UInt8[np.ndarray, "n 3 size size"]:
     """The round field of view of a dermatoscope on each image, of random radius; the phantom's own way to draw it."""
-    images = pixels.transpose(0, 2, 3, 1).astype(np.float32) / 255
-    pasted = np.stack([framed(image, rng) for image in images])
-    return np.round(255 * pasted.clip(0, 1)).astype(np.uint8).transpose(0, 3, 1, 2)
+    pasted = np.empty_like(pixels)
+    for place, image in enumerate(pixels):
+        drawn = framed(image.transpose(1, 2, 0).astype(np.float32) / 255, rng)
+        pasted[place] = np.round(255 * drawn.clip(0, 1)).astype(np.uint8).transpose(2, 0, 1)
+    return pasted

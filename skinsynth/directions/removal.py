@@ -46,12 +46,14 @@ class Latents(NamedTuple):
     w: Float[Tensor, "n w"]
     labels: Int64[Tensor, " n"]
     pixels: UInt8[Tensor, "n 3 size size"]
+    answers: Float[Tensor, " n"]  # probability of the positive class
 
 
 class Drawn(NamedTuple):
     """Latents with the artefact, found among so many drawn ones."""
 
-    found: Latents
+    found: Latents  # as many as asked for, at most
+    seen: int  # all that were found
     draws: int
 
 
@@ -93,17 +95,18 @@ def draw_with_artefact(
     draws = 0
     while draws < config.most_draws and sum(len(part.labels) for part in kept) < config.images:
         asked = torch.tensor(labels)[torch.arange(config.batch_size) % len(labels)]
-        batch = render(gan, sample_w(gan, asked, rng, truncation_psi), asked)
+        batch = render(gan, sample_w(gan, asked, rng, truncation_psi), asked, seers)
         seen = seers.sees(batch.pixels)
         kept.append(Latents(*(part[seen.to(part.device)] for part in batch)))
         draws += len(asked)
-    return Drawn(Latents(*(torch.cat(parts)[: config.images] for parts in zip(*kept, strict=True))), draws)
+    every = Latents(*(torch.cat(parts) for parts in zip(*kept, strict=True)))
+    return Drawn(Latents(*(part[: config.images] for part in every)), len(every.labels), draws)
 
 
-def render(gan: Gan, w: Float[Tensor, "n w"], labels: Int64[Tensor, " n"]) -> Latents:
-    """The latents with their images."""
-    still = Move("", 0, None, 0.0, torch.zeros_like(w[0]))
-    return Latents(w, labels, moved_pixels(gan, w, still))
+def render(gan: Gan, w: Float[Tensor, "n w"], labels: Int64[Tensor, " n"], seers: Seers) -> Latents:
+    """The latents with their images and answers."""
+    pixels = moved_pixels(gan, w, Move("", 0, None, 0.0, torch.zeros(w.shape[1], device=w.device)))
+    return Latents(w, labels, pixels, seers.answers(pixels))
 
 
 def moved_pixels(gan: Gan, w: Float[Tensor, "n w"], move: Move) -> Pixels:
@@ -117,13 +120,13 @@ def hyperplane_strides(
 ) -> dict[str, Float[Tensor, "1 w"]]:
     """The normal between images with and without the artefact, as it is and conditioned on the class (InterFaceGAN)."""
     asked = torch.tensor(labels)[torch.arange(samples) % len(labels)]
-    others = render(gan, sample_w(gan, asked, rng), asked)
+    others = render(gan, sample_w(gan, asked, rng), asked, seers)
     within = within_classes(torch.cat([others.w, seen.w]), torch.cat([asked, seen.labels]))
     has = torch.cat([seers.sees(others.pixels), torch.ones(len(seen.labels), dtype=torch.bool)])
     if has.all() or not has.any():
         return {}
     normal = hyperplane_normal(within, has.to(within.device))
-    of_class = attribute_normal(within[:samples], seers.answers(others.pixels).to(within.device), CLEAR_SHARE)
+    of_class = attribute_normal(within[:samples], others.answers.to(within.device), CLEAR_SHARE)
     normals = {"hyperplane": normal, "conditional hyperplane": conditioned(normal, of_class)}
     return {name: strides(within, vector[None]) for name, vector in normals.items()}
 
@@ -138,9 +141,9 @@ def moves(candidates: Mapping[str, Float[Tensor, "k w"]], config: RemovalConfig)
 
 
 def effect(gan: Gan, before: Latents, move: Move, seers: Seers) -> Effect:
-    """Asks both seers about the images before and after."""
+    """Asks both seers about the images after the move."""
     after = moved_pixels(gan, before.w, move)
-    change = seers.answers(after) - seers.answers(before.pixels)
+    change = seers.answers(after) - before.answers
     return Effect(seers.sees(after), change, centre_gap(before.pixels, after))
 
 

@@ -20,7 +20,7 @@ def right_probability(predictions: Predictions, weights: Weights) -> Float64[np.
         return weights @ right / weights.sum(axis=1)
 
 
-METRICS = {"accuracy": accuracy, "right_probability": right_probability, "auc": positive_auc}
+METRICS = {"accuracy": accuracy, "right_probability": right_probability, "positive_auc": positive_auc}
 
 
 def comparison_rows(
@@ -44,7 +44,10 @@ def comparison_rows(
         weights = group_draws(one.groups, draws, np.random.default_rng(seed)) if own.any() else np.ones((1, 0))
         for metric in METRICS:
             about = {"part": name, "metric": metric}
-            few = metric == "auc" and min(counts["positives"], counts["test_images"] - counts["positives"]) < LEAST
+            few = (
+                metric == "positive_auc"
+                and min(counts["positives"], counts["test_images"] - counts["positives"]) < LEAST
+            )
             values = [np.full(len(weights), np.nan)] * 2
             if own.any() and not few:
                 values = [_mean(metric, outcomes, weights) for outcomes in (one, other)]
