@@ -12,7 +12,7 @@ from skinsynth.privacy.distances import nearest
 
 # Cells are looked for among principal components: k-means means little in hundreds of dimensions.
 MOST_COMPONENTS = 64
-# The paper leaves out cells in which few generated images lie; the z-score of a cell needs held-out ones as well.
+# The paper leaves out cells in which few generated images lie; that few held-out ones count too is our addition.
 FEWEST_IN_CELL = 20
 
 
