@@ -22,6 +22,7 @@ import yaml
 from without_dvc import commands
 
 ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "docs/results/frame_removal"
 STAGES = (
     "prepare_images",
     "split_patients",
@@ -47,7 +48,11 @@ def main() -> None:
     command_of = dict(commands(yaml.safe_load((ROOT / "dvc.yaml").read_text())))
     for name in STAGES:
         run(folder, name, command_of[name])
-    print(json.dumps(found(folder, flags.images), indent=2))
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    (RESULTS / "found.json").write_text(json.dumps(found(folder, flags.images), indent=2) + "\n")
+    for name in ("frames.png", "strips.png"):
+        shutil.copyfile(folder / "metrics/remove_frames" / name, RESULTS / name)
+    print((RESULTS / "found.json").read_text())
     if not flags.folder:
         shutil.rmtree(folder)
 

@@ -27,12 +27,14 @@ from tests.tiny import ROOT, tiny_params, write_params
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())
 COMMANDS = dict(commands(PIPELINE))
 GANS = ("ben", "mal", "cgan", "cgan-no-color", "cgan-no-aug")
+COHORTS = ("federated", "central", "small-alone")
 SYNTHETIC_SCENARIOS = tuple(name for name in PIPELINE["stages"]["train_classifier"]["foreach"] if name != "real")
 ORDER = (
     ("prepare_images", None),
     ("split_patients", None),
     ("train_classifier", "real"),
     *(("train_gan", name) for name in GANS),
+    *(("train_federated", name) for name in COHORTS),
     *(("score_gan", name) for name in GANS),
     ("select_gan", None),
     *(("generate_images", name) for name in ("gan", "cgan", "cgan-no-color", "selected", "doses")),
@@ -344,6 +346,13 @@ def test_membership_attacks_are_three_and_have_intervals(study):
     assert set(attacks["features_of"]) == {"aug-selected", "real", "none"}
     assert set(attacks["metric"]) == {"auc", "tpr_at_1_percent_fpr"}
     assert (attacks["low"] <= attacks["value"]).all()
+
+
+def test_a_federation_counts_its_rounds_images_and_incidents(study):
+    found = {name: metrics(study, f"train_federated/{name}") for name in COHORTS}
+    assert {name: one["hospitals"] for name, one in found.items()} == {"federated": 3, "central": 1, "small-alone": 1}
+    assert {name: one["images"] for name, one in found.items()} == {"federated": 192, "central": 64, "small-alone": 64}
+    assert all(one["incidents"] == 0 for one in found.values())
 
 
 def test_planted_sets_are_judged_beside_the_generated_one_in_both_features(study):

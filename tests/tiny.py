@@ -24,6 +24,10 @@ def tiny_params(**overrides: Any) -> dict[str, Any]:
     gan["trainer"]["batch_size"] = 16
     for side in ("generator", "discriminator"):
         gan["trainer"][side] |= {"channel_base": 128, "channel_max": 8}
+    federated = scale["train_federated"]
+    federated["federation"] |= {"rounds": 2, "steps_per_round": 2, "rounds_per_score": 1}
+    federated["scored_images"], federated["shown_images"] = 16, 8
+    federated["trainer"] = gan["trainer"]
     scale["score_gan"] |= {"images": 60}
     scale["score_gan"]["path"] |= {"samples": 8}
     scale["score_gan"]["fidelity"] |= {"interval_draws": 3}

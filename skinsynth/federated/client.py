@@ -1,0 +1,55 @@
+"""The hospital's side of Flower: weights in, train, weights out."""
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from flwr.app import Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.clientapp.typing import Mod
+
+from skinsynth.federated.folder import read_state, write_state
+from skinsynth.federated.hospital import Hospital
+from skinsynth.federated.messages import ARRAYS, CONFIG, answer, failure, recall, remember, weights_in, work_in
+
+LOG = logging.getLogger(__name__)
+
+
+def client_app(
+    hospital_of: Callable[[Context], Hospital],
+    mods: Sequence[Mod] = (),
+    folder_of: Callable[[Context], Path] | None = None,
+) -> ClientApp:
+    """The app of every hospital; `hospital_of` finds whose it is, and `mods` change what it sends (privacy).
+
+    Its state lies with Flower (`context.state`), so that in one process the weights and the states of a round are kept
+    or lost together. A SuperNode that is started again has forgotten it: give it a folder of the hospital's own.
+    """
+    app = ClientApp()
+
+    @app.train(mods=list(mods))
+    def train(message: Message, context: Context) -> Message:
+        folder = None if folder_of is None else folder_of(context)
+        return Message(train_round(hospital_of(context), message.content, context.state, folder), reply_to=message)
+
+    return app
+
+
+def train_round(hospital: Hospital, asked: RecordDict, memory: RecordDict, folder: Path | None = None) -> RecordDict:
+    """One round from the state before it, which is replaced only if all goes well; an error becomes the reply."""
+    try:
+        number = int(asked.config_records[CONFIG]["server-round"])  # type: ignore[arg-type]
+        kept = recall(memory) if folder is None else read_state(folder, number)
+        if kept is None:
+            kept = hospital.state_at_start
+        hospital.restore(kept)
+        result = hospital.train_round(weights_in(asked.array_records[ARRAYS]), work_in(asked.config_records[CONFIG]))
+        if folder is None:
+            remember(memory, hospital.state())
+        else:
+            write_state(folder, number, hospital.state())
+    except Exception as error:
+        # Whatever goes wrong at one hospital, the others' round goes on.
+        LOG.exception("hospital %s: this round failed", hospital.name)
+        return failure(hospital.name, f"{type(error).__name__}: {error}")
+    return answer(hospital.name, result)

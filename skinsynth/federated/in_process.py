@@ -1,0 +1,149 @@
+"""The same two apps in one process: no Ray, no ports, the hospitals one after the other, resumable by round."""
+
+import dataclasses
+import itertools
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from flwr.app import Context, Error, Message, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.clientapp.typing import Mod
+from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode
+from flwr.serverapp import Grid
+from flwr.supercore.run import Run
+from flwr.supercore.task_identity import TaskIdentity
+from torch import Tensor
+
+from skinsynth.federated.client import client_app
+from skinsynth.federated.hospital import Hospital, Weights
+from skinsynth.federated.messages import recall, remember
+from skinsynth.federated.server import FederationConfig, FederationState, Score, Server, check_federation
+from skinsynth.gan.checkpoint import read_checkpoint, write_checkpoint
+from skinsynth.gan.trainer import State
+
+LOG = logging.getLogger(__name__)
+RUN_ID = 1
+
+
+class InProcessGrid(Grid):
+    """Delivers each message by calling the client app, one node after the other."""
+
+    def __init__(self, app: ClientApp, contexts: Sequence[Context]) -> None:
+        self.app = app
+        self.contexts = {context.node_id: context for context in contexts}
+        self.numbers = itertools.count(1)
+        self.replies: dict[str, Message] = {}
+        # Flower 1.41 asks who is talking whenever a Message is made; its own simulation sets the same three.
+        TaskIdentity.task_id = TaskIdentity.run_id = RUN_ID
+        TaskIdentity.node_id = SUPERLINK_NODE_ID
+
+    def set_run(self, run: Run) -> None:
+        raise NotImplementedError("an in-process grid belongs to no run of a SuperLink")
+
+    @property
+    def run(self) -> Run:
+        raise NotImplementedError("an in-process grid belongs to no run of a SuperLink")
+
+    def create_message(
+        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
+    ) -> Message:
+        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
+
+    def get_node_ids(self) -> Iterable[int]:
+        return list(self.contexts)
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        numbers = []
+        for message in sorted(messages, key=lambda message: message.metadata.dst_node_id):
+            number = str(next(self.numbers))
+            message.metadata.__dict__["_message_id"] = number  # what a SuperLink would give it
+            self.replies[number] = self._deliver(message)
+            numbers.append(number)
+        return numbers
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        return [self.replies.pop(number) for number in message_ids if number in self.replies]
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:  # noqa: ARG002
+        return self.pull_messages(self.push_messages(messages))
+
+    def _deliver(self, message: Message) -> Message:
+        try:
+            return self.app(message, self.contexts[message.metadata.dst_node_id])
+        except Exception as error:
+            # A SuperNode answers in the same way where its app raises.
+            LOG.exception("node %d: its app raised", message.metadata.dst_node_id)
+            return Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, str(error)), reply_to=message)
+
+
+def run_in_process(
+    config: FederationConfig,
+    hospitals: Sequence[Hospital],
+    weights: Weights,
+    checkpoints: Path,
+    score: Score | None = None,
+    mods: Sequence[Mod] = (),
+) -> FederationState:
+    """Run all rounds from `weights`, or on from the checkpoint where there is one; ends the same either way."""
+    by_name = {hospital.name: hospital for hospital in sorted(hospitals, key=lambda hospital: hospital.name)}
+    if len(by_name) < len(hospitals):
+        raise ValueError("two hospitals have the same name: rename one")
+    check_federation(config, len(by_name))
+    contexts = [_context(node, name) for node, name in enumerate(by_name, start=1)]
+    memories = {name: context.state for name, context in zip(by_name, contexts, strict=True)}
+    state = _resume(checkpoints, config, memories) or FederationState(weights)
+    server = Server(config, state, score, lambda state: _save(checkpoints, config, state, memories))
+    app = client_app(lambda context: by_name[str(context.node_config["hospital"])], mods)
+    server_context = Context(RUN_ID, SUPERLINK_NODE_ID, {}, RecordDict(), {})
+    server.app()(InProcessGrid(app, contexts), server_context)
+    return server.state
+
+
+def _context(node: int, name: str) -> Context:
+    return Context(run_id=RUN_ID, node_id=node, node_config={"hospital": name}, state=RecordDict(), run_config={})
+
+
+def _save(folder: Path, config: FederationConfig, state: FederationState, memories: Mapping[str, RecordDict]) -> None:
+    """Write the server and all hospitals as they are after a round, as one checkpoint."""
+    kept = {name: recall(memory) for name, memory in memories.items()}
+    tensors = _named("global", state.weights) | _named("strategy", state.memory)
+    hospitals: dict[str, Any] = {}
+    for name, own in kept.items():
+        if own is not None:
+            tensors |= _named(f"hospital/{name}", own[0])
+            hospitals[name] = own[1]
+    numbers = {"config": _plain(config), "order": list(state.weights), "state": state.numbers(), "hospitals": hospitals}
+    write_checkpoint(folder, (tensors, numbers))
+
+
+def _resume(folder: Path, config: FederationConfig, memories: Mapping[str, RecordDict]) -> FederationState | None:
+    """The state in the checkpoint, after giving each hospital its own; None where there is no checkpoint."""
+    found: State | None = read_checkpoint(folder)
+    if found is None:
+        return None
+    tensors, numbers = found
+    if numbers["config"] != _plain(config) or not numbers["hospitals"].keys() <= memories.keys():
+        raise ValueError(f"{folder} holds a federation of other settings or hospitals: remove it and start again")
+    for name, own in numbers["hospitals"].items():
+        remember(memories[name], (_under(tensors, f"hospital/{name}"), own))
+    weights = _under(tensors, "global")
+    ordered = {name: weights[name] for name in numbers["order"]}
+    return FederationState(ordered, _under(tensors, "strategy"), **numbers["state"])
+
+
+def _plain(config: FederationConfig) -> dict[str, Any]:
+    """The settings as JSON gives them back; more rounds may be asked for later."""
+    plain = dataclasses.asdict(config) | {"averaged": list(config.averaged)}
+    del plain["rounds"]
+    return plain
+
+
+def _named(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{prefix}/{name}": tensor for name, tensor in tensors.items()}
+
+
+def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    start = f"{prefix}/"
+    return {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}

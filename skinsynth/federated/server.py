@@ -1,0 +1,183 @@
+"""The federation's side of Flower: rounds of asking, sifting, averaging and scoring."""
+
+import dataclasses
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from flwr.app import ArrayRecord, Context
+from flwr.serverapp import Grid, ServerApp
+from torch import Tensor
+
+from skinsynth.federated.hospital import LocalWork, Weights, check_averaged
+from skinsynth.federated.messages import IMAGES, arrays_of, weights_in, work_record
+from skinsynth.federated.replies import LeftOut, Reply, sift
+from skinsynth.federated.strategies import (
+    StrategyConfig,
+    build_strategy,
+    check_strategy,
+    least_hospitals,
+    memory_of,
+    remind,
+)
+
+LOG = logging.getLogger(__name__)
+
+Row = dict[str, Any]
+Score = Callable[[Weights], dict[str, float]]
+
+
+@dataclass(frozen=True)
+class FederationConfig:
+    rounds: int
+    steps_per_round: int  # of each hospital's trainer
+    averaged: tuple[str, ...]  # of generator, discriminator and ema; the others stay at each hospital
+    strategy: StrategyConfig
+    least_hospitals: int  # whose replies a round must have to change the weights
+    patience_rounds: int  # so many in a row may change nothing; then the run stops
+    rounds_per_score: int
+    reply_timeout_seconds: float  # who is later is left out of the round; in one process nobody is late
+
+
+@dataclass
+class FederationState:
+    """All that a later round depends on, but for what the hospitals keep; rows of numbers for the curves."""
+
+    weights: Weights
+    memory: dict[str, Tensor] = field(default_factory=dict)  # the strategy's momenta
+    round: int = 0  # the last that is over
+    images_shown: int = 0  # real ones, to all discriminators whose weights were averaged
+    rounds: list[Row] = field(default_factory=list)
+    visits: list[Row] = field(default_factory=list)  # of each round to each hospital that was averaged
+    scores: list[Row] = field(default_factory=list)
+    incidents: list[Row] = field(default_factory=list)  # who was left out when, and why
+
+    def numbers(self) -> dict[str, Any]:
+        """All but the tensors, for JSON."""
+        names = [entry.name for entry in dataclasses.fields(self) if entry.name not in ("weights", "memory")]
+        return {name: getattr(self, name) for name in names}
+
+
+class FederationStalled(RuntimeError):  # noqa: N818 - it tells what happened, not who erred
+    """Round after round too few hospitals send whole weights."""
+
+
+class Server:
+    """Goes on from a state to the last round; `save` is called with the state after each.
+
+    Where round after round changes nothing it raises FederationStalled; what it has reached is saved.
+    """
+
+    def __init__(
+        self,
+        config: FederationConfig,
+        state: FederationState,
+        score: Score | None,
+        save: Callable[[FederationState], None],
+    ) -> None:
+        check_averaged(config.averaged)
+        self.config, self.state, self.score, self.save = config, state, score, save
+        self.least = max(config.least_hospitals, least_hospitals(config.strategy))
+        self.names = list(state.weights)
+        self._renew_strategy()
+
+    def app(self) -> ServerApp:
+        app = ServerApp()
+
+        @app.main()
+        def main(grid: Grid, context: Context) -> None:  # noqa: ARG001 - Flower names both
+            self.run(grid)
+
+        return app
+
+    def run(self, grid: Grid) -> None:
+        if not self.state.scores:
+            self._score()
+        while self.state.round < self.config.rounds:
+            self._round(grid)
+            if self.state.round % self.config.rounds_per_score == 0 or self.state.round == self.config.rounds:
+                self._score()
+            self.save(self.state)
+            self._check_progress()
+
+    def _check_progress(self) -> None:
+        latest = self.state.rounds[-self.config.patience_rounds :]
+        if len(latest) == self.config.patience_rounds and not any(row["changed"] for row in latest):
+            reasons = "; ".join(f"{row['hospital']}: {row['reason']}" for row in self.state.incidents[-3:])
+            raise FederationStalled(
+                f"{len(latest)} rounds in a row changed nothing ({reasons}): mend the hospitals and start again, the "
+                "run goes on from here"
+            )
+
+    def _renew_strategy(self) -> None:
+        """A strategy as it was after the last round that is over."""
+        self.strategy = build_strategy(self.config.strategy, self.least)
+        remind(self.strategy, self.state.memory, self.names)
+
+    def _score(self) -> None:
+        if self.score is not None:
+            row = {"round": self.state.round, "images": self.state.images_shown}
+            self.state.scores.append({**row, **self.score(self.state.weights)})
+
+    def _round(self, grid: Grid) -> None:
+        number = self.state.round + 1
+        work = work_record(LocalWork(self.config.steps_per_round, self.config.averaged, 0.0))
+        messages = list(self.strategy.configure_train(number, arrays_of(self.state.weights), work, grid))
+        replies = grid.send_and_receive(messages, timeout=self.config.reply_timeout_seconds)
+        asked = [message.metadata.dst_node_id for message in messages]
+        whole, left_out = sift(replies, asked, self.state.weights)
+        changed = self._average(number, whole, left_out)
+        self._record(number, whole, left_out, changed)
+
+    def _average(self, number: int, replies: list[Reply], left_out: list[LeftOut]) -> bool:
+        """Move the weights to what the strategy makes of the replies, if it can; says in `left_out` why it cannot."""
+        reason: str | None = None
+        if len(replies) < self.least:
+            reason = f"{len(replies)} whole replies, but {self.least} are needed: the weights stay"
+        else:
+            arrays, _ = self.strategy.aggregate_train(number, [reply.message for reply in replies])
+            weights = None if arrays is None else self._in_single(arrays)
+            if weights is None:
+                reason = "their average is not finite: the weights stay"
+            else:
+                self.state.weights = weights
+                self.state.memory = memory_of(self.strategy, self.names)
+        if reason is not None:
+            left_out.append(LeftOut("all", reason))
+            self._renew_strategy()
+        return reason is None
+
+    def _in_single(self, arrays: ArrayRecord) -> Weights | None:
+        """An average as float32, or None where that is not finite."""
+        weights = {name: tensor.to(torch.float32) for name, tensor in weights_in(arrays).items()}
+        return weights if all(bool(tensor.isfinite().all()) for tensor in weights.values()) else None
+
+    def _record(self, number: int, replies: list[Reply], left_out: list[LeftOut], changed: bool) -> None:
+        state = self.state
+        for entry in left_out:
+            LOG.warning("round %d: %s is left out: %s", number, entry.hospital, entry.reason)
+            state.incidents.append({"round": number, **dataclasses.asdict(entry)})
+        if changed:
+            state.images_shown += int(sum(reply.measured["images_shown"] for reply in replies))
+        for reply in replies:
+            measured = {key: value for key, value in reply.measured.items() if key != IMAGES}
+            row = {"round": number, "hospital": reply.hospital, "images": reply.measured[IMAGES]}
+            state.visits.append({**row, **measured})
+        counts = {"hospitals": len(replies), "incidents": len(left_out), "changed": int(changed)}
+        state.rounds.append({"round": number, "images": state.images_shown, **counts})
+        state.round = number
+
+
+def check_federation(config: FederationConfig, hospitals: int) -> None:
+    """Raises ValueError where a federation of so many hospitals cannot run, before it begins."""
+    check_averaged(config.averaged)
+    counts = ("rounds", "steps_per_round", "least_hospitals", "patience_rounds", "rounds_per_score")
+    if min(getattr(config, name) for name in counts) < 1:
+        raise ValueError(f"{', '.join(counts)} are 1 or more: change them")
+    if hospitals < config.least_hospitals:
+        raise ValueError(
+            f"a round needs {config.least_hospitals} hospitals (least_hospitals), but there are {hospitals}: change it"
+        )
+    check_strategy(config.strategy, hospitals)
