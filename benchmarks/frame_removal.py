@@ -38,9 +38,7 @@ FRAMES = {"benign": 0.4, "malignant": 0.8}  # share of the images
 def main() -> None:
     """Run the stages, then say what the chosen moves do."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--images", type=int, default=38400, help="real ones that each GAN sees (default study: 9600)"
-    )
+    parser.add_argument("--images", type=int, default=38400, help="real ones that each GAN sees (default study: 9600)")
     parser.add_argument("--folder", type=Path, help="where to run; left out: a temporary folder, removed at the end")
     flags = parser.parse_args()
     folder = flags.folder or Path(tempfile.mkdtemp(prefix="frames-"))

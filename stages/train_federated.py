@@ -1,5 +1,6 @@
 """Train one GAN by the hospitals of the split together, by one of them alone, or on all their images at one place."""
 
+import json
 import logging
 import shutil
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from skinsynth.federated.hospital import Hospital, Weights, networks_in, weights
 from skinsynth.federated.in_process import run_in_process
 from skinsynth.federated.server import FederationConfig
 from skinsynth.federated.strategies import StrategyConfig
+from skinsynth.files import written_whole
 from skinsynth.gan.family import Cost, save_cost
 from skinsynth.gan.model import flops_per_image, save_gan
 from skinsynth.gan.process import tune_process
@@ -66,7 +68,7 @@ def main(
     classifier: Annotated[Path, "classifier of real images, the offline extractor of the curves"],
     model: Annotated[Path, "folder for generator, discriminator and their sizes"],
     metrics: Annotated[Path, "headlines: FID and KID at the end, and incidents"],
-    curves: Annotated[Path, "folder for rounds.csv, hospitals.csv, scores.csv, incidents.json and samples.png"],
+    curves: Annotated[Path, "folder for rounds.csv, hospitals.csv, scores.csv, incidents.jsonl and samples.png"],
 ) -> None:
     """Run all rounds; a killed run goes on from its last round and ends with the same weights."""
     settings = load_params("train_federated", Settings)
@@ -94,7 +96,8 @@ def main(
     tables = {"rounds": state.rounds, "hospitals": state.visits, "scores": state.scores}
     for table, entries in tables.items():
         write_rows(curves / f"{table}.csv", entries)
-    write_metrics(curves / "incidents.json", {"incidents": state.incidents})
+    with written_whole(curves / "incidents.jsonl") as aside:
+        aside.write_text("".join(json.dumps(incident) + "\n" for incident in state.incidents))
     shown = scorer.sample(generator, settings.shown_images).numpy()
     save_grid(curves / "samples.png", shown, columns=8, scale=max(1, 64 // shown.shape[-1]))
     write_metrics(metrics, {**state.scores[-1], "hospitals": len(hospitals), "incidents": len(state.incidents)})

@@ -40,6 +40,12 @@ def tiny_params(**overrides: Any) -> dict[str, Any]:
     doses["doses"]["classifier"] |= {"epochs": 1, "seeds": [1]}
     doses |= {"headlines": ["100_percent_of_patients", "0.25x_synthetic"], "bootstrap_draws": 50}
     scale["generate_images"]["images"]["doses"] = {"benign": 40, "malignant": 20}
+    _shrink_what_is_done_with_models(scale)
+    scale |= overrides
+    return {"scale": "phantom", "scales": {"phantom": scale}}
+
+
+def _shrink_what_is_done_with_models(scale: dict[str, Any]) -> None:
     scale["write_tables"]["bootstrap_draws"] = 50
     explanation = scale["explain_classifier"]
     explanation["cases"]["most"], explanation["shown"] = 2, 1
@@ -64,8 +70,6 @@ def tiny_params(**overrides: Any) -> dict[str, Any]:
     scale["embed_images"]["embedding"] |= {"min_cluster_size": 3, "cluster_samples": 2}
     scale["score_authenticity"]["novelty"] |= {"cells": 2, "planted_images": 20}
     scale["score_authenticity"]["attacks"] |= {"components": 2, "draws": 20}
-    scale |= overrides
-    return {"scale": "phantom", "scales": {"phantom": scale}}
 
 
 def write_params(folder: Path, params: dict[str, Any]) -> None:
