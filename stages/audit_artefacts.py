@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from skinsynth.artefacts.area import black_shares, lesion_shares
-from skinsynth.artefacts.audit import Audited, Values, flips, measure
+from skinsynth.artefacts.audit import Audited, flips, measure
 from skinsynth.artefacts.detector import Detector, load_detectors
 from skinsynth.artefacts.paste import with_frames
 from skinsynth.classifier.classifier import Classifier, load_classifier
@@ -61,7 +61,8 @@ def main(
     for side in ("train", "test"):
         rows_of_side = images_of(sides, side)
         real = read_archive(images, rows_of_side["image_id"].tolist())
-        known = known_traits(lesions_of(lesions, real.ids), list(seen_by))
+        about = lesions_of(lesions, real.ids)
+        known = known_traits(about, list(seen_by))
         weights = group_draws(rows_of_side["group"].to_numpy(), settings.bootstrap_draws, rng)
         rows += trait_rows(f"real {side}", real, known, weights, judge, seen_by, settings)
     for place in synthetic:
@@ -70,7 +71,7 @@ def main(
         rows += trait_rows(f"synthetic {place.stem}", fake, {}, weights, judge, seen_by, settings)
     write_rows(traits, rows)
     # The last real side is test: frames are pasted on images that the classifier has not seen.
-    bare = without_frames(real, lesions, seen_by)
+    bare = without_frames(real, about, seen_by)
     pasted = with_frames(bare.pixels, np.random.default_rng(settings.seed))
     groups = sides.set_index("image_id")["group"].loc[bare.ids].to_numpy()
     changes = flip_rows(bare, pasted, groups, judge, settings)
@@ -118,12 +119,12 @@ def trait_rows(
     return rows
 
 
-def without_frames(real: Images, lesions: Path, seen_by: Mapping[str, Detector]) -> Images:
+def without_frames(real: Images, lesions: pd.DataFrame, seen_by: Mapping[str, Detector]) -> Images:
     """The images that have no frame: by their flag where it is known, else by the detector, else by the black around.
 
     ValueError where none is left.
     """
-    flags = lesions_of(lesions, real.ids)[FRAME].to_numpy()
+    flags = lesions[FRAME].to_numpy()
     seen = seen_by[FRAME].sees(real.pixels).numpy() if FRAME in seen_by else black_shares(real.pixels) > 0
     bare = np.flatnonzero(np.where(flags == "", ~seen, flags == "0"))
     if not len(bare):
@@ -143,13 +144,10 @@ def flip_rows(
     rows = []
     for name, own in parts.items():
         for what, values in flips(before[own], after[own], weights[:, own])._asdict().items():
-            rows.append({"class": name, "what": what, **interval_columns(values), "images": int(own.sum())})
+            rows.append(
+                {"class": name, "what": what, **percentile_interval(values)._asdict(), "images": int(own.sum())}
+            )
     return rows
-
-
-def interval_columns(values: Values) -> dict[str, float]:
-    """Value, low and high."""
-    return percentile_interval(values)._asdict()
 
 
 def headlines(

@@ -20,7 +20,7 @@ from skinsynth.images.archive import Images, read_archive, write_archive
 from skinsynth.partition.split import images_of, read_split
 from skinsynth.projection.archive import project_all
 from skinsynth.projection.loss import LossConfig, build_loss
-from skinsynth.projection.projector import ProjectionConfig, Projections, Projector
+from skinsynth.projection.projector import ProjectionConfig, Projections, Projector, projectors_of
 from skinsynth.projection.surroundings import Neighbours, draw_neighbours, render
 from skinsynth.stage import best_device, checkpoint_folder, entry_of, load_params, run, write_metrics, write_rows
 
@@ -60,8 +60,8 @@ def main(
     kinds = find_hard(real, judge.probabilities(real.pixels).double().cpu().numpy(), settings)
     places = np.array(list(kinds), dtype=np.int64)
     loss = build_loss(settings.loss, judge, device)
-    members = {label: member for member in family.members.values() for label in member.classes}
-    projectors = {label: Projector(member, loss, settings.projection, device) for label, member in members.items()}
+    projectors = projectors_of(family, loss, settings.projection, device)
+    members = {label: projector.gan for label, projector in projectors.items()}
     # Which cases are hard may differ from device to device: they are part of what a checkpoint is of.
     asked = settings, places.tolist()
     checkpoints = checkpoint_folder("augment_edges", "selected", asked, [gan, images, split, classifier])

@@ -25,6 +25,7 @@ from skinsynth.images.archive import Images, image_size, read_archive
 from skinsynth.images.sets import read_image_set
 from skinsynth.lesions.table import FLAGS, lesions_of
 from skinsynth.partition.split import images_of, read_split
+from skinsynth.projection.pairs import Pairs, read_pairs
 from skinsynth.report.embedding import draw_maps, write_interactive
 from skinsynth.stage import best_device, load_params, run, write_metrics, write_rows
 
@@ -62,7 +63,7 @@ def main(
 ) -> None:
     """Map classifier features of real, projected and synthetic images in 3-D, with neighbours and clusters."""
     settings = load_params("embed_images", Settings)
-    shown = {} if pairs is None else {"a": (classifier, both_of_pairs(read_archive(pairs), settings))}
+    shown = {} if pairs is None else {"a": (classifier, both_of_pairs(read_pairs(pairs), settings))}
     real = unseen_images(images, split, settings)
     fake = read_image_set(synthetic, settings.classes, image_size(images))
     chosen = draw(fake.labels, counts_of(real.labels), settings)
@@ -84,21 +85,11 @@ def main(
     write_metrics(metrics, {**headlines(found), "seed": settings.embedding.seed})
 
 
-def both_of_pairs(pairs: Images, settings: Settings) -> dict[str, Images]:
-    """Real images and their projections, of `<id>.real` and `<id>.projected`, in the same order and under one id."""
-    place_of = {name: place for place, name in enumerate(pairs.ids)}
-    ids = [name.removesuffix(".real") for name in pairs.ids if name.endswith(".real")]
-    missing = [image_id for image_id in ids if f"{image_id}.projected" not in place_of]
-    if missing or not ids:
-        found = f"{missing[0]}.real came alone" if missing else "there is none"
-        raise ValueError(f"pairs hold <id>.real and <id>.projected of each image, but {found}: run project_images")
-    sides = {kind: part_of(pairs, [place_of[f"{one}.{kind}"] for one in ids]) for kind in ("real", "projected")}
-    labels = sides["real"].labels
-    chosen = draw(labels, counts_of(labels), settings)
-    return {
-        kind: Images([ids[place] for place in chosen], side.pixels[chosen], side.labels[chosen])
-        for kind, side in sides.items()
-    }
+def both_of_pairs(pairs: Pairs, settings: Settings) -> dict[str, Images]:
+    """Real images and their projections, in the same order and under one id."""
+    chosen = draw(pairs.labels, counts_of(pairs.labels), settings)
+    sides = {"real": pairs.real, "projected": pairs.projected}
+    return {kind: part_of(Images(pairs.ids, pixels, pairs.labels), chosen) for kind, pixels in sides.items()}
 
 
 def unseen_images(images: Path, split: Path, settings: Settings) -> Images:

@@ -15,11 +15,12 @@ from skinsynth.files import written_whole
 from skinsynth.gan.family import load_family
 from skinsynth.gan.process import keep_freed_memory
 from skinsynth.gan.team import join_team, run_as_team, started_by_torchrun
-from skinsynth.images.archive import read_archive, write_archive
+from skinsynth.images.archive import read_archive
 from skinsynth.partition.split import images_of, read_split
 from skinsynth.projection.archive import project_all
 from skinsynth.projection.loss import LossConfig, build_loss
-from skinsynth.projection.projector import ProjectionConfig, Projections, Projector
+from skinsynth.projection.pairs import Pairs, write_pairs
+from skinsynth.projection.projector import ProjectionConfig, Projections, projectors_of
 from skinsynth.stage import best_device, checkpoint_folder, load_params, run, write_metrics, write_rows
 
 
@@ -55,7 +56,9 @@ def main(
     batch = settings.projection.batch_size
     keep_freed_memory()
     with join_team() as (team, gpu):
-        projector_of = projectors(gan, classifier, settings, gpu or best_device())
+        device = gpu or best_device()
+        loss = build_loss(settings.loss, load_classifier(classifier, device), device)
+        projector_of = projectors_of(load_family([gan], device), loss, settings.projection, device)
         # How many processes share the work does not change it.
         effective = settings.images, settings.loss, settings.projection
         checkpoints = checkpoint_folder("project_images", "selected", effective, [gan, images, split, classifier])
@@ -68,28 +71,9 @@ def main(
     column = f"distance_{settings.loss.name}"
     table = zip(real.ids, real.labels.tolist(), found.distances.tolist(), strict=True)
     write_rows(distances, [{"image_id": i, "label": label, column: gap} for i, label, gap in table])
-    write_pairs(pairs, real.ids, real.pixels, found.pixels.numpy(), real.labels)
+    write_pairs(pairs, Pairs(real.ids, real.pixels, found.pixels.numpy(), real.labels))
     write_metrics(metrics, headlines(found, column))
     shutil.rmtree(checkpoints, ignore_errors=True)
-
-
-def projectors(gan: Path, classifier: Path, settings: Settings, device: torch.device) -> dict[int, Projector]:
-    """Who projects the images of each label."""
-    loss = build_loss(settings.loss, load_classifier(classifier, device), device)
-    return {
-        label: projector
-        for member in load_family([gan], device).members.values()
-        for projector in [Projector(member, loss, settings.projection, device)]
-        for label in member.classes
-    }
-
-
-def write_pairs(path: Path, ids: list[str], real: np.ndarray, projected: np.ndarray, labels: np.ndarray) -> None:
-    """Both images of each pair side by side in the order of the archive."""
-    names = [f"{image_id}.{kind}" for image_id in ids for kind in ("projected", "real")]
-    pixels = np.stack([projected, real], axis=1).reshape(-1, *real.shape[1:])
-    order = np.argsort(names)
-    write_archive(path, [names[place] for place in order], pixels[order], labels.repeat(2)[order].tolist())
 
 
 def headlines(found: Projections, distance: str) -> dict[str, float | int]:

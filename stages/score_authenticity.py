@@ -23,6 +23,7 @@ from skinsynth.privacy.distances import extreme_places, nearest, paired
 from skinsynth.privacy.membership import AttackConfig, Attacked, feature_attack_rows, other_attack_rows
 from skinsynth.privacy.novelty import NoveltyConfig, distance_histogram, distance_rows, novelty_rows
 from skinsynth.privacy.planted import halves, planted_rows
+from skinsynth.projection.pairs import read_pairs
 from skinsynth.quality.neighbours import neighbour_scores
 from skinsynth.report.pairs import PairGroup, draw_pairs
 from skinsynth.stage import best_device, cache_folder, load_params, run, write_metrics, write_rows
@@ -88,7 +89,8 @@ def main(
     spaces = feature_spaces(classifiers, settings.extractor, device)
     train, held_out, group_of = distinct_sides(images, lesions, split)
     fake = read_image_set(synthetic, settings.classes, image_size(images))
-    sets = Sets(train, held_out, group_of, fake, None if pairs is None else both_sides(read_archive(pairs)))
+    both = None if pairs is None else read_pairs(pairs)
+    sets = Sets(train, held_out, group_of, fake, both and (both.real, both.projected))
     tables: Tables = defaultdict(list)
     for space in spaces:
         features = features_in(space, sets)
@@ -126,14 +128,6 @@ def distinct_sides(images: Path, lesions: Path, split: Path) -> tuple[Images, Im
     held_out = sides.loc[sides["split"] != "train", "image_id"]
     group_of = sides.set_index("image_id")["group"]
     return read_archive(images, distinct.tolist()), read_archive(images, held_out.tolist()), group_of
-
-
-def both_sides(pairs: Images) -> tuple[np.ndarray, np.ndarray]:
-    """Real and projected pixels, row by row of the same image."""
-    place_of = {name: place for place, name in enumerate(pairs.ids)}
-    ids = [name.removesuffix(".real") for name in pairs.ids if name.endswith(".real")]
-    real, projected = ([place_of[f"{image_id}.{kind}"] for image_id in ids] for kind in ("real", "projected"))
-    return pairs.pixels[real], pairs.pixels[projected]
 
 
 def features_in(space: Space, sets: Sets) -> Features:

@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 
 from skinsynth.artefacts.detector import PRESENT, Detector, counts_of, save_detector, train_detector
@@ -39,10 +40,11 @@ def main(
 ) -> None:
     """Stop on validation, report on test patients; an artefact that is too rare is named and has no detector."""
     settings = load_params("train_detectors", Settings)
+    read = read_sides(images, lesions, split)
     rows: list[dict[str, Any]] = []
     with folder_written_whole(detectors) as aside:
         for artefact in settings.artefacts:
-            sides, groups = flagged_sides(artefact, images, lesions, split)
+            sides = {name: side.flagged(artefact)[0] for name, side in read.items()}
             counts = {side: counts_of(found.labels) for side, found in sides.items()}
             row: dict[str, Any] = {"artefact": artefact}
             row |= {f"{side}_{kind}": count for side, found in counts.items() for kind, count in found.items()}
@@ -50,30 +52,36 @@ def main(
                 rows.append({**row, "note": "too few"})
                 continue
             trained = train_detector(artefact, sides["train"], sides["validation"], settings.classifier, best_device())
-            scored = score(trained, sides["test"], groups, settings)
+            scored = score(trained, *read["test"].flagged(artefact), settings)
             save_detector(aside / artefact, replace(trained, auc=scored["auc"]))
             rows.append({**row, **scored, "note": ""})
     write_rows(scores, rows)
     write_metrics(metrics, {f"auc_{row['artefact']}": row.get("auc", float("nan")) for row in rows})
 
 
-def flagged_sides(artefact: str, images: Path, lesions: Path, split: Path) -> tuple[dict[str, Examples], np.ndarray]:
-    """Images of each side with their flag as the label, where it is known, and the patients of the test images.
+class Side(NamedTuple):
+    """The images of one side, with their rows of lesions.csv and their patients."""
 
-    A source without flags has sides without images: too few for a detector.
-    """
-    sides, groups = {}, np.zeros(0)
-    for side in ("train", "validation", "test"):
-        rows = images_of(read_split(split), side).reset_index(drop=True)
-        flags = lesions_of(lesions, rows["image_id"].tolist())[artefact]
+    pixels: torch.Tensor
+    lesions: pd.DataFrame
+    groups: np.ndarray
+
+    def flagged(self, artefact: str) -> tuple[Examples, np.ndarray]:
+        """The images whose flag is known, with it as the label, and their patients; none where the source has none."""
+        flags = self.lesions[artefact]
         known = (flags != "").to_numpy()
-        if not known.any():
-            sides[side] = Examples(torch.zeros(0, 3, 1, 1, dtype=torch.uint8), torch.zeros(0, dtype=torch.int64))
-            continue
-        pixels = examples(images, rows["image_id"][known].tolist()).pixels
-        sides[side] = Examples(pixels, torch.tensor(flags[known].astype("int64").tolist()))
-        groups = rows["group"][known].to_numpy()
-    return sides, groups
+        labels = torch.tensor(flags[known].astype("int64").tolist(), dtype=torch.int64)
+        return Examples(self.pixels[torch.tensor(known)], labels), self.groups[known]
+
+
+def read_sides(images: Path, lesions: Path, split: Path) -> dict[str, Side]:
+    """All three, each read once for all artefacts."""
+    sides = {}
+    for side in ("train", "validation", "test"):
+        rows = images_of(read_split(split), side)
+        ids = rows["image_id"].tolist()
+        sides[side] = Side(examples(images, ids).pixels, lesions_of(lesions, ids), rows["group"].to_numpy())
+    return sides
 
 
 def score(detector: Detector, test: Examples, groups: np.ndarray, settings: Settings) -> dict[str, float]:

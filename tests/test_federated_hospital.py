@@ -27,31 +27,17 @@ from skinsynth.federated.messages import (
     work_in,
     work_record,
 )
-from skinsynth.gan.augment import AugmentConfig
 from skinsynth.gan.discriminator import DiscriminatorConfig
 from skinsynth.gan.generator import GeneratorConfig
-from skinsynth.gan.trainer import Trainer, TrainerConfig
+from skinsynth.gan.trainer import Trainer
+from tests.test_gan_trainer import CONFIG as TRAINER
 
 ALL = tuple(NETWORKS)
-TINY = TrainerConfig(
+TINY = dataclasses.replace(
+    TRAINER,
     generator=GeneratorConfig(8, 3, 4, 4, 2, 1, 32, 4, None, 0, "float16", False),
     discriminator=DiscriminatorConfig(8, 3, 2, 1, 32, 4, "resnet", 2, 1, None, 0, "float16", False),
-    augment=AugmentConfig("blit", 0.5, True, 0.6, 2, 100),
-    batch_size=4,
-    learning_rate=0.0025,
-    betas=(0.0, 0.99),
-    r1_gamma=1.0,
-    r1_interval=3,
-    path_length_weight=2.0,
-    path_length_interval=2,
-    path_length_decay=0.01,
-    style_mixing_probability=0.9,
-    ema_half_life_images=100.0,
-    ema_rampup=0.05,
-    x_flip=True,
-    frozen_levels=0,
-    images_per_pass=None,
-    seed=0,
+    augment=dataclasses.replace(TRAINER.augment, preset="blit"),
 )
 
 

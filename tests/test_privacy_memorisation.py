@@ -20,23 +20,11 @@ from skinsynth.privacy.authenticity import authenticity
 from skinsynth.privacy.copying import copying_statistic
 from skinsynth.privacy.distances import paired
 from skinsynth.privacy.novelty import distance_rows
-from skinsynth.projection.projector import ProjectionConfig, Projector
+from skinsynth.projection.projector import Projector
+from tests.test_projection_projector import CONFIG
 
 STEPS = 750
-PROJECTION = ProjectionConfig(
-    space="w",
-    steps=150,
-    learning_rate=0.1,
-    ramp_up=0.05,
-    ramp_down=0.25,
-    noise=0.05,
-    noise_ramp=0.75,
-    map_weight=None,
-    pixel_weight=0.0,
-    statistics_samples=1000,
-    batch_size=20,
-    seed=0,
-)
+PROJECTION = replace(CONFIG, steps=150, statistics_samples=1000, batch_size=20)
 
 
 class Learned(NamedTuple):

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from skinsynth.gan.family import Family
 from skinsynth.gan.generator import Generator, in_full_precision
 from skinsynth.gan.model import Gan
 from skinsynth.gan.pixels import from_pixels, to_pixels
@@ -173,6 +174,18 @@ class Projector:
         if maps:
             return self.generator.synthesis(ws, noise_mode="random", draws=GivenNoise(maps))
         return self.generator.synthesis(ws, noise_mode="const")
+
+
+def projectors_of(
+    family: Family, perceptual: Callable[[Tensor], Tensor], config: ProjectionConfig, device: torch.device
+) -> dict[int, Projector]:
+    """Who projects the images of each label: one projector for each GAN."""
+    return {
+        label: projector
+        for gan in family.members.values()
+        for projector in [Projector(gan, perceptual, config, device)]
+        for label in gan.classes
+    }
 
 
 def cut(images: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
