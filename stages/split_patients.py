@@ -1,6 +1,5 @@
 """Divide images into train, validation and test, and train into hospitals: no patient stands on two sides."""
 
-from collections.abc import Hashable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -32,13 +31,17 @@ def main(
     write_metrics(metrics, headlines(table, sides))
 
 
-def count_images(sides: pd.DataFrame, classes: tuple[str, ...]) -> list[dict[Hashable, Any]]:
-    """One row for each side, hospital and class."""
-    counted = sides.groupby(["split", "hospital", "label"], as_index=False).agg(
-        images=("image_id", "size"), groups=("group", "nunique")
-    )
-    counted["class"] = [classes[label] for label in counted["label"]]
-    return counted[["split", "hospital", "class", "images", "groups"]].to_dict("records")
+def count_images(sides: pd.DataFrame, classes: tuple[str, ...]) -> list[dict[str, Any]]:
+    """One row for each side, hospital and class, with the share of the side's or hospital's images that it has."""
+    rows: list[dict[str, Any]] = []
+    for (split, hospital), own in sides.groupby(["split", "hospital"]):
+        for label, name in enumerate(classes):
+            of_class = own[own["label"] == label]
+            counts = {"images": len(of_class), "groups": of_class["group"].nunique()}
+            rows.append(
+                {"split": split, "hospital": hospital, "class": name, **counts, "share": len(of_class) / len(own)}
+            )
+    return rows
 
 
 def headlines(table: pd.DataFrame, sides: pd.DataFrame) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """Splits never leak, and keep the proportions asked for."""
 
 import dataclasses
+import hashlib
 from itertools import combinations
 
 import numpy as np
@@ -9,7 +10,8 @@ import pytest
 
 from skinsynth.partition.groups import independent_groups, spread
 from skinsynth.partition.leakage import measure_leakage
-from skinsynth.partition.split import SplitConfig, images_of, read_split, split_patients
+from skinsynth.partition.split import SplitConfig, draw_shares, images_of, read_split, split_patients
+from stages.split_patients import count_images
 
 CONFIG = SplitConfig(
     protocol="patient",
@@ -17,6 +19,7 @@ CONFIG = SplitConfig(
     validation_share=0.15,
     test_share=0.15,
     hospitals={"small": 2.0, "middle": 12.0, "large": 20.0},
+    class_skew=None,
     seed=1,
 )
 
@@ -42,6 +45,26 @@ def crowd() -> pd.DataFrame:
     counts = rng.geometric(0.2, size=400)
     patients = np.repeat([f"p{n}" for n in range(400)], counts)
     return lesions_of(list(patients), list((rng.random(len(patients)) < 0.2).astype(int)))
+
+
+@pytest.fixture
+def pure_crowd() -> pd.DataFrame:
+    """600 patients with one to many images each, all of one class; a third of them malignant."""
+    rng = np.random.default_rng(0)
+    counts = rng.geometric(0.3, size=600)
+    return lesions_of(
+        list(np.repeat([f"p{n}" for n in range(600)], counts)), np.repeat(np.arange(600) % 3 // 2, counts).tolist()
+    )
+
+
+def skewed(class_skew: float | None, **changes) -> SplitConfig:
+    return dataclasses.replace(CONFIG, class_skew=class_skew, **changes)
+
+
+def hospitals_in(split: pd.DataFrame) -> pd.DataFrame:
+    """Training images by hospital (rows) and class (columns)."""
+    train = split[split["split"] == "train"]
+    return pd.crosstab(train["hospital"], train["label"])
 
 
 @pytest.fixture(scope="module")
@@ -159,6 +182,101 @@ def test_a_file_that_is_no_split_is_refused(tmp_path):
     (tmp_path / "split.csv").write_text("image_id,label\na,0\n")
     with pytest.raises(ValueError, match="no column split, hospital, group"):
         read_split(tmp_path / "split.csv")
+
+
+def test_equal_shares_are_what_they_were_before_they_could_be_skewed(crowd):
+    """A split that is published stays what it is: these are its bytes."""
+    written = split_patients(crowd, CONFIG).to_csv(index=False, lineterminator="\n")
+    assert hashlib.sha256(written.encode()).hexdigest().startswith("1ef9fbba91f44d0d")
+
+
+@pytest.mark.parametrize("class_skew", [None, 1000.0])
+def test_seven_hospitals_have_the_sizes_asked_for(crowd, class_skew):
+    proportions = {f"h{n}": n + 1.0 for n in range(7)}
+    found = hospitals_in(split_patients(crowd, skewed(class_skew, hospitals=proportions)))
+    expected = np.arange(1, 8) / 28
+    tolerance = 0.01 if class_skew is None else 0.06
+    np.testing.assert_allclose(found.sum(axis=1) / found.to_numpy().sum(), expected, atol=tolerance)
+
+
+def test_a_large_class_skew_is_nearly_equal_shares(pure_crowd):
+    even, skew = (hospitals_in(split_patients(pure_crowd, skewed(value))) for value in (None, 1e6))
+    np.testing.assert_allclose(skew, even, atol=8)
+
+
+def test_a_small_class_skew_leaves_hospitals_nearly_one_class(pure_crowd):
+    halves = {"first": 1.0, "second": 1.0}
+    gaps = []
+    for seed in range(25):
+        try:
+            found = hospitals_in(split_patients(pure_crowd, skewed(0.1, hospitals=halves, seed=seed)))
+        except ValueError:
+            continue  # both classes went to one hospital
+        shares = found.div(found.sum(axis=1), axis=0)[1]
+        gaps.append(shares.max() - shares.min())
+    assert len(gaps) > 10
+    assert np.median(gaps) > 0.9
+
+
+@pytest.mark.parametrize("class_skew", [0.1, 1.0, 100.0])
+def test_shares_of_a_class_are_on_average_the_proportions(class_skew):
+    shares = draw_shares([2.0, 12.0, 20.0], class_skew, 20_000, np.random.default_rng(0))
+    np.testing.assert_allclose(shares.sum(axis=1), 1)
+    np.testing.assert_allclose(shares.mean(axis=0), np.array([2, 12, 20]) / 34, atol=0.01)
+    # Var of Dir(α p): p (1 - p) / (α + 1)
+    spread_of = shares.std(axis=0) / np.sqrt(np.array([2 * 32, 12 * 22, 20 * 14]) / 34**2)
+    np.testing.assert_allclose(spread_of, 1 / np.sqrt(class_skew + 1), rtol=0.05)
+
+
+def test_hospitals_hold_the_shares_of_patients_that_were_drawn(pure_crowd):
+    """Of each class, in images: patients are whole, and there are hundreds."""
+    config = skewed(20.0)
+    found = hospitals_in(split_patients(pure_crowd, config)).loc[list(config.hospitals)]
+    drawn = draw_shares(list(config.hospitals.values()), 20.0, 2, np.random.default_rng(config.seed + 1))
+    np.testing.assert_allclose(found / found.sum(), drawn.T, atol=0.01)
+
+
+def test_skewed_hospitals_share_no_patient_and_are_the_same_again(crowd):
+    split = split_patients(crowd, skewed(20.0))
+    assert split.groupby("group")["hospital"].nunique().max() == 1
+    assert measure_leakage(crowd, split).patient == 0
+    shuffled = crowd.sample(frac=1, random_state=3)
+    assert split_patients(shuffled, skewed(20.0)).equals(split)
+    assert not split_patients(crowd, skewed(20.0, seed=2)).equals(split)
+
+
+def test_skew_moves_nobody_between_train_and_test(crowd):
+    even, skew = split_patients(crowd, CONFIG), split_patients(crowd, skewed(20.0))
+    assert skew.drop(columns="hospital").equals(even.drop(columns="hospital"))
+
+
+def test_a_hospital_that_skew_leaves_empty_is_named(crowd):
+    proportions = {"rest": 1000.0, "tiny": 0.001}
+    with pytest.raises(ValueError, match="leaves no image to tiny: choose a larger class_skew"):
+        split_patients(crowd, skewed(1.0, hospitals=proportions))
+
+
+@pytest.mark.parametrize("class_skew", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_class_skew_that_is_no_concentration_is_refused(crowd, class_skew):
+    with pytest.raises(ValueError, match="class_skew is above 0, or null"):
+        split_patients(crowd, skewed(class_skew))
+
+
+@pytest.mark.parametrize("class_skew", [None, 1.0])
+def test_hospitals_without_a_proportion_are_refused(crowd, class_skew):
+    with pytest.raises(ValueError, match="above 0"):
+        split_patients(crowd, skewed(class_skew, hospitals={"first": 1.0, "second": 0.0}))
+
+
+def test_counts_say_which_classes_a_hospital_lacks(pure_crowd):
+    split = split_patients(pure_crowd, CONFIG)
+    split = split[(split["hospital"] != "small") | (split["label"] == 0)]
+    rows = {(row["hospital"], row["class"]): row for row in count_images(split, CONFIG.classes)}
+    assert (rows["small", "malignant"]["images"], rows["small", "malignant"]["share"]) == (0, 0.0)
+    assert (rows["small", "malignant"]["groups"], rows["small", "benign"]["share"]) == (0, 1.0)
+    large = split[split["hospital"] == "large"]
+    assert rows["large", "malignant"]["share"] == pytest.approx(large["label"].mean())
+    assert rows["large", "benign"]["groups"] == large.loc[large["label"] == 0, "group"].nunique()
 
 
 def test_official_csvs_split_without_a_patient_lesion_or_duplicate_on_two_sides(official):

@@ -1,5 +1,6 @@
 """Train, validation and test, and the hospitals within train."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,7 @@ class SplitConfig:
     validation_share: float  # of the images, between 0 and 1
     test_share: float
     hospitals: dict[str, float]  # name: share of the training images (only the proportions count)
+    class_skew: float | None  # Dirichlet's concentration behind each class's shares; None: all classes have the same
     seed: int
 
 
@@ -99,11 +101,58 @@ def _features(label: Int[np.ndarray, " n"], group: Int[np.ndarray, " n"]) -> Flo
 
 
 def _hospitals(table: pd.DataFrame, config: SplitConfig) -> pd.Series:
+    if min(config.hospitals.values(), default=0) <= 0:
+        raise ValueError(f"split_patients: hospitals have proportions above 0, not {config.hospitals}: change them")
     hospital = pd.Series("", index=table.index)
-    train = table["split"] == "train"
-    hospital[train] = _assign(table[train], config.hospitals, np.random.default_rng(config.seed + 1))
-    _check_classes(table[train].assign(hospital=hospital[train]), "hospital", list(config.hospitals), config)
+    train, rng = table["split"] == "train", np.random.default_rng(config.seed + 1)
+    if config.class_skew is None:
+        hospital[train] = _assign(table[train], config.hospitals, rng)
+        _check_classes(table[train].assign(hospital=hospital[train]), "hospital", list(config.hospitals), config)
+    else:
+        hospital[train] = _assign_by_class(table[train], config.hospitals, config.class_skew, rng)
+        _check_hospitals(hospital[train], config)
     return hospital
+
+
+def _assign_by_class(
+    images: pd.DataFrame, share_of: dict[str, float], class_skew: float, rng: np.random.Generator
+) -> np.ndarray:
+    """The part of each image, whole groups together, the groups of each class in shares of its own.
+
+    A group with images of several classes counts in the last of them: a patient with one malignant lesion is malignant,
+    and brings benign images wherever he goes, so that a hospital of such patients is never of one class.
+    """
+    class_of = images.groupby("group")["label"].transform("max").to_numpy()
+    part = np.empty(len(images), dtype=np.int64)
+    classes = np.unique(class_of)
+    for label, shares in zip(classes, draw_shares(list(share_of.values()), class_skew, len(classes), rng), strict=True):
+        own = class_of == label
+        _, group = np.unique(images["group"][own], return_inverse=True)
+        part[own] = spread(_features(images["label"][own].to_numpy(), group), shares, rng)[group]
+    return np.array(list(share_of), dtype=object)[part]
+
+
+def draw_shares(
+    proportions: Sequence[float], class_skew: float, class_count: int, rng: np.random.Generator
+) -> Float[np.ndarray, "classes parts"]:
+    """Shares of each class over the parts, drawn from Dir(α p) with mean p, the proportions, whatever α is.
+
+    The form with a prior is that of Hsu et al. 2019 (arXiv 1909.06335); there p are classes, and here, as in Yurochkin
+    et al. 2019 (arXiv 1905.12022), the parts over which a class is dealt out, so that no image is left or lacking.
+    """
+    if not 0 < class_skew < np.inf:
+        raise ValueError(f"split_patients: class_skew is above 0, or null for equal shares, but {class_skew} came")
+    prior = np.array(proportions) / sum(proportions)
+    return rng.dirichlet(class_skew * prior, size=class_count)
+
+
+def _check_hospitals(hospital: pd.Series, config: SplitConfig) -> None:
+    empty = sorted(set(config.hospitals) - set(hospital))
+    if empty:
+        raise ValueError(
+            f"split_patients: class_skew {config.class_skew:g} leaves no image to {', '.join(empty)}: choose a larger "
+            "class_skew or another seed"
+        )
 
 
 def _check_classes(table: pd.DataFrame, column: str, parts: list[str], config: SplitConfig) -> None:
