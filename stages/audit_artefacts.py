@@ -129,7 +129,7 @@ def without_frames(real: Images, lesions: pd.DataFrame, seen_by: Mapping[str, De
     bare = np.flatnonzero(np.where(flags == "", ~seen, flags == "0"))
     if not len(bare):
         raise ValueError("every test image has a black frame, so that none is left to paste one on: give more patients")
-    return Images([real.ids[place] for place in bare], real.pixels[bare], real.labels[bare])
+    return real.at(bare)
 
 
 def flip_rows(

@@ -67,7 +67,7 @@ def main(
     real = unseen_images(images, split, settings)
     fake = read_image_set(synthetic, settings.classes, image_size(images))
     chosen = draw(fake.labels, counts_of(real.labels), settings)
-    shown["b"] = (synthetic_classifier, {"real": real, "synthetic": part_of(fake, chosen)})
+    shown["b"] = (synthetic_classifier, {"real": real, "synthetic": fake.at(chosen)})
     rows, of_clusters, found = [], [], {}
     for name, (seen_by, images_of_kind) in shown.items():
         panel = embed(as_points(load_classifier(seen_by, best_device()), images_of_kind), settings.embedding)
@@ -89,7 +89,7 @@ def both_of_pairs(pairs: Pairs, settings: Settings) -> dict[str, Images]:
     """Real images and their projections, in the same order and under one id."""
     chosen = draw(pairs.labels, counts_of(pairs.labels), settings)
     sides = {"real": pairs.real, "projected": pairs.projected}
-    return {kind: part_of(Images(pairs.ids, pixels, pairs.labels), chosen) for kind, pixels in sides.items()}
+    return {kind: Images(pairs.ids, pixels, pairs.labels).at(chosen) for kind, pixels in sides.items()}
 
 
 def unseen_images(images: Path, split: Path, settings: Settings) -> Images:
@@ -104,11 +104,6 @@ def draw(labels: np.ndarray, count_of: Mapping[int, int], settings: Settings) ->
     """Places of at most so many of each class, and of no more than settings allow; one draw does not move another."""
     most_of = {label: min(count, settings.images_per_class) for label, count in count_of.items()}
     return draw_of_classes(labels, most_of, np.random.default_rng(settings.embedding.seed))
-
-
-def part_of(images: Images, places: Any) -> Images:
-    """Some of the images, in the order asked for."""
-    return Images([images.ids[place] for place in places], images.pixels[places], images.labels[places])
 
 
 def as_points(network: Classifier, images_of_kind: dict[str, Images]) -> Points:

@@ -9,21 +9,19 @@ from typing import Annotated
 
 import torch
 
-from skinsynth.classifier.classifier import load_classifier
-from skinsynth.features.extractor import ExtractorConfig, build_extractor, without_cache
+from skinsynth.features.extractor import ExtractorConfig
 from skinsynth.gan.family import Cost, save_cost
 from skinsynth.gan.model import flops_per_image, save_gan
-from skinsynth.gan.presets import PresetConfig, trainer_config
+from skinsynth.gan.presets import PresetConfig, shared_config
 from skinsynth.gan.process import tune_process
 from skinsynth.gan.team import join_team, run_as_team, started_by_torchrun
 from skinsynth.gan.trainer import Trainer, TrainerConfig
 from skinsynth.gan.training import RunConfig, Schedule, columns_of, configure, plan, train
-from skinsynth.gan.transfer import read_networks, start_from
-from skinsynth.images.archive import Images, read_archive
+from skinsynth.gan.transfer import initial_weights, start_all
+from skinsynth.images.archive import read_archive
 from skinsynth.images.grid import save_grid
 from skinsynth.partition.split import images_of, read_split
-from skinsynth.quality.by_class import features_of
-from skinsynth.quality.curve import CurveScorer
+from skinsynth.quality.curve import scorer_of
 from skinsynth.stage import (
     best_device,
     cache_folder,
@@ -79,13 +77,13 @@ def main(
         config = configure(shared_config(settings, real.pixels.shape), own)
         trainer = Trainer(config, torch.from_numpy(real.pixels), columns, device or best_device(), team)
         weights = initial_weights(initial, settings.start_from, config.frozen_levels)
-        for place in weights:
-            noise = start_from(trainer, *read_networks(place))
-            print(f"starting from {place}, but from noise: {', '.join(noise) or 'nothing'}", file=sys.stderr)
+        for line in start_all([trainer], weights):
+            print(line, file=sys.stderr)
         if dry_run:
             print(json.dumps({"gan": name, **plan(trainer, own, settings.schedule)}, indent=2))
             return
-        scorer = scorer_of(trainer, real, labels, settings, classifier) if team.first else None
+        cache = cache_folder("features")
+        scorer = scorer_of(trainer, real, labels, settings, config.seed, classifier, cache) if team.first else None
         effective = (
             replace(config, images_per_pass=None),
             own,
@@ -107,44 +105,6 @@ def main(
     start = {f"{key}_at_start": value for key, value in first.items() if key.startswith("fid")}
     write_metrics(metrics, {**last, **start})
     shutil.rmtree(checkpoints, ignore_errors=True)
-
-
-def initial_weights(folder: Path, name: str | None, frozen_levels: int) -> list[Path]:
-    """The file or folder of weights to start from, if any."""
-    if name is None:
-        if frozen_levels:
-            raise ValueError("params.yaml, train_gan: frozen_levels keeps the weights of start_from, but that is null")
-        return []
-    if not (folder / name).resolve().is_relative_to(folder.resolve()):
-        raise ValueError(f"params.yaml, train_gan: start_from names what lies in {folder}, but {name} does not")
-    if not (folder / name).exists():
-        raise FileNotFoundError(f"no {folder / name} to start from: put it there, or set start_from to null")
-    return [folder / name]
-
-
-def scorer_of(trainer: Trainer, real: Images, labels: list[int], settings: Settings, classifier: Path) -> CurveScorer:
-    """FID and KID against all training images of the run."""
-    network, device = load_classifier(classifier, trainer.device), trainer.device
-    extract = build_extractor(settings.extractor, network, device, cache_folder("features"))
-    return CurveScorer(
-        without_cache(extract),  # no generator in the making draws the same images again
-        features_of(extract, real),
-        labels,
-        trainer.discriminator,
-        settings.scored_images,
-        trainer.config.batch_size,
-        trainer.config.seed,
-    )
-
-
-def shared_config(settings: Settings, shape: tuple[int, ...]) -> TrainerConfig:
-    """What all runs share: a preset for images of this shape [n, c, h, w], or the numbers in params.yaml."""
-    if settings.preset is None and settings.trainer is not None:
-        return settings.trainer
-    if settings.preset is None or settings.trainer is not None:
-        raise ValueError("params.yaml, train_gan: give either preset or trainer, and set the other to null")
-    preset = settings.preset
-    return trainer_config(preset.name, shape[2], shape[1], 0, "none", x_flip=preset.x_flip, seed=preset.seed)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from skinsynth.gan.model import save_gan
-from skinsynth.gan.transfer import read_networks, start_from
+from skinsynth.gan.transfer import initial_weights, read_networks, start_all, start_from
 from tests.test_gan_trainer import CONFIG, Trainer, toy_images, trainer_of
 
 
@@ -84,3 +84,17 @@ def test_a_published_pickle_is_a_teacher_too(golden):
     pupil = Trainer(config, *toy_images(config), "cpu")
     assert start_from(pupil, generator, discriminator) == []
     assert pupil.step().images_seen == 6
+
+
+def test_all_trainers_begin_with_the_weights_of_one_place(teacher):
+    pupils = [Trainer(dataclasses.replace(of_classes(0), seed=seed), *toy_images(CONFIG), "cpu") for seed in (1, 2)]
+    assert start_all(pupils, []) == []
+    assert not torch.equal(pupils[0].generator.mapping.fc0.weight, pupils[1].generator.mapping.fc0.weight)
+    assert start_all(pupils, [teacher]) == [f"starting from {teacher}, but from noise: nothing"]
+    first, second = (pupil.generator.state_dict() for pupil in pupils)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_initial_weights_are_one_place_or_none(teacher):
+    assert initial_weights(teacher.parent, None, 0) == []
+    assert initial_weights(teacher.parent, "teacher", 1) == [teacher]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from skinsynth.images.archive import ArchiveWriter, decode_png, encode_png, read_archive, write_archive
+from skinsynth.images.archive import ArchiveWriter, Images, decode_png, encode_png, read_archive, write_archive
 from skinsynth.images.grid import image_grid, save_grid
 
 IDS = ["PH_1", "PH_2", "train-benign-3"]
@@ -34,6 +34,14 @@ def test_an_archive_gives_back_what_it_took_in_the_order_asked_for(tmp_path, pix
     some = read_archive(path, [IDS[2], IDS[0]])
     assert (some.pixels == pixels[[2, 0]]).all()
     assert read_archive(path, []).ids == []
+
+
+def test_some_of_the_images_keep_the_order_of_their_places(pixels):
+    some = Images(IDS, pixels, np.array([0, 1, 2])).at(np.array([2, 0]))
+    assert some.ids == [IDS[2], IDS[0]]
+    assert (some.pixels == pixels[[2, 0]]).all()
+    assert some.labels.tolist() == [2, 0]
+    assert Images(IDS, pixels, np.array([0, 1, 2])).at(np.array([], dtype=np.int64)).ids == []
 
 
 def test_equal_images_make_equal_bytes_from_arrays_and_tensors(tmp_path, pixels):

@@ -1,6 +1,7 @@
 """Published settings of StyleGAN2-ADA by name (arXiv 2006.06676, appendix C), for a resolution."""
 
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 from skinsynth.gan.augment import AugmentConfig
 from skinsynth.gan.discriminator import Architecture, DiscriminatorConfig
@@ -15,6 +16,17 @@ class PresetConfig:
     name: str  # auto, or a key of FIXED_PRESETS
     x_flip: bool
     seed: int
+
+
+@runtime_checkable
+class GanSettings(Protocol):
+    """Settings that give either a preset, for images of any size, or a trainer's numbers."""
+
+    @property
+    def preset(self) -> PresetConfig | None: ...
+
+    @property
+    def trainer(self) -> TrainerConfig | None: ...
 
 
 @dataclass(frozen=True)
@@ -57,6 +69,16 @@ FIXED_PRESETS = {
     "paper1024": Preset(32, 4, 1.0, 0.002, 2.0, 10_000.0, None, 8, 2.0, 0.9, "resnet"),
     "cifar": Preset(64, 32, 1.0, 0.0025, 0.01, 500_000.0, 0.05, 2, 0.0, 0.0, "orig"),
 }
+
+
+def shared_config(settings: GanSettings, shape: tuple[int, ...]) -> TrainerConfig:
+    """What all runs of a stage share: the preset for images of this shape [n, c, h, w], or the trainer's numbers."""
+    preset, trainer = settings.preset, settings.trainer
+    if preset is None and trainer is not None:
+        return trainer
+    if preset is None or trainer is not None:
+        raise ValueError("params.yaml gives either preset or trainer: set one of the two to null")
+    return trainer_config(preset.name, shape[2], shape[1], 0, "none", x_flip=preset.x_flip, seed=preset.seed)
 
 
 def trainer_config(

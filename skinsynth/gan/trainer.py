@@ -74,6 +74,12 @@ class TrainingDiverged(FloatingPointError):  # noqa: N818 - it tells what happen
     """A loss or weight is no longer finite, or the generator makes one image only."""
 
 
+def draw_networks(config: TrainerConfig) -> tuple[Generator, Discriminator]:
+    """Untrained ones on the CPU, so that a run starts from the same weights on any device."""
+    rng = torch.Generator().manual_seed(config.seed)
+    return Generator(config.generator, rng), Discriminator(config.discriminator, rng)
+
+
 class Trainer:
     """A generator, a discriminator and all that training them changes.
 
@@ -98,10 +104,9 @@ class Trainer:
         self.data = TrainingImages(
             images, labels, config.generator.class_count, self.device, x_flip=config.x_flip, seed=config.seed
         )
-        # Weights are drawn on the CPU, so that a run starts from the same ones on any device.
-        weights_rng = torch.Generator().manual_seed(config.seed)
-        self.generator = Generator(config.generator, weights_rng).to(self.device)
-        self.discriminator = Discriminator(config.discriminator, weights_rng).to(self.device).requires_grad_(False)
+        generator, discriminator = draw_networks(config)
+        self.generator = generator.to(self.device)
+        self.discriminator = discriminator.to(self.device).requires_grad_(False)
         self.generator_ema = copy.deepcopy(self.generator).requires_grad_(False)
         # Decisions are drawn on the CPU, where they are known at once; latents and noise where they are needed.
         self.decisions = torch.Generator().manual_seed(config.seed)

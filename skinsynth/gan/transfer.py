@@ -1,5 +1,6 @@
 """Training that begins with the weights of another GAN (transfer learning)."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -10,6 +11,19 @@ from skinsynth.gan.generator import Generator
 from skinsynth.gan.model import load_gan
 from skinsynth.gan.snapshot import gan_of_snapshot, read_snapshot
 from skinsynth.gan.trainer import Trainer
+
+
+def initial_weights(folder: Path, name: str | None, frozen_levels: int) -> list[Path]:
+    """The file or folder of weights to start from, if any; the settings name it within `folder`."""
+    if name is None:
+        if frozen_levels:
+            raise ValueError("frozen_levels keeps the weights of start_from, but that is null: set it, or freeze none")
+        return []
+    if not (folder / name).resolve().is_relative_to(folder.resolve()):
+        raise ValueError(f"start_from names what lies in {folder}, but {name} does not: put it there")
+    if not (folder / name).exists():
+        raise FileNotFoundError(f"no {folder / name} to start from: put it there, or set start_from to null")
+    return [folder / name]
 
 
 def read_networks(place: Path) -> tuple[Generator, Discriminator]:
@@ -44,6 +58,16 @@ def start_from(trainer: Trainer, generator: Generator, discriminator: Discrimina
             f"frozen_levels would freeze weights that are not taken but random: {', '.join(random)}: lower it"
         )
     return [name for name in own if not name.startswith("generator_ema.")]
+
+
+def start_all(trainers: Sequence[Trainer], places: Sequence[Path]) -> list[str]:
+    """`start_from` for new trainers of one size; a line about each place, for whoever watches."""
+    lines = []
+    for place in places:
+        networks = read_networks(place)
+        own = {name: None for trainer in trainers for name in start_from(trainer, *networks)}
+        lines.append(f"starting from {place}, but from noise: {', '.join(own) or 'nothing'}")
+    return lines
 
 
 @torch.no_grad()

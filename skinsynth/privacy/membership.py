@@ -39,10 +39,7 @@ class Attacked(NamedTuple):
     def of(self, chosen: Int64[np.ndarray, " m"] | Bool[np.ndarray, " n"]) -> "Attacked":
         """Some of them."""
         places = np.arange(len(self.groups))[chosen]
-        images = Images(
-            [self.images.ids[place] for place in places], self.images.pixels[places], self.images.labels[places]
-        )
-        return Attacked(images, self.features[torch.from_numpy(places)], self.groups[places])
+        return Attacked(self.images.at(places), self.features[torch.from_numpy(places)], self.groups[places])
 
 
 def feature_attack_rows(

@@ -1,19 +1,35 @@
 """Points of the curve of FID and KID while a GAN trains."""
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from skinsynth.features.extractor import Extractor
+from skinsynth.classifier.classifier import load_classifier
+from skinsynth.features.extractor import Extractor, ExtractorConfig, build_extractor, without_cache
 from skinsynth.gan.discriminator import Discriminator
 from skinsynth.gan.generator import Generator
 from skinsynth.gan.model import Gan, sample_images
-from skinsynth.quality.by_class import Labelled
+from skinsynth.gan.trainer import Trainer
+from skinsynth.images.archive import Images
+from skinsynth.quality.by_class import Labelled, features_of
 from skinsynth.quality.fid import frechet_distance
 from skinsynth.quality.kid import kernel_distance
 from skinsynth.quality.proportions import in_proportion
+
+
+@runtime_checkable
+class CurveSettings(Protocol):
+    """Settings of a training that is judged on its way."""
+
+    @property
+    def scored_images(self) -> int: ...
+
+    @property
+    def extractor(self) -> ExtractorConfig: ...
 
 
 @dataclass(frozen=True)
@@ -41,3 +57,29 @@ class CurveScorer:
         gan = Gan(generator, self.discriminator, self.classes)
         rng = torch.Generator(gan.device).manual_seed(self.seed)
         return sample_images(gan, in_proportion(self.real.labels, count), self.batch_size, rng)
+
+
+def scorer_of(
+    trainer: Trainer,
+    real: Images,
+    classes: list[int],
+    settings: CurveSettings,
+    seed: int,
+    classifier: Path,
+    cache: Path,
+) -> CurveScorer:
+    """What judges a GAN of the trainer's sizes against real images, whose labels are `classes`.
+
+    `classifier` is the folder of the model behind the offline extractor, `cache` that of features already computed.
+    """
+    network = load_classifier(classifier, trainer.device)
+    extract = build_extractor(settings.extractor, network, trainer.device, cache)
+    return CurveScorer(
+        without_cache(extract),  # no generator in the making draws the same images again
+        features_of(extract, real),
+        classes,
+        trainer.discriminator,
+        settings.scored_images,
+        trainer.config.batch_size,
+        seed,
+    )
