@@ -25,6 +25,7 @@ FEDERATION = FederationConfig(
     patience_rounds=3,
     rounds_per_score=2,
     reply_timeout_seconds=60.0,
+    privacy=None,
 )
 START = weights_of(tiny_trainer(), ALL)
 GENERATOR = weights_of(tiny_trainer(), ("generator",))
@@ -209,7 +210,7 @@ FAULTS = {
     "negative images": (lambda content: content[METRICS].update({IMAGES: -5}), "counts -5"),
     "an infinite loss": (lambda content: content[METRICS].update(train_loss=float("inf")), "finite number"),
     "a foreign measurement": (lambda content: content[METRICS].update(more=1.0), "measurements"),
-    "another's name": (lambda content: content["hospital"].update(name="a"), "a second reply"),
+    "another's name": (lambda content: content["hospital"].update(name="a"), "claims to be a, which is node 1"),
     "an exception": (raise_, "the disk is full"),
 }
 

@@ -9,8 +9,18 @@ from flwr.clientapp import ClientApp
 from flwr.clientapp.typing import Mod
 
 from skinsynth.federated.folder import read_state, write_state
-from skinsynth.federated.hospital import Hospital
-from skinsynth.federated.messages import ARRAYS, CONFIG, answer, failure, recall, remember, weights_in, work_in
+from skinsynth.federated.hospital import Hospital, weights_of
+from skinsynth.federated.messages import (
+    ARRAYS,
+    CONFIG,
+    answer,
+    failure,
+    numbers_as_in,
+    recall,
+    remember,
+    weights_in,
+    work_in,
+)
 
 LOG = logging.getLogger(__name__)
 
@@ -20,7 +30,7 @@ def client_app(
     mods: Sequence[Mod] = (),
     folder_of: Callable[[Context], Path] | None = None,
 ) -> ClientApp:
-    """The app of every hospital; `hospital_of` finds whose it is, and `mods` change what it sends (privacy).
+    """The app of every hospital; `hospital_of` finds whose it is, and `mods` change what it sends (`privacy.mods_of`).
 
     Its state lies with Flower (`context.state`), so that in one process the weights and the states of a round are kept
     or lost together. A SuperNode that is started again has forgotten it: give it a folder of the hospital's own.
@@ -43,7 +53,9 @@ def train_round(hospital: Hospital, asked: RecordDict, memory: RecordDict, folde
         if kept is None:
             kept = hospital.state_at_start
         hospital.restore(kept)
-        result = hospital.train_round(weights_in(asked.array_records[ARRAYS]), work_in(asked.config_records[CONFIG]))
+        work = work_in(asked.config_records[CONFIG])
+        own = weights_of(hospital.trainer, work.averaged)
+        result = hospital.train_round(numbers_as_in(own, weights_in(asked.array_records[ARRAYS])), work)
         if folder is None:
             remember(memory, hospital.state())
         else:

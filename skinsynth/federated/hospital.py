@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from skinsynth.gan.discriminator import Discriminator
 from skinsynth.gan.generator import Generator
-from skinsynth.gan.trainer import State, StepReport, Trainer, TrainingDiverged
+from skinsynth.gan.trainer import State, StepReport, Trainer, TrainerConfig, TrainingDiverged, draw_networks
 
 # What may be averaged, under the prefix of its names: the attribute of the Trainer that holds it.
 NETWORKS = {"generator": "generator", "discriminator": "discriminator", "ema": "generator_ema"}
@@ -103,13 +103,34 @@ def load_weights(trainer: Trainer, weights: Mapping[str, Tensor], averaged: tupl
         _network(trainer, prefix).load_state_dict(_under(weights, prefix))
 
 
+def first_weights(config: TrainerConfig, averaged: tuple[str, ...]) -> Weights:
+    """`weights_of` a trainer of these settings before its first step, for a server that has no images."""
+    generator, discriminator = draw_networks(config)
+    networks = {"generator": generator, "discriminator": discriminator, "ema": generator}
+    return {
+        f"{prefix}/{name}": tensor.detach().clone()
+        for prefix in averaged
+        for name, tensor in networks[prefix].state_dict().items()
+    }
+
+
 def networks_in(weights: Mapping[str, Tensor], like: Trainer) -> tuple[Generator, Discriminator]:
     """The federation's generator (averaged over steps where that travels) and discriminator, as networks of their own.
 
     A discriminator that stays at the hospitals is that of `like`.
     """
+    return _filled(weights, copy.deepcopy(like.generator_ema), copy.deepcopy(like.discriminator))
+
+
+def networks_of(weights: Mapping[str, Tensor], config: TrainerConfig) -> tuple[Generator, Discriminator]:
+    """`networks_in` by the settings alone; a discriminator that stays at the hospitals is an untrained one."""
+    return _filled(weights, *draw_networks(config))
+
+
+def _filled(
+    weights: Mapping[str, Tensor], generator: Generator, discriminator: Discriminator
+) -> tuple[Generator, Discriminator]:
     prefix = "ema" if any(name.startswith("ema/") for name in weights) else "generator"
-    generator, discriminator = copy.deepcopy(like.generator_ema), copy.deepcopy(like.discriminator)
     generator.load_state_dict(_under(weights, prefix))
     if own := _under(weights, "discriminator"):
         discriminator.load_state_dict(own)

@@ -19,6 +19,7 @@ from torch import Tensor
 from skinsynth.federated.client import client_app
 from skinsynth.federated.hospital import Hospital, Weights
 from skinsynth.federated.messages import recall, remember
+from skinsynth.federated.privacy import mods_of
 from skinsynth.federated.server import FederationConfig, FederationState, Score, Server, check_federation
 from skinsynth.gan.checkpoint import read_checkpoint, write_checkpoint
 from skinsynth.gan.trainer import State
@@ -91,18 +92,25 @@ def run_in_process(
     if len(by_name) < len(hospitals):
         raise ValueError("two hospitals have the same name: rename one")
     check_federation(config, len(by_name))
-    contexts = [_context(node, name) for node, name in enumerate(by_name, start=1)]
-    memories = {name: context.state for name, context in zip(by_name, contexts, strict=True)}
+    memories = {name: RecordDict() for name in by_name}
     state = _resume(checkpoints, config, memories) or FederationState(weights)
+    nodes = _nodes(by_name, state.nodes)
+    contexts = [_context(nodes[name], name, memory) for name, memory in memories.items()]
     server = Server(config, state, score, lambda state: _save(checkpoints, config, state, memories))
-    app = client_app(lambda context: by_name[str(context.node_config["hospital"])], mods)
+    app = client_app(lambda context: by_name[str(context.node_config["hospital"])], [*mods_of(config.privacy), *mods])
     server_context = Context(RUN_ID, SUPERLINK_NODE_ID, {}, RecordDict(), {})
     server.app()(InProcessGrid(app, contexts), server_context)
     return server.state
 
 
-def _context(node: int, name: str) -> Context:
-    return Context(run_id=RUN_ID, node_id=node, node_config={"hospital": name}, state=RecordDict(), run_config={})
+def _nodes(names: Iterable[str], known: Mapping[str, int]) -> dict[str, int]:
+    """A node for each hospital: that of an earlier run, else the lowest that is free."""
+    free = (node for node in itertools.count(1) if node not in known.values())
+    return {name: known[name] if name in known else next(free) for name in names}
+
+
+def _context(node: int, name: str, memory: RecordDict) -> Context:
+    return Context(run_id=RUN_ID, node_id=node, node_config={"hospital": name}, state=memory, run_config={})
 
 
 def _save(folder: Path, config: FederationConfig, state: FederationState, memories: Mapping[str, RecordDict]) -> None:

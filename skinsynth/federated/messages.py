@@ -5,7 +5,9 @@ privacy wrappers take exactly one of each kind of record.
 """
 
 import json
+from collections.abc import Mapping
 
+import numpy as np
 import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from safetensors.torch import load, save
@@ -16,17 +18,30 @@ from skinsynth.gan.trainer import State
 
 ARRAYS, CONFIG, METRICS, HOSPITAL = "arrays", "config", "metrics", "hospital"  # records
 IMAGES = "num-examples"  # the metric that weighs a hospital
+IMAGES_SHOWN = "images_shown"  # the metric that counts what its trainer was shown
 STATE = "state"  # the record of a hospital's own
 
 
 def arrays_of(weights: dict[str, Tensor]) -> ArrayRecord:
-    """A record of tensors on the CPU, in their order."""
-    return ArrayRecord({name: Array(tensor.numpy()) for name, tensor in weights.items()})
+    """A record of tensors on the CPU, in their order.
+
+    A number travels as an array of one element: Flower's clipping scales arrays in place, which would leave a number as
+    long as it was.
+    """
+    return ArrayRecord({name: Array(np.atleast_1d(tensor.numpy())) for name, tensor in weights.items()})
 
 
 def weights_in(arrays: ArrayRecord) -> Weights:
     """In the record's order, as tensors of their own."""
     return {name: torch.from_numpy(array.numpy()) for name, array in arrays.items()}
+
+
+def numbers_as_in(like: Mapping[str, Tensor], weights: Weights) -> Weights:
+    """The weights, in which arrays of one element are numbers again where they were (`arrays_of`)."""
+    return {
+        name: tensor.reshape(()) if tensor.shape == (1,) and name in like and like[name].ndim == 0 else tensor
+        for name, tensor in weights.items()
+    }
 
 
 def work_record(work: LocalWork) -> ConfigRecord:

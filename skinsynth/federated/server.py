@@ -9,11 +9,21 @@ from typing import Any
 import torch
 from flwr.app import ArrayRecord, Context
 from flwr.serverapp import Grid, ServerApp
+from flwr.serverapp.strategy import Strategy
 from torch import Tensor
 
-from skinsynth.federated.hospital import LocalWork, Weights, check_averaged
-from skinsynth.federated.messages import IMAGES, arrays_of, weights_in, work_record
-from skinsynth.federated.replies import LeftOut, Reply, sift
+from skinsynth.federated.hospital import MEASURED, LocalWork, Weights, check_averaged
+from skinsynth.federated.messages import IMAGES, IMAGES_SHOWN, arrays_of, numbers_as_in, weights_in, work_record
+from skinsynth.federated.privacy import (
+    PrivacyConfig,
+    affords,
+    check_everybody_is_needed,
+    check_privacy,
+    noise_of_round,
+    private,
+    spent,
+)
+from skinsynth.federated.replies import LeftOut, Reply, Rules, sift
 from skinsynth.federated.strategies import (
     StrategyConfig,
     build_strategy,
@@ -39,6 +49,7 @@ class FederationConfig:
     patience_rounds: int  # so many in a row may change nothing; then the run stops
     rounds_per_score: int
     reply_timeout_seconds: float  # who is later is left out of the round; in one process nobody is late
+    privacy: PrivacyConfig | None  # None: the weights of a round say what they say about each hospital
 
 
 @dataclass
@@ -53,6 +64,10 @@ class FederationState:
     visits: list[Row] = field(default_factory=list)  # of each round to each hospital that was averaged
     scores: list[Row] = field(default_factory=list)
     incidents: list[Row] = field(default_factory=list)  # who was left out when, and why
+    # Each hospital's node, from its first whole reply on. A SuperNode keeps its node if it has a key of its own.
+    nodes: dict[str, int] = field(default_factory=dict)
+    releases: int = 0  # averages with noise that were made: what has been spent of the privacy
+    clipping_norm: float | None = None  # of the next round; None without privacy
 
     def numbers(self) -> dict[str, Any]:
         """All but the tensors, for JSON."""
@@ -67,7 +82,8 @@ class FederationStalled(RuntimeError):  # noqa: N818 - it tells what happened, n
 class Server:
     """Goes on from a state to the last round; `save` is called with the state after each.
 
-    Where round after round changes nothing it raises FederationStalled; what it has reached is saved.
+    Where round after round changes nothing it raises FederationStalled; what it has reached is saved. Where the next
+    round would spend more privacy than there is, the run is over, which is an incident.
     """
 
     def __init__(
@@ -81,6 +97,10 @@ class Server:
         self.config, self.state, self.score, self.save = config, state, score, save
         self.least = max(config.least_hospitals, least_hospitals(config.strategy))
         self.names = list(state.weights)
+        if config.privacy is not None:
+            check_privacy(config.privacy, config.strategy.name)
+            if state.clipping_norm is None:
+                state.clipping_norm = config.privacy.clipping_norm
         self._renew_strategy()
 
     def app(self) -> ServerApp:
@@ -93,14 +113,30 @@ class Server:
         return app
 
     def run(self, grid: Grid) -> None:
+        self._foretell_epsilon()
         if not self.state.scores:
             self._score()
-        while self.state.round < self.config.rounds:
+        while not self._over():
             self._round(grid)
-            if self.state.round % self.config.rounds_per_score == 0 or self.state.round == self.config.rounds:
+            if self.state.round % self.config.rounds_per_score == 0 or self._over():
                 self._score()
             self.save(self.state)
             self._check_progress()
+
+    def _over(self) -> bool:
+        return self.state.round >= self.config.rounds or not affords(self.config.privacy, self.state.releases + 1)
+
+    def _foretell_epsilon(self) -> None:
+        if self.config.privacy is not None:
+            left = self.config.rounds - self.state.round
+            all_rounds = spent(self.config.privacy, self.state.releases + left)
+            LOG.warning(
+                "privacy: after %d rounds epsilon is %.4g at a delta of %g; what it protects is a hospital's part in "
+                "the weights, against all but the server",
+                self.config.rounds,
+                all_rounds["epsilon"],
+                all_rounds["delta"],
+            )
 
     def _check_progress(self) -> None:
         latest = self.state.rounds[-self.config.patience_rounds :]
@@ -113,8 +149,11 @@ class Server:
 
     def _renew_strategy(self) -> None:
         """A strategy as it was after the last round that is over."""
-        self.strategy = build_strategy(self.config.strategy, self.least)
-        remind(self.strategy, self.state.memory, self.names)
+        strategy = build_strategy(self.config.strategy, self.least)
+        remind(strategy, self.state.memory, self.names)
+        self.strategy: Strategy = strategy
+        if self.config.privacy is not None and self.state.clipping_norm is not None:
+            self.strategy = private(strategy, self.config.privacy, self.least, self.state.clipping_norm)
 
     def _score(self) -> None:
         if self.score is not None:
@@ -127,9 +166,12 @@ class Server:
         messages = list(self.strategy.configure_train(number, arrays_of(self.state.weights), work, grid))
         replies = grid.send_and_receive(messages, timeout=self.config.reply_timeout_seconds)
         asked = [message.metadata.dst_node_id for message in messages]
-        whole, left_out = sift(replies, asked, self.state.weights)
+        norm = self.state.clipping_norm
+        rules = Rules(self.state.weights, self.state.nodes, self.config.privacy, norm)
+        whole, left_out = sift(replies, asked, rules)
         changed = self._average(number, whole, left_out)
-        self._record(number, whole, left_out, changed)
+        self._record(number, whole, left_out, {"changed": int(changed), **self._privacy_row(norm)})
+        self._check_budget()
 
     def _average(self, number: int, replies: list[Reply], left_out: list[LeftOut]) -> bool:
         """Move the weights to what the strategy makes of the replies, if it can; says in `left_out` why it cannot."""
@@ -137,7 +179,7 @@ class Server:
         if len(replies) < self.least:
             reason = f"{len(replies)} whole replies, but {self.least} are needed: the weights stay"
         else:
-            arrays, _ = self.strategy.aggregate_train(number, [reply.message for reply in replies])
+            arrays = self._aggregate(number, replies)
             weights = None if arrays is None else self._in_single(arrays)
             if weights is None:
                 reason = "their average is not finite: the weights stay"
@@ -149,25 +191,56 @@ class Server:
             self._renew_strategy()
         return reason is None
 
+    def _aggregate(self, number: int, replies: list[Reply]) -> ArrayRecord | None:
+        messages, privacy = [reply.message for reply in replies], self.config.privacy
+        if privacy is None:
+            return self.strategy.aggregate_train(number, messages)[0]
+        with noise_of_round(privacy, number):
+            arrays, _ = self.strategy.aggregate_train(number, messages)
+        # Spent even if what comes of it is not finite and is dropped: that it was so is told.
+        self.state.releases += 1
+        self.state.clipping_norm = float(self.strategy.clipping_norm)  # type: ignore[attr-defined]
+        return arrays
+
     def _in_single(self, arrays: ArrayRecord) -> Weights | None:
         """An average as float32, or None where that is not finite."""
-        weights = {name: tensor.to(torch.float32) for name, tensor in weights_in(arrays).items()}
+        doubles = numbers_as_in(self.state.weights, weights_in(arrays))
+        weights = {name: tensor.to(torch.float32) for name, tensor in doubles.items()}
         return weights if all(bool(tensor.isfinite().all()) for tensor in weights.values()) else None
 
-    def _record(self, number: int, replies: list[Reply], left_out: list[LeftOut], changed: bool) -> None:
+    def _privacy_row(self, norm: float | None) -> Row:
+        """What a round adds to the curves: what is spent by now, and the norm that clipped."""
+        now = spent(self.config.privacy, self.state.releases)
+        return {**now, "releases": self.state.releases, "clipping_norm": norm} if now else {}
+
+    def _record(self, number: int, replies: list[Reply], left_out: list[LeftOut], outcome: Row) -> None:
         state = self.state
         for entry in left_out:
             LOG.warning("round %d: %s is left out: %s", number, entry.hospital, entry.reason)
             state.incidents.append({"round": number, **dataclasses.asdict(entry)})
-        if changed:
-            state.images_shown += int(sum(reply.measured["images_shown"] for reply in replies))
+        if outcome["changed"]:
+            state.images_shown += int(sum(reply.measured[IMAGES_SHOWN] for reply in replies))
         for reply in replies:
-            measured = {key: value for key, value in reply.measured.items() if key != IMAGES}
-            row = {"round": number, "hospital": reply.hospital, "images": reply.measured[IMAGES]}
-            state.visits.append({**row, **measured})
-        counts = {"hospitals": len(replies), "incidents": len(left_out), "changed": int(changed)}
-        state.rounds.append({"round": number, "images": state.images_shown, **counts})
+            state.nodes.setdefault(reply.hospital, reply.node)
+            # With privacy a hospital tells no number of images; whether its update was clipped is not for the curves.
+            images = {"images": reply.measured[IMAGES]} if self.config.privacy is None else {}
+            measured = {key: value for key, value in reply.measured.items() if key in MEASURED}
+            state.visits.append({"round": number, "hospital": reply.hospital, **images, **measured})
+        counts = {"hospitals": len(replies), "incidents": len(left_out)}
+        state.rounds.append({"round": number, "images": state.images_shown, **counts, **outcome})
         state.round = number
+
+    def _check_budget(self) -> None:
+        privacy, state = self.config.privacy, self.state
+        if privacy is None or state.round >= self.config.rounds or not self._over():
+            return
+        now, then = spent(privacy, state.releases)["epsilon"], spent(privacy, state.releases + 1)["epsilon"]
+        reason = (
+            f"the run ends before round {state.round + 1}: it would raise epsilon from {now:.4g} to {then:.4g}, "
+            f"above max_epsilon {privacy.max_epsilon:g}"
+        )
+        LOG.warning(reason)
+        state.incidents.append({"round": state.round, "hospital": "all", "reason": reason})
 
 
 def check_federation(config: FederationConfig, hospitals: int) -> None:
@@ -181,3 +254,6 @@ def check_federation(config: FederationConfig, hospitals: int) -> None:
             f"a round needs {config.least_hospitals} hospitals (least_hospitals), but there are {hospitals}: change it"
         )
     check_strategy(config.strategy, hospitals)
+    if config.privacy is not None:
+        check_privacy(config.privacy, config.strategy.name)
+        check_everybody_is_needed(config.privacy, config.least_hospitals, hospitals)

@@ -21,6 +21,7 @@ from flwr.serverapp.strategy import (
     Krum,
     MultiKrum,
     QFedAvg,
+    Strategy,
 )
 from torch import Tensor
 
@@ -169,7 +170,7 @@ def _check_options(config: StrategyConfig) -> None:
             )
 
 
-def memory_of(strategy: FedAvg, names: list[str]) -> dict[str, Tensor]:
+def memory_of(strategy: Strategy, names: list[str]) -> dict[str, Tensor]:
     """What the strategy carries from round to round (momenta), by kind and name; `names` is the order of its lists."""
     memory: dict[str, Tensor] = {}
     for kind in ("m_t", "v_t", "momentum_vector"):

@@ -1,0 +1,288 @@
+"""What differential privacy of whole hospitals costs: FID of the federation's GAN against epsilon, with pictures.
+
+    python benchmarks/federated_privacy.py [--rounds 4] [--steps 50] [--out docs/results/federated_privacy]
+
+Settings are those of train_federated with FedAvg and the split's three hospitals, but for the rounds and the privacy.
+The run without privacy comes first: the median length of its updates is the clipping norm of all others. All runs have
+the same seeds, also that of the noise; a killed benchmark goes on where it was.
+"""
+
+import argparse
+import json
+import logging
+import math
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from flwr.app import Context, Message
+from flwr.clientapp.typing import ClientAppCallable, Mod
+from jaxtyping import UInt8
+from matplotlib.figure import Figure
+from tqdm import tqdm
+
+from skinsynth.federated.hospital import Weights, networks_in
+from skinsynth.federated.in_process import run_in_process
+from skinsynth.federated.messages import ARRAYS, CONFIG, HOSPITAL, weights_in
+from skinsynth.federated.privacy import AdaptiveConfig, PrivacyConfig, spent
+from skinsynth.federated.server import FederationConfig, FederationState
+from skinsynth.federated.strategies import StrategyConfig
+from skinsynth.files import written_whole
+from skinsynth.gan.presets import shared_config
+from skinsynth.gan.process import tune_process
+from skinsynth.gan.trainer import Trainer, TrainerConfig
+from skinsynth.gan.training import configure
+from skinsynth.gan.transfer import initial_weights
+from skinsynth.images.archive import Images, read_archive
+from skinsynth.images.grid import image_grid
+from skinsynth.partition.split import images_of, read_split
+from skinsynth.quality.curve import CurveScorer, scorer_of
+from skinsynth.stage import best_device, cache_folder, checkpoint_folder, load_params, write_rows
+from stages.train_federated import Settings, hospitals_of, weights_at_start
+
+IMAGES, SPLIT, CLASSIFIER = Path("data/images.zip"), Path("data/splits/main.csv"), Path("models/classifier/real")
+INITIAL = Path("data/initial")
+HOSPITALS = ("small", "middle", "large")
+DELTA = 1e-5
+NOISE_SEED = 1  # a benchmark is to be repeated; who protects somebody leaves it out
+NO_NOISE = 1e-6  # the noise multiplier of equal weights and clipping alone
+NOISE = (0.01, 0.03, 0.1, 0.3, 1.0)
+# One more run, whose norm begins too small and is to find its place in few rounds.
+ADAPTIVE_NOISE, ADAPTIVE_START = 0.03, 0.25
+ADAPTIVE = AdaptiveConfig(target_clipped_quantile=0.5, clip_norm_lr=1.0, clipped_count_stddev=0.5)
+SHOWN = 8  # a strip: half of the first class, half of the last
+# Pixels of the figure.
+SCALE, MARGIN, CHART, LINE = 2, 12, 520, 20
+
+Row = dict[str, Any]
+Strip = UInt8[np.ndarray, "n 3 height width"]
+
+
+class Study(NamedTuple):
+    """What all runs share."""
+
+    rows: pd.DataFrame  # training images and whose they are
+    real: Images
+    config: TrainerConfig
+    federation: FederationConfig
+    initial: list[Path]  # weights that a hospital starts from, if any
+    start: Weights
+    like: Trainer
+    scorer: CurveScorer
+    checkpoints: Path
+
+
+class Run(NamedTuple):
+    name: str
+    privacy: PrivacyConfig | None
+
+
+class Judged(NamedTuple):
+    row: Row
+    strip: Strip
+
+
+def main() -> None:
+    """Print one JSON object; write privacy.csv and privacy.png."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--steps", type=int, default=50, help="of each hospital's trainer, a round")
+    parser.add_argument("--out", type=Path, default=Path("docs/results/federated_privacy"), help="folder of results")
+    flags = parser.parse_args()
+    missing = [str(path) for path in (IMAGES, SPLIT, CLASSIFIER) if not path.exists()]
+    if missing:
+        sys.exit(f"federated_privacy: no {', '.join(missing)} here: run dvc repro first, in the project's root")
+    try:
+        compare(flags.rounds, flags.steps, flags.out)
+    except (ValueError, OSError) as error:
+        sys.exit(f"federated_privacy: {error}")
+
+
+def compare(rounds: int, steps: int, out: Path) -> None:
+    """All runs, one after the other, then the table and the figure."""
+    began = time.monotonic(), time.process_time()
+    tune_process()
+    logging.getLogger("flwr").setLevel(logging.WARNING)
+    study = study_of(rounds, steps)
+    judged = [judge(study, Run("untrained start", None), FederationState(study.start))]
+    with tqdm(total=3 + len(NOISE), unit="run") as bar:
+        free = Run("no privacy", None)
+        measured = study.checkpoints / "lengths.jsonl"
+        judged.append(judge(study, free, federate(study, free, [measuring(measured)])))
+        bar.update()
+        lengths = lengths_in(measured)
+        norm = float(f"{lengths['length'].median():.2g}")
+        for run in private_runs(norm):
+            judged.append(judge(study, run, federate(study, run)))
+            bar.update()
+    rows = [one.row for one in judged]
+    write_rows(out / "privacy.csv", rows)
+    draw(out / "privacy.png", judged)
+    shutil.rmtree(study.checkpoints, ignore_errors=True)
+    settings = {
+        "rounds": rounds,
+        "steps_per_round": steps,
+        "hospitals": study.rows["hospital"].value_counts().to_dict(),
+        "averaged_weights": weight_count(study.start),
+        "unclipped_update_lengths": lengths.pivot_table(index="hospital", columns="round", values="length")
+        .round(2)
+        .to_dict("index"),
+        "median_update_length": float(lengths["length"].median()),
+        "clipping_norm": norm,
+    }
+    seconds = {"seconds": round(time.monotonic() - began[0]), "cpu_seconds": round(time.process_time() - began[1])}
+    print(json.dumps({"settings": settings, "rows": rows, **seconds}, indent=2))
+
+
+def study_of(rounds: int, steps: int) -> Study:
+    """Data, settings and scorer of all runs, as train_federated makes them for its own."""
+    settings = load_params("train_federated", Settings)
+    rows = images_of(read_split(SPLIT), "train")
+    real = read_archive(IMAGES, rows["image_id"].tolist())
+    config = configure(shared_config(settings, real.pixels.shape), settings.gan)
+    initial = initial_weights(INITIAL, settings.start_from, config.frozen_levels)
+    federation = replace(
+        settings.federation,
+        rounds=rounds,
+        steps_per_round=steps,
+        strategy=StrategyConfig("FedAvg", {}),
+        least_hospitals=len(HOSPITALS),
+        # A run that no round changes any more has been ruined, which is a result here and not a reason to stop.
+        patience_rounds=rounds + 1,
+        privacy=None,
+    )
+    start = weights_at_start(config, real, federation.averaged, initial)
+    like = hospitals_of(HOSPITALS[:1], rows, real, config, best_device(), initial)[0].trainer
+    labels = list(range(len(settings.gan.classes)))
+    scorer = scorer_of(like, real, labels, settings, config.seed, CLASSIFIER, cache_folder("features"))
+    checkpoints = checkpoint_folder("federated_privacy", "runs", (config, federation), [IMAGES, SPLIT, *initial])
+    return Study(rows, real, config, federation, initial, start, like, scorer, checkpoints)
+
+
+def private_runs(norm: float) -> list[Run]:
+    """Clipping alone, more and more noise, and noise on a norm that adapts."""
+
+    def noisy(multiplier: float) -> PrivacyConfig:
+        return PrivacyConfig("server", multiplier, norm, None, DELTA, None, NOISE_SEED)
+
+    adaptive = replace(noisy(ADAPTIVE_NOISE), clipping_norm=ADAPTIVE_START * norm, adaptive=ADAPTIVE)
+    return [
+        Run("equal weights, clipped", noisy(NO_NOISE)),
+        *(Run(f"noise {multiplier:g}", noisy(multiplier)) for multiplier in NOISE),
+        Run(f"noise {ADAPTIVE_NOISE:g}, adaptive", adaptive),
+    ]
+
+
+def federate(study: Study, run: Run, mods: Sequence[Mod] = ()) -> FederationState:
+    """All rounds of one run, or what is left of them."""
+    hospitals = hospitals_of(HOSPITALS, study.rows, study.real, study.config, best_device(), study.initial)
+    federation = replace(study.federation, privacy=run.privacy)
+    return run_in_process(federation, hospitals, study.start, study.checkpoints / run.name, mods=mods)
+
+
+def measuring(path: Path) -> Mod:
+    """Appends the length of every update, over all averaged weights, as a line of JSON."""
+
+    def mod(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
+        sent = {name: tensor.double() for name, tensor in weights_in(message.content.array_records[ARRAYS]).items()}
+        number = int(message.content.config_records[CONFIG]["server-round"])  # type: ignore[arg-type]
+        reply = call_next(message, context)
+        if ARRAYS in reply.content.array_records:
+            trained = weights_in(reply.content.array_records[ARRAYS])
+            length = math.hypot(*(float((trained[name] - own).norm()) for name, own in sent.items()))
+            hospital = reply.content.config_records[HOSPITAL]["name"]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("a") as file:
+                file.write(json.dumps({"round": number, "hospital": hospital, "length": length}) + "\n")
+        return reply
+
+    return mod
+
+
+def lengths_in(path: Path) -> pd.DataFrame:
+    """Each visit once: a round that was cut off has been measured again."""
+    if not path.is_file() or not path.read_text():
+        raise ValueError(f"no update was measured without privacy: remove {path.parent} and start again")
+    return pd.read_json(path, lines=True).drop_duplicates(["round", "hospital"], keep="last")
+
+
+def weight_count(weights: Weights) -> int:
+    """The numbers that travel, each of which gets noise."""
+    return sum(tensor.numel() for tensor in weights.values())
+
+
+def judge(study: Study, run: Run, state: FederationState) -> Judged:
+    """What was spent, and FID and KID against all training images."""
+    scorer, privacy = study.scorer, run.privacy
+    generator, _ = networks_in(state.weights, study.like)
+    scores = scorer(generator)
+    row: Row = {"run": run.name, "noise_multiplier": None, "clipping_norm_at_start": None, "clipping_norm_at_end": None}
+    row |= {"adaptive": None, "noise_length_at_end": None, "epsilon": None, "delta": None}
+    if privacy is not None:
+        reached = state.rounds[-1]["clipping_norm"]
+        share = privacy.noise_multiplier * reached / len(HOSPITALS)
+        row |= {
+            "noise_multiplier": privacy.noise_multiplier,
+            "clipping_norm_at_start": privacy.clipping_norm,
+            "clipping_norm_at_end": reached,  # of the last round
+            "adaptive": privacy.adaptive is not None,
+            "noise_length_at_end": share * math.sqrt(weight_count(state.weights)),  # expected, of that round
+            **spent(privacy, state.releases),
+        }
+    row |= {
+        "fid_classifier": scores[f"fid_{scorer.extract.name}"],
+        "kid_classifier_percent": scores[f"kid_{scorer.extract.name}_percent"],
+        "images_in_all": state.images_shown,
+        "incidents": len(state.incidents),
+    }
+    pixels = scorer.sample(generator, scorer.images)
+    ends = torch.cat([pixels[: SHOWN // 2], pixels[-SHOWN // 2 :]])
+    return Judged(row, ends.numpy())
+
+
+def draw(path: Path, judged: Sequence[Judged]) -> None:
+    """FID against epsilon on the left; a strip of images for each run on the right, laid pixel by pixel."""
+    side = SCALE * judged[0].strip.shape[-1]
+    width, height = CHART + SHOWN * side + 2 * MARGIN, len(judged) * (side + LINE + MARGIN) + MARGIN
+    figure = Figure(figsize=(width / 100, height / 100), dpi=100)
+    draw_chart(figure, [one.row for one in judged], (0.15 * CHART / width, 0.3, 0.78 * CHART / width, 0.5))
+    for line, one in enumerate(judged):
+        top = MARGIN + line * (side + LINE + MARGIN)
+        figure.text(CHART / width, 1 - top / height, caption(one.row), fontsize=9, va="top")
+        strip = np.asarray(image_grid(one.strip, SHOWN, SCALE))
+        figure.figimage(strip, xo=CHART, yo=height - top - LINE - side, origin="upper")
+    with written_whole(path) as aside:
+        figure.savefig(aside, format="png", metadata={"Software": None})
+
+
+def draw_chart(figure: Figure, rows: Sequence[Row], place: tuple[float, float, float, float]) -> None:
+    """Runs with noise as points; the others, whose epsilon is infinite or nearly so, as lines."""
+    axes = figure.add_axes(place)
+    noisy = [row for row in rows if row["epsilon"] is not None and row["noise_multiplier"] > NO_NOISE]
+    for adaptive, style in ((False, "o-"), (True, "s")):
+        points = [row for row in noisy if row["adaptive"] is adaptive]
+        label = "noise, norm adapts" if adaptive else "noise, norm fixed"
+        axes.loglog([row["epsilon"] for row in points], [row["fid_classifier"] for row in points], style, label=label)
+    lines = [row for row in rows if row not in noisy]
+    for row, style in zip(lines, ("k:", "k-", "k--"), strict=True):
+        axes.axhline(row["fid_classifier"], color=style[0], linestyle=style[1:], linewidth=1, label=row["run"])
+    axes.set_xlabel(f"epsilon at a delta of {DELTA:g} (left: more private)")
+    axes.set_ylabel("FID in the classifier's features")
+    axes.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.02), ncols=2)
+
+
+def caption(row: Row) -> str:
+    """What stands above a strip."""
+    epsilon = "" if row["epsilon"] is None else f", epsilon {row['epsilon']:,.4g}"
+    return f"{row['run']}{epsilon}: FID {row['fid_classifier']:.3g}"
+
+
+if __name__ == "__main__":
+    main()
