@@ -23,6 +23,8 @@ PICTURES = (
     "metrics/remove_frames/frames.png",
     "metrics/remove_frames/strips.png",
     "metrics/embed_images/maps.png",
+    "metrics/score_federated/curves.png",
+    "metrics/train_federated/federated/samples.png",
     *(f"metrics/train_gan/{name}/samples.png" for name in GANS),
 )
 # These show the images themselves: of the phantom alone, whose lesions are nobody's.
@@ -41,6 +43,8 @@ FILES = (
     "metrics/embed_images/clusters.csv",
     "metrics/score_authenticity/details/planted.csv",
     "metrics/score_authenticity/details/distances.csv",
+    "metrics/score_federated/models.csv",
+    "metrics/score_federated/reach.csv",
 )
 COMPARISONS = ("frame-free", "edges", "edges-control", "random")
 
@@ -131,7 +135,14 @@ def tables(run: Path, scale: str, metrics: dict) -> str:
             "![frames before and after](remove_frames-frames.png)",
             "## Do edited or edge images help?",
             f"Hard training images and their neighbours: {json.dumps(metrics['augment_edges'])}.",
-            comparison_table(run) + "\n",
+            comparison_table(run),
+            "## Hospitals together, alone, and all images at one place",
+            (run / "metrics/score_federated/verdict.md").read_text(),
+            "![FID and KID by images shown](score_federated-curves.png)",
+            federation_table(run),
+            "Images until a model's curve is first at or below the target model's lowest point, and the ratio to the "
+            "images that the target took; empty: never within its run.",
+            reach_table(run) + "\n",
         ]
     )
 
@@ -231,6 +242,23 @@ def comparison_table(run: Path) -> str:
     table = pd.concat(parts).rename(columns={"difference": "value"})
     kept = table["part"].isin(["all", "hard", "edge", "misclassified", "with black_frame", "without black_frame"])
     return spread(table[kept], ["comparison", "part", "test_images", "positives"])
+
+
+def federation_table(run: Path) -> str:
+    """One row a final model and set of real images."""
+    table = pd.read_csv(run / "metrics/score_federated/models.csv")
+    about = ["images_per_trainer", "training_images", "training_patients"]
+    table[about] = table[about].astype("Int64").astype(str).replace("<NA>", "")  # the floor is no model
+    return spread(table, ["model", *about, "reference"])
+
+
+def reach_table(run: Path) -> str:
+    """One row a curve, score and target."""
+    table = pd.read_csv(run / "metrics/score_federated/reach.csv")
+    names = ["score", "target_of", "model"]
+    numbers = ["target", "images_per_trainer", "ratio_per_trainer", "images_in_all", "lowest"]
+    table[numbers] = table[numbers].map("{:.6g}".format, na_action="ignore").astype(object).fillna("")
+    return markdown(table[names + numbers])
 
 
 def attack_table(run: Path) -> str:

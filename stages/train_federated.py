@@ -1,8 +1,9 @@
-"""Train one GAN by the hospitals of the split together, by one of them alone, or on all their images at one place."""
+"""Train one GAN by the hospitals of the split together, or by one of them alone."""
 
 import json
 import logging
 import shutil
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -10,23 +11,24 @@ from typing import Annotated
 import pandas as pd
 import torch
 
-from skinsynth.classifier.classifier import load_classifier
-from skinsynth.features.extractor import ExtractorConfig, build_extractor, without_cache
+from skinsynth.features.extractor import ExtractorConfig
 from skinsynth.federated.hospital import Hospital, Weights, networks_in, weights_of
 from skinsynth.federated.in_process import run_in_process
-from skinsynth.federated.server import FederationConfig
+from skinsynth.federated.privacy import PrivacyConfig, spent
+from skinsynth.federated.server import FederationConfig, FederationState
 from skinsynth.federated.strategies import StrategyConfig
 from skinsynth.files import written_whole
 from skinsynth.gan.family import Cost, save_cost
 from skinsynth.gan.model import flops_per_image, save_gan
+from skinsynth.gan.presets import PresetConfig, shared_config
 from skinsynth.gan.process import tune_process
 from skinsynth.gan.trainer import Trainer, TrainerConfig
 from skinsynth.gan.training import RunConfig, configure
+from skinsynth.gan.transfer import initial_weights, start_all
 from skinsynth.images.archive import Images, read_archive
 from skinsynth.images.grid import save_grid
 from skinsynth.partition.split import images_of, read_split
-from skinsynth.quality.by_class import features_of
-from skinsynth.quality.curve import CurveScorer
+from skinsynth.quality.curve import scorer_of
 from skinsynth.stage import (
     best_device,
     cache_folder,
@@ -40,22 +42,16 @@ from skinsynth.stage import (
 
 
 @dataclass(frozen=True)
-class Cohort:
-    """Who trains a GAN together."""
-
-    hospitals: tuple[str, ...]  # of the split
-    pooled: bool  # all their images at one place, as if nothing kept them apart
-
-
-@dataclass(frozen=True)
 class Settings:
-    cohorts: dict[str, Cohort]
+    cohorts: dict[str, tuple[str, ...]]  # hospitals of the split that train a GAN together
     gan: RunConfig
+    start_from: str | None  # what in the folder of initial weights; None: noise
     federation: FederationConfig
     scored_images: int  # generated for each point of the curve
     shown_images: int  # in the sample grid
     extractor: ExtractorConfig
-    trainer: TrainerConfig  # class counts and the augmentation come from `gan`; hospital k draws from seed + k
+    preset: PresetConfig | None  # published numbers for the images' size, instead of `trainer`
+    trainer: TrainerConfig | None  # class counts and the augmentation come from `gan`
 
 
 SETTINGS = Settings
@@ -66,6 +62,7 @@ def main(
     images: Annotated[Path, "real images"],
     split: Annotated[Path, "who is on which side, and at which hospital"],
     classifier: Annotated[Path, "classifier of real images, the offline extractor of the curves"],
+    initial: Annotated[Path, "folder of weights to start from (`start_from` in params.yaml names one, or none)"],
     model: Annotated[Path, "folder for generator, discriminator and their sizes"],
     metrics: Annotated[Path, "headlines: FID and KID at the end, and incidents"],
     curves: Annotated[Path, "folder for rounds.csv, hospitals.csv, scores.csv, incidents.jsonl and samples.png"],
@@ -76,19 +73,21 @@ def main(
     tune_process()
     rows = images_of(read_split(split), "train")
     real = read_archive(images, rows["image_id"].tolist())
-    config = configure(settings.trainer, settings.gan)
-    hospitals = hospitals_of(cohort, rows, real, config, best_device())
+    config = configure(shared_config(settings, real.pixels.shape), settings.gan)
+    weights = initial_weights(initial, settings.start_from, config.frozen_levels)
+    hospitals = hospitals_of(cohort, rows, real, config, best_device(), weights)
     like = hospitals[0].trainer
-    scorer = scorer_of(like, real, settings, classifier)
+    labels = list(range(len(settings.gan.classes)))
+    scorer = scorer_of(like, real, labels, settings, config.seed, classifier, cache_folder("features"))
 
-    def score(weights: Weights) -> dict[str, float]:
-        return scorer(networks_in(weights, like)[0])
+    def score(reached: Weights) -> dict[str, float]:
+        return scorer(networks_in(reached, like)[0])
 
     federation = federation_of(settings.federation, len(hospitals))
     logging.getLogger("flwr").setLevel(logging.WARNING)  # at INFO it says twice a round what rounds.csv says
     effective = config, cohort, replace(federation, rounds=1), settings.scored_images, settings.extractor
-    checkpoints = checkpoint_folder("train_federated", name, effective, [images, split, classifier])
-    start = weights_of(like, federation.averaged)
+    checkpoints = checkpoint_folder("train_federated", name, effective, [images, split, classifier, *weights])
+    start = weights_at_start(config, real, federation.averaged, weights)
     state = run_in_process(federation, hospitals, start, checkpoints, score)
     generator, discriminator = networks_in(state.weights, like)
     save_gan(model, generator, discriminator, scorer.classes)
@@ -100,45 +99,61 @@ def main(
         aside.write_text("".join(json.dumps(incident) + "\n" for incident in state.incidents))
     shown = scorer.sample(generator, settings.shown_images).numpy()
     save_grid(curves / "samples.png", shown, columns=8, scale=max(1, 64 // shown.shape[-1]))
-    write_metrics(metrics, {**state.scores[-1], "hospitals": len(hospitals), "incidents": len(state.incidents)})
+    write_metrics(metrics, headlines(state, federation.privacy, len(hospitals)))
     shutil.rmtree(checkpoints, ignore_errors=True)
 
 
 def federation_of(config: FederationConfig, hospitals: int) -> FederationConfig:
-    """The settings, but for a hospital alone: it averages with nobody, and no strategy changes that."""
-    return replace(config, strategy=StrategyConfig("FedAvg", {}), least_hospitals=1) if hospitals == 1 else config
+    """The settings, but for a hospital alone: it averages with nobody, and sends nothing that could tell of it."""
+    alone = replace(config, strategy=StrategyConfig("FedAvg", {}), least_hospitals=1, privacy=None)
+    return alone if hospitals == 1 else config
 
 
 def hospitals_of(
-    cohort: Cohort, rows: pd.DataFrame, real: Images, config: TrainerConfig, device: torch.device
+    cohort: tuple[str, ...],
+    rows: pd.DataFrame,
+    real: Images,
+    config: TrainerConfig,
+    device: torch.device,
+    initial: list[Path],
 ) -> list[Hospital]:
-    """Each with the images of its rows of the split, which are those of `real`."""
-    parts = {name: torch.tensor([own == name for own in rows["hospital"]]) for name in cohort.hospitals}
+    """Each with the images of its rows of the split, which are those of `real`, and with the initial weights if any."""
+    pixels, labels = torch.from_numpy(real.pixels), torch.from_numpy(real.labels)
+    seed_of = seeds_of(rows, config.seed)
+    trainers = {
+        name: Trainer(replace(config, seed=seed_of[name]), pixels[own], labels[own], device)
+        for name, own in parts_of(cohort, rows).items()
+    }
+    start_all(list(trainers.values()), initial)
+    return [Hospital(name, trainer) for name, trainer in trainers.items()]
+
+
+def parts_of(cohort: tuple[str, ...], rows: pd.DataFrame) -> dict[str, torch.Tensor]:
+    """Which rows of the split are whose; a ValueError names a hospital that has none."""
+    parts = {name: torch.tensor([own == name for own in rows["hospital"]]) for name in cohort}
     empty = [name for name, own in parts.items() if not bool(own.any())]
     if empty:
         raise ValueError(f"the split has no training image of {', '.join(empty)}: see split_patients, hospitals")
-    if cohort.pooled:
-        parts = {"all": torch.stack(list(parts.values())).any(dim=0)}
-    pixels, labels = torch.from_numpy(real.pixels), torch.from_numpy(real.labels)
-    return [
-        Hospital(name, Trainer(replace(config, seed=config.seed + number), pixels[own], labels[own], device))
-        for number, (name, own) in enumerate(parts.items())
-    ]
+    return parts
 
 
-def scorer_of(trainer: Trainer, real: Images, settings: Settings, classifier: Path) -> CurveScorer:
-    """FID and KID against the training images of all hospitals, whoever trains."""
-    network, device = load_classifier(classifier, trainer.device), trainer.device
-    extract = build_extractor(settings.extractor, network, device, cache_folder("features"))
-    return CurveScorer(
-        without_cache(extract),  # no generator in the making draws the same images again
-        features_of(extract, real),
-        list(range(len(settings.gan.classes))),
-        trainer.discriminator,
-        settings.scored_images,
-        trainer.config.batch_size,
-        settings.trainer.seed,
-    )
+def seeds_of(rows: pd.DataFrame, seed: int) -> dict[str, int]:
+    """Hospital k of all in the split, by name, draws from seed + k: the same in a federation as alone."""
+    return {name: seed + place for place, name in enumerate(sorted(set(rows["hospital"])))}
+
+
+def weights_at_start(config: TrainerConfig, real: Images, averaged: tuple[str, ...], initial: list[Path]) -> Weights:
+    """Those that a federation begins with, whoever is in it: the initial ones, or noise of the settings' own seed."""
+    first = Trainer(config, torch.from_numpy(real.pixels[:1]), torch.from_numpy(real.labels[:1]), "cpu")
+    for line in start_all([first], initial):
+        print(line, file=sys.stderr)
+    return weights_of(first, averaged)
+
+
+def headlines(state: FederationState, privacy: PrivacyConfig | None, hospitals: int) -> dict[str, float]:
+    """The last point of the curve with what the federation's privacy has spent until then, and counts."""
+    counts = {"hospitals": hospitals, "incidents": len(state.incidents)}
+    return {**state.scores[-1], **spent(privacy, state.releases), **counts}
 
 
 if __name__ == "__main__":

@@ -140,6 +140,28 @@ def test_the_study_s_settings_are_the_paper_s():
     assert paper["project_images"]["images"] == 12_000
 
 
+@pytest.mark.parametrize("scale", PARAMS["scales"])
+def test_the_federation_is_compared_with_a_gan_of_the_same_settings(scale):
+    """score_federated takes cgan for what all images at one place would have given."""
+    alone, together = PARAMS["scales"][scale]["train_gan"], PARAMS["scales"][scale]["train_federated"]
+    for key in ("trainer", "preset", "start_from", "scored_images", "extractor"):
+        assert together[key] == alone[key], key
+    assert together["gan"] == alone["runs"]["cgan"]
+    assert alone["processes"] == 1
+    a_round = together["federation"]["steps_per_round"] * together["trainer"]["batch_size"]
+    assert abs(together["federation"]["rounds"] * a_round - alone["schedule"]["images"]) < a_round
+
+
+@pytest.mark.parametrize("scale", PARAMS["scales"])
+def test_the_federation_s_cohorts_are_trained_scored_and_of_the_split(scale):
+    cohorts = PARAMS["scales"][scale]["train_federated"]["cohorts"]
+    assert list(cohorts) == STAGES["train_federated"]["matrix"]["name"]
+    scored = [dep for dep in STAGES["score_federated"]["deps"] if "federated/" in dep and not dep.endswith(".py")]
+    assert scored == [*(f"models/federated/{n}" for n in cohorts), *(f"metrics/train_federated/{n}" for n in cohorts)]
+    hospitals = list(PARAMS["scales"][scale]["split_patients"]["hospitals"])
+    assert cohorts == {"federated": hospitals, **{f"{name}-alone": [name] for name in hospitals}}
+
+
 def test_code_never_unpickles_and_names_no_absolute_path():
     for file in [*(ROOT / "skinsynth").rglob("*.py"), *(ROOT / "stages").glob("*.py")]:
         text = file.read_text()

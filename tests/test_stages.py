@@ -27,7 +27,7 @@ from tests.tiny import ROOT, tiny_params, write_params
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())
 COMMANDS = dict(commands(PIPELINE))
 GANS = ("ben", "mal", "cgan", "cgan-no-color", "cgan-no-aug")
-COHORTS = ("federated", "central", "small-alone")
+COHORTS = ("federated", "small-alone", "middle-alone", "large-alone")
 SYNTHETIC_SCENARIOS = tuple(name for name in PIPELINE["stages"]["train_classifier"]["foreach"] if name != "real")
 ORDER = (
     ("prepare_images", None),
@@ -36,6 +36,7 @@ ORDER = (
     *(("train_gan", name) for name in GANS),
     *(("train_federated", name) for name in COHORTS),
     *(("score_gan", name) for name in GANS),
+    ("score_federated", None),
     ("select_gan", None),
     *(("generate_images", name) for name in ("gan", "cgan", "cgan-no-color", "selected", "doses")),
     ("score_images", "selected"),
@@ -350,9 +351,33 @@ def test_membership_attacks_are_three_and_have_intervals(study):
 
 def test_a_federation_counts_its_rounds_images_and_incidents(study):
     found = {name: metrics(study, f"train_federated/{name}") for name in COHORTS}
-    assert {name: one["hospitals"] for name, one in found.items()} == {"federated": 3, "central": 1, "small-alone": 1}
-    assert {name: one["images"] for name, one in found.items()} == {"federated": 192, "central": 64, "small-alone": 64}
+    alone = COHORTS[1:]
+    assert {name: one["hospitals"] for name, one in found.items()} == {"federated": 3, **dict.fromkeys(alone, 1)}
+    assert {name: one["images"] for name, one in found.items()} == {"federated": 192, **dict.fromkeys(alone, 64)}
     assert all(one["incidents"] == 0 for one in found.values())
+
+
+def test_a_federation_is_judged_beside_all_images_at_one_place_and_hospitals_alone(study):
+    tables = study / "metrics/score_federated"
+    models, curves, reach = (pd.read_csv(tables / f"{name}.csv") for name in ("models", "curves", "reach"))
+    assert set(models["model"]) == {"central", *COHORTS, "held-out real"}
+    assert set(curves["model"]) == {"central", *COHORTS}
+    assert set(reach["target_of"]) == {"central", "federated"}
+    facts = models[models["metric"] == "fid"].drop_duplicates("model").set_index("model")
+    assert facts.loc["federated", ["images_per_trainer", "images_in_all"]].tolist() == [64, 192]
+    assert facts.loc["central", "training_images"] == facts.loc["federated", "training_images"]
+    assert facts.loc["central", "training_images"] == sum(facts.loc[name, "training_images"] for name in COHORTS[1:])
+    first = curves[curves["images_in_all"] == 0]
+    assert first["fid_classifier"].nunique() == 1, "all begin with the same weights"
+    assert "over images, not over trainings" in (tables / "verdict.md").read_text()
+    with Image.open(tables / "curves.png") as picture:
+        assert picture.size[0] > 800
+
+
+def test_a_cohort_without_its_model_is_named(copied, monkeypatch):
+    flags = [flag for flag in command("score_federated", None) if flag != "models/federated/large-alone"]
+    with pytest.raises(SystemExit, match="no key 'large-alone'"):
+        call_with("score_federated", flags, monkeypatch)
 
 
 def test_planted_sets_are_judged_beside_the_generated_one_in_both_features(study):

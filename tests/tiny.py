@@ -31,6 +31,7 @@ def tiny_params(**overrides: Any) -> dict[str, Any]:
     scale["score_gan"] |= {"images": 60}
     scale["score_gan"]["path"] |= {"samples": 8}
     scale["score_gan"]["fidelity"] |= {"interval_draws": 3}
+    scale["score_federated"] |= {"images": 24}
     scale["select_gan"] |= {"images_per_class": 12}
     scale["generate_images"]["images"] = {
         name: dict.fromkeys(counts, 16) for name, counts in scale["generate_images"]["images"].items()

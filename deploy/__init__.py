@@ -1,0 +1,1 @@
+"""Scripts that run a federation between real machines; README.md says how."""

@@ -1,0 +1,1 @@
+"""The app that a federation's server hands to its hospitals."""

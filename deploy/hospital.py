@@ -1,0 +1,80 @@
+"""Take part in a federation as a hospital: a SuperNode that trains on this machine's own images.
+
+    python deploy/hospital.py --name small --folder /srv/skinsynth --superlink federation.example.org:8000
+
+The folder holds images.zip (and split.csv, where some patients are held back), node.key (deploy/make_keys.py hospital)
+and the federation's ca.crt. Weights, counts and losses leave the machine, images never: see deploy/HOSPITAL.md.
+"""
+
+import argparse
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+from deploy.environment import quieten_flower
+from skinsynth.federated.deployment import IMAGES, training_images
+
+# A SuperNode that was killed is let in again when Flower has noticed, up to a minute later.
+SECONDS_BETWEEN = 10
+
+
+def main() -> None:
+    """Check the folder, then run Flower's SuperNode, again and again if it ends."""
+    flags = _parser().parse_args()
+    folder = flags.folder.resolve()
+    missing = [name for name in (IMAGES, "node.key", "ca.crt") if not (folder / name).is_file()]
+    if missing:
+        sys.exit(f"hospital: {folder} lacks {', '.join(missing)}: see deploy/HOSPITAL.md")
+    try:
+        own = training_images(folder)
+    except (OSError, ValueError) as error:
+        sys.exit(f"hospital: {error}")
+    counts = ", ".join(f"{count} of class {label}" for label, count in sorted(Counter(own.labels.tolist()).items()))
+    print(f"{flags.name}: {len(own.ids)} images of {own.pixels.shape[-1]} px to train on ({counts})", flush=True)
+    if flags.check:
+        return
+    quieten_flower(folder)
+    command = [
+        str(Path(sys.executable).with_name("flower-supernode")),
+        *("--superlink", flags.superlink, "--root-certificates", str(folder / "ca.crt")),
+        *("--auth-supernode-private-key", str(folder / "node.key")),
+        *("--host", "127.0.0.1", "--port", str(flags.port)),
+        *("--node-config", f'hospital="{flags.name}" folder="{folder}"'),
+        *(("--health-server-address", flags.health) if flags.health else ()),
+    ]
+    while code := run_node(command):
+        if flags.once:
+            sys.exit(1)
+        print(f"hospital: the SuperNode ended ({code}); again in {SECONDS_BETWEEN} seconds", flush=True)
+        time.sleep(SECONDS_BETWEEN)
+
+
+def run_node(command: list[str]) -> int:
+    """Its exit code, which is 0 where it was asked to end: it then takes leave of the SuperLink, and so does this."""
+    node = subprocess.Popen(command)
+    for asked in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(asked, lambda *_: node.terminate())
+    try:
+        return node.wait()
+    finally:
+        for asked in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(asked, signal.SIG_DFL)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--name", required=True, help="of the hospital, as the federation's settings have it")
+    parser.add_argument("--folder", type=Path, required=True, help="images and keys; its state is kept there too")
+    parser.add_argument("--superlink", required=True, help="host:port of the federation")
+    parser.add_argument("--port", type=int, default=9094, help="of this machine, for Flower's own processes")
+    parser.add_argument("--health", help="host:port of a gRPC health service, without TLS: keep it on this machine")
+    parser.add_argument("--once", action="store_true", help="end if it is refused, instead of trying again")
+    parser.add_argument("--check", action="store_true", help="look at the folder and end")
+    return parser
+
+
+if __name__ == "__main__":
+    main()

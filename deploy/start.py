@@ -1,0 +1,150 @@
+"""Start a federation's run, or go on with one, and wait until it is over. To be run on the SuperLink's own machine.
+
+    python deploy/start.py --folder /srv/federation --hospitals small middle large
+
+The settings are those of `train_federated` in params.yaml; they travel to the hospitals with the app. The folder (the
+SuperLink's) then holds run/: the app as it was handed out, the checkpoint, rounds.jsonl, hospitals.jsonl,
+incidents.jsonl, and at the end the GAN in run/model. After a crash the same command goes on from the last round.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import yaml
+from tqdm import tqdm
+
+from deploy.environment import quieten_flower
+from skinsynth.federated.deployment import START, Deployment, check_deployment
+from skinsynth.files import written_whole
+from skinsynth.gan.presets import shared_config
+from skinsynth.gan.training import configure
+from skinsynth.stage import load_params, load_value
+from stages.train_federated import Settings
+
+APP = Path(__file__).parent / "app"
+# Files are looked at often; Flower's command line takes seconds of a processor for each question.
+SECONDS_PER_LOOK, SECONDS_PER_QUESTION = 1.0, 15.0
+
+
+def main() -> None:
+    """Check the settings, hand out the app, and show rounds until the last."""
+    flags = _parser().parse_args()
+    folder = flags.folder.resolve()
+    try:
+        quieten_flower(folder)
+        connect(folder, flags.superlink)
+        if flags.connect_only:
+            return
+        deployment = deployment_of(flags.params, flags.hospitals)
+        check_deployment(deployment)
+        app = write_app(folder / flags.run, deployment)
+        number = submit(app, folder / flags.run)
+        if not wait(number, folder / flags.run, deployment.federation.rounds):
+            sys.exit(f"start: the run did not end well: flwr log {number} superlink (with FLWR_HOME={folder}/flower)")
+    except KeyboardInterrupt:
+        sys.exit("start: the run goes on without this; flwr stop ends it")
+    except (OSError, ValueError) as error:
+        sys.exit(f"start: {error}")
+    print(f"the GAN is in {folder / flags.run / 'model'}")
+
+
+def deployment_of(params: Path, hospitals: list[str]) -> Deployment:
+    """The settings of `train_federated`; all hospitals prepare their images at the size of `prepare_images`."""
+    settings = load_params("train_federated", Settings, params)
+    size = load_value("prepare_images", "size", path=params)
+    trainer = configure(shared_config(settings, (0, 3, size, size)), settings.gan)
+    if settings.start_from is not None:
+        raise ValueError(f"{params}: start_from is not taken here: lay its weights as {START} into the run's folder")
+    return Deployment(tuple(hospitals), settings.gan.classes, trainer, settings.federation)
+
+
+def write_app(run: Path, deployment: Deployment) -> Path:
+    """The app with its settings beside it: what every hospital gets to see."""
+    app = run / "app"
+    shutil.rmtree(app, ignore_errors=True)
+    shutil.copytree(APP, app, ignore=shutil.ignore_patterns("__pycache__"))
+    plain = json.loads(json.dumps(dataclasses.asdict(deployment)))  # YAML has no tuples
+    with written_whole(app / "skinsynth_app" / "settings.yaml") as aside:
+        aside.write_text(yaml.safe_dump({"scale": "this", "scales": {"this": {"federation": plain}}}, sort_keys=False))
+    return app
+
+
+def connect(folder: Path, superlink: str) -> None:
+    """Tell Flower's command line where the SuperLink is and whose certificate it has."""
+    home = Path(os.environ["FLWR_HOME"])
+    home.mkdir(parents=True, exist_ok=True)
+    with written_whole(home / "config.toml") as aside:
+        aside.write_text(
+            f'[superlink]\ndefault = "superlink"\n\n[superlink.superlink]\naddress = "{superlink}"\n'
+            f'root-certificates = "{folder / "ca.crt"}"\n'
+        )
+
+
+def submit(app: Path, run: Path) -> str:
+    """Flower's number of the new run."""
+    answer = flwr("run", str(app), "superlink", "--run-config", f'folder="{run}"')
+    if not answer.get("success"):
+        raise ValueError(f"the SuperLink took no run: {answer.get('error-message', answer)}")
+    return str(answer["run-id"])
+
+
+def wait(number: str, run: Path, rounds: int) -> bool:
+    """Show each round until the run is over; whether it came to its end."""
+    told, asked_at, status = 0, -SECONDS_PER_QUESTION, "running"
+    with tqdm(total=rounds, unit="round") as bar:
+        while not status.startswith("finished"):
+            over = [json.loads(line) for line in _lines(run / "rounds.jsonl")]
+            bar.update(len(over) - bar.n)
+            incidents = [json.loads(line) for line in _lines(run / "incidents.jsonl")]
+            for incident in incidents[told:]:
+                tqdm.write("round {round}: {hospital} is left out: {reason}".format(**incident), file=sys.stderr)
+            told = len(incidents)
+            if time.monotonic() - asked_at > (SECONDS_PER_LOOK if bar.n == rounds else SECONDS_PER_QUESTION):
+                status, asked_at = status_of(number), time.monotonic()
+            time.sleep(SECONDS_PER_LOOK)
+    return status == "finished:completed"
+
+
+def status_of(number: str) -> str:
+    """As in running, finished:completed, finished:failed."""
+    runs = flwr("list", "superlink", "--run-id", number).get("runs", [])
+    return str(runs[0]["status"]) if runs else "unknown"
+
+
+def flwr(*command: str) -> dict:
+    """What Flower's command line answers, as JSON; its own exit code says nothing about the run."""
+    program = Path(sys.executable).with_name("flwr")
+    done = subprocess.run([program, *command, "--format", "json"], capture_output=True, text=True, check=False)
+    start = done.stdout.find("{")
+    try:
+        return json.loads(done.stdout[start:]) if start >= 0 else {"error-message": done.stderr.strip()[-300:]}
+    except json.JSONDecodeError:
+        return {"error-message": done.stdout.strip()[-300:]}
+
+
+def _lines(file: Path) -> list[str]:
+    return file.read_text().splitlines() if file.is_file() else []
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, required=True, help="the SuperLink's")
+    parser.add_argument("--run", default="run", help="its own folder within that")
+    parser.add_argument("--hospitals", nargs="+", default=[], help="names of all that may take part")
+    parser.add_argument("--superlink", default="127.0.0.1:8000", help="host:port, as its certificate has it")
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="settings, at the scale they name")
+    parser.add_argument(
+        "--connect-only", action="store_true", help="only tell Flower's command line where the SuperLink is"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    main()

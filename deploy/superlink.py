@@ -1,0 +1,44 @@
+"""Start the federation's SuperLink: TLS, only registered hospitals, and no orders from other machines.
+
+    python deploy/superlink.py --folder /srv/federation --host 0.0.0.0
+
+The folder holds ca.crt, server.crt and server.key (deploy/make_keys.py server) and gets Flower's database, so that
+registered hospitals stay registered when this is started again.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from deploy.environment import quieten_flower
+from skinsynth.federated.gate import gated_superlink
+
+
+def main() -> None:
+    """Check that the keys are there, then become Flower's SuperLink."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, required=True, help="keys and database")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen at; 0.0.0.0: all of this machine's")
+    parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--health", help="host:port of a gRPC health service, without TLS: keep it on this machine")
+    flags = parser.parse_args()
+    folder = flags.folder.resolve()
+    keys = {"ca-certfile": "ca.crt", "certfile": "server.crt", "keyfile": "server.key"}
+    missing = [name for name in keys.values() if not (folder / name).is_file()]
+    if missing:
+        sys.exit(f"superlink: {folder} lacks {', '.join(missing)}: python deploy/make_keys.py server --folder {folder}")
+    quieten_flower(folder)
+    sys.argv = [
+        "flower-superlink",
+        *(part for flag, name in keys.items() for part in (f"--ssl-{flag}", str(folder / name))),
+        *("--host", flags.host, "--port", str(flags.port)),
+        *("--database", str(folder / "superlink.db")),
+        *(("--health-server-address", flags.health) if flags.health else ()),
+        "--enable-supernode-auth",
+        "--disable-runtime-dependency-installation",
+    ]
+    gated_superlink()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,196 @@
+"""The two apps for real machines: a hospital that reads its own folder, and a server that keeps all in one of its own.
+
+Both are made from one `Deployment`, which travels with the app, so that server and hospitals cannot differ in it.
+"""
+
+import dataclasses
+import fcntl
+import hashlib
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from flwr.app import Context
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid, ServerApp
+from safetensors.torch import load_file
+
+from skinsynth.federated.client import client_app
+from skinsynth.federated.hospital import Hospital, Weights, first_weights, networks_of
+from skinsynth.federated.privacy import mods_of
+from skinsynth.federated.server import FederationConfig, FederationState, Server, check_federation
+from skinsynth.files import written_whole
+from skinsynth.gan.checkpoint import read_checkpoint, write_checkpoint
+from skinsynth.gan.family import Cost, save_cost
+from skinsynth.gan.model import flops_per_image, save_gan
+from skinsynth.gan.trainer import State, Trainer, TrainerConfig
+from skinsynth.images.archive import Images, read_archive
+from skinsynth.partition.split import images_of, read_split
+
+LOG = logging.getLogger(__name__)
+IMAGES, SPLIT, START = "images.zip", "split.csv", "start.safetensors"  # in a folder of a hospital's or the server's
+
+
+@dataclass(frozen=True)
+class Deployment:
+    hospitals: tuple[str, ...]  # names of all that may take part; the k-th of the sorted ones draws from seed + k
+    classes: tuple[str, ...]  # in the order of the labels
+    trainer: TrainerConfig
+    federation: FederationConfig
+
+    def digest(self) -> str:
+        """A name for all runs that may go on from one another: they differ in the number of rounds at most."""
+        alike = dataclasses.replace(self, federation=dataclasses.replace(self.federation, rounds=1))
+        return hashlib.sha256(repr(alike).encode()).hexdigest()[:16]
+
+
+def check_deployment(deployment: Deployment) -> None:
+    """Raises ValueError where such a federation cannot run."""
+    if len(set(deployment.hospitals)) < len(deployment.hospitals):
+        raise ValueError(f"hospitals names each once, but it is {', '.join(deployment.hospitals)}: rename one")
+    check_federation(deployment.federation, len(deployment.hospitals))
+
+
+def hospital_app(deployment: Deployment, device: torch.device) -> ClientApp:
+    """The app of a SuperNode whose `--node-config` says hospital="its name" and folder="its own folder".
+
+    In the folder lie images.zip (of `prepare_images`) and, if some patients are held back, split.csv (of
+    `split_patients`; only its train side is used). The hospital's state between rounds is kept there too.
+    """
+
+    def hospital_of(context: Context) -> Hospital:
+        return hospital_in(_folder(context.node_config), str(context.node_config["hospital"]), deployment, device)
+
+    def folder_of(context: Context) -> Path:
+        return _folder(context.node_config) / f"federation-{deployment.digest()}"
+
+    return client_app(hospital_of, mods_of(deployment.federation.privacy), folder_of)
+
+
+def hospital_in(folder: Path, name: str, deployment: Deployment, device: torch.device) -> Hospital:
+    """The hospital of that name with the images of its folder; ValueError where the federation does not know it."""
+    if name not in deployment.hospitals:
+        raise ValueError(f"{name!r} is none of this federation's hospitals, {', '.join(deployment.hospitals)}")
+    real = training_images(folder)
+    config = dataclasses.replace(
+        deployment.trainer, seed=deployment.trainer.seed + sorted(deployment.hospitals).index(name)
+    )
+    return Hospital(name, Trainer(config, torch.from_numpy(real.pixels), torch.from_numpy(real.labels), device))
+
+
+def training_images(folder: Path) -> Images:
+    """Those of a hospital's folder: all in images.zip, or the train side of split.csv where there is one."""
+    split = folder / SPLIT
+    ids = images_of(read_split(split), "train")["image_id"].tolist() if split.is_file() else None
+    return read_archive(folder / IMAGES, ids)
+
+
+def server_app(deployment: Deployment) -> ServerApp:
+    """The app of the SuperLink; the run's `folder` is where it keeps its checkpoint and leaves the GAN and the tables.
+
+    It holds no image and scores nothing: each hospital judges the GAN on its own images. Started again it goes on from
+    the last round.
+    """
+    app = ServerApp()
+
+    @app.main()
+    def main(grid: Grid, context: Context) -> None:
+        serve(grid, deployment, _folder(context.run_config))
+
+    return app
+
+
+def serve(grid: Grid, deployment: Deployment, folder: Path) -> FederationState:
+    """All rounds that are left, then the GAN in `folder`/model and a table of each kind beside it."""
+    check_deployment(deployment)
+    with _alone_in(folder):
+        return _serve(grid, deployment, folder)
+
+
+def _serve(grid: Grid, deployment: Deployment, folder: Path) -> FederationState:
+    checkpoint = folder / "checkpoint"
+    state = _resumed(checkpoint, deployment) or FederationState(_start(folder, deployment))
+
+    def save(state: FederationState) -> None:
+        tensors, numbers = parts_of(state)
+        write_checkpoint(checkpoint, (tensors, {"deployment": deployment.digest(), **numbers}))
+        _write_tables(folder, state)
+        LOG.info("round %d of %d is over", state.round, deployment.federation.rounds)
+
+    server = Server(deployment.federation, state, None, save)
+    server.run(grid)
+    _write_gan(folder / "model", deployment, server.state)
+    return server.state
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """BlockingIOError where another server is at work in the folder; a killed one leaves nothing behind."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BlockingIOError(f"another run is at work in {folder}: wait for it, or stop it") from None
+        yield
+
+
+def _start(folder: Path, deployment: Deployment) -> Weights:
+    """Those of a file that was laid there, else random ones."""
+    drawn = first_weights(deployment.trainer, deployment.federation.averaged)
+    if not (folder / START).is_file():
+        return drawn
+    given = load_file(folder / START)
+    if {name: tensor.shape for name, tensor in given.items()} != {name: t.shape for name, t in drawn.items()}:
+        raise ValueError(f"{folder / START} holds other networks or sizes than the settings say: remove or replace it")
+    return {name: given[name] for name in drawn}
+
+
+def _resumed(checkpoint: Path, deployment: Deployment) -> FederationState | None:
+    found = read_checkpoint(checkpoint)
+    if found is None:
+        return None
+    tensors, numbers = found
+    if numbers.pop("deployment") != deployment.digest():
+        raise ValueError(f"{checkpoint} is of a federation with other settings: name another folder")
+    return state_of(tensors, numbers)
+
+
+def _write_tables(folder: Path, state: FederationState) -> None:
+    for name, rows in {"rounds": state.rounds, "hospitals": state.visits, "incidents": state.incidents}.items():
+        with written_whole(folder / f"{name}.jsonl") as aside:
+            aside.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def _write_gan(folder: Path, deployment: Deployment, state: FederationState) -> None:
+    generator, discriminator = networks_of(state.weights, deployment.trainer)
+    save_gan(folder, generator, discriminator, list(range(len(deployment.classes))))
+    save_cost(folder, Cost(state.images_shown, flops_per_image(generator)))
+
+
+def _folder(config: object) -> Path:
+    folder = Path(str(config["folder"]))  # type: ignore[index]
+    if not folder.is_absolute():
+        raise ValueError(f"folder is an absolute path, since Flower runs apps in places of its own, but {folder} came")
+    return folder
+
+
+def parts_of(state: FederationState) -> State:
+    """Tensors and numbers for a checkpoint; a record of tensors forgets their order, which strategies rely on."""
+    tensors = {f"global/{name}": tensor for name, tensor in state.weights.items()}
+    tensors |= {f"strategy/{name}": tensor for name, tensor in state.memory.items()}
+    return tensors, {"order": list(state.weights), "state": state.numbers()}
+
+
+def state_of(tensors: dict[str, torch.Tensor], numbers: dict[str, Any]) -> FederationState:
+    """What `parts_of` took apart."""
+    weights = {name: tensors[f"global/{name}"] for name in numbers["order"]}
+    memory = {
+        name.removeprefix("strategy/"): tensor for name, tensor in tensors.items() if name.startswith("strategy/")
+    }
+    return FederationState(weights, memory, **numbers["state"])

@@ -1,0 +1,314 @@
+"""Between real machines: keys, the gate, the two apps with their folders, and (slow) the whole on loopback."""
+
+import asyncio
+import dataclasses
+import fcntl
+import itertools
+import json
+import os
+import re
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization.ssh import load_ssh_private_key, load_ssh_public_key
+from flwr.app import Context, RecordDict
+
+from deploy.make_keys import make_node_key, make_server_keys
+from deploy.start import deployment_of, write_app
+from skinsynth.federated.deployment import Deployment, check_deployment, hospital_app, hospital_in, serve
+from skinsynth.federated.gate import Gate
+from skinsynth.federated.hospital import first_weights, weights_of
+from skinsynth.federated.in_process import InProcessGrid, run_in_process
+from skinsynth.gan.model import load_gan
+from skinsynth.gan.trainer import Trainer
+from skinsynth.images.archive import write_archive
+from skinsynth.stage import load_params
+from tests.test_federated_hospital import ALL, TINY, assert_same
+from tests.test_federated_rounds import federation
+
+PROJECT = Path(__file__).parents[1]
+SIZE = TINY.generator.resolution
+CPU = torch.device("cpu")
+
+
+def deployment(**changes):
+    return Deployment(("b", "a"), ("benign", "malignant"), TINY, federation(**changes))
+
+
+def images(count, seed):
+    pixels = np.random.default_rng(seed).integers(0, 256, (count, 3, SIZE, SIZE), dtype=np.uint8)
+    return [f"{seed}-{number:02}" for number in range(count)], pixels, [number % 2 for number in range(count)]
+
+
+def write_split(place, ids, labels, sides, hospitals):
+    rows = {"image_id": ids, "label": labels, "group": range(len(ids)), "split": sides, "hospital": hospitals}
+    pd.DataFrame(rows).to_csv(place, index=False)
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Of hospitals a and b, each with images of its own."""
+    for seed, name in enumerate("ab"):
+        write_archive(tmp_path / name / "images.zip", *images(8 + seed, seed))
+    return tmp_path
+
+
+def grid_of(settings, folders):
+    """What a SuperLink and two SuperNodes would be, in this process."""
+    contexts = [
+        Context(1, node, {"hospital": name, "folder": str(folders / name)}, RecordDict(), {})
+        for node, name in enumerate("ab", start=1)
+    ]
+    return InProcessGrid(hospital_app(settings, CPU), contexts)
+
+
+# Keys
+
+
+def test_the_servers_certificate_is_signed_for_the_names_by_which_it_is_called(tmp_path):
+    make_server_keys(tmp_path, ["gan.example.org"], [])
+    authority, server = (
+        x509.load_pem_x509_certificate((tmp_path / name).read_bytes()) for name in ("ca.crt", "server.crt")
+    )
+    server.verify_directly_issued_by(authority)
+    names = server.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == ["gan.example.org", "localhost"]
+    assert [str(address) for address in names.get_values_for_type(x509.IPAddress)] == ["127.0.0.1"]
+
+
+def test_a_new_certificate_keeps_the_authority_that_hospitals_know(tmp_path):
+    make_server_keys(tmp_path, ["gan.example.org"], [])
+    authority, first = (tmp_path / "ca.crt").read_bytes(), (tmp_path / "server.crt").read_bytes()
+    make_server_keys(tmp_path, ["other.example.org"], [])
+    assert (tmp_path / "ca.crt").read_bytes() == authority
+    second = x509.load_pem_x509_certificate((tmp_path / "server.crt").read_bytes())
+    second.verify_directly_issued_by(x509.load_pem_x509_certificate(authority))
+    assert second != x509.load_pem_x509_certificate(first)
+
+
+def test_a_nodes_two_keys_belong_together_and_are_of_the_kind_that_flower_takes(tmp_path):
+    make_node_key(tmp_path)
+    private = load_ssh_private_key((tmp_path / "node.key").read_bytes(), None)
+    public = load_ssh_public_key((tmp_path / "node.pub").read_bytes())
+    assert private.public_key() == public
+    assert public.curve.name == "secp384r1"
+
+
+def test_private_keys_are_for_their_owner_alone_and_never_replaced(tmp_path):
+    make_server_keys(tmp_path, ["gan.example.org"], [])
+    make_node_key(tmp_path)
+    for name in ("ca.key", "server.key", "node.key"):
+        assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600
+    with pytest.raises(FileExistsError, match=r"node\.key is there already"):
+        make_node_key(tmp_path)
+
+
+def test_a_server_that_nobody_can_call_gets_no_certificate(tmp_path):
+    with pytest.raises(ValueError, match="give one or more"):
+        make_server_keys(tmp_path, [], [])
+    assert not list(tmp_path.iterdir())
+
+
+# The gate
+
+
+def asked(path, client):
+    """The status that the gate and an app behind it, which answers 200 to all, give to a call."""
+    sent = []
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "http", "path": path, "client": client, "method": "POST", "headers": []}
+    asyncio.run(Gate(app)(scope, None, send))
+    return sent[0]["status"]
+
+
+FAR, NEAR = ("192.0.2.7", 5000), ("127.0.0.1", 5000)
+
+
+@pytest.mark.parametrize("path", ["/v1/control/start-run", "/v1/control/register-node", "/v1/runtime/x", "/docs", "/"])
+def test_other_machines_give_no_orders(path):
+    assert asked(path, FAR) == 403
+    assert asked(path, None) == 403
+    assert asked(path, NEAR) == 200
+    assert asked(path, ("::1", 5000)) == 200
+
+
+def test_other_machines_reach_what_supernodes_need():
+    assert asked("/v1/fleet/pull-messages", FAR) == 200
+
+
+@pytest.mark.parametrize("path", ["/v1/fleet", "/v1/fleets/x", "/V1/FLEET/x", "/v1/fleet/../control/x"])
+def test_what_only_looks_like_the_supernodes_path_is_closed(path):
+    assert asked(path, FAR) == 403
+
+
+def test_flower_still_has_the_hook_and_the_paths_that_the_gate_relies_on():
+    from flwr.superlink import extensions, main
+    from flwr.superlink.routers import control, fleet
+
+    assert main.extensions is extensions
+    assert callable(extensions.get_middleware)
+    assert fleet.router.router.prefix == "/v1/fleet"
+    assert control.router.prefix == "/v1/control"
+
+
+# The two apps
+
+
+def test_a_server_without_images_begins_with_a_trainers_weights():
+    trainer = Trainer(TINY, torch.zeros(4, 3, SIZE, SIZE, dtype=torch.uint8), torch.arange(4) % 2, CPU)
+    assert_same(first_weights(TINY, ALL), weights_of(trainer, ALL))
+
+
+def test_folders_and_a_server_end_as_one_process(folders):
+    settings = deployment(rounds=2)
+    state = serve(grid_of(settings, folders), settings, folders / "server")
+    hospitals = [hospital_in(folders / name, name, settings, CPU) for name in "ab"]
+    start = first_weights(TINY, ALL)
+    assert_same(state.weights, run_in_process(settings.federation, hospitals, start, folders / "one").weights)
+    gan = load_gan(folders / "server" / "model", "cpu")
+    assert gan.classes == [0, 1]
+    ema = {f"ema/{name}": tensor for name, tensor in gan.generator.state_dict().items()}
+    assert_same(ema, {name: tensor for name, tensor in state.weights.items() if name.startswith("ema/")})
+
+
+class KilledError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("after", [1, 2])
+def test_a_server_killed_within_a_round_goes_on_to_the_same_end(folders, monkeypatch, after):
+    settings = deployment(rounds=2)
+    whole = serve(grid_of(settings, folders), settings, folders / "whole")
+    for name in "ab":  # as new hospitals, without a state
+        for state in (folders / name).glob("federation-*"):
+            state.rename(folders / f"{name}-{state.name}")
+    grid, calls = grid_of(settings, folders), itertools.count()
+    deliver = grid._deliver
+
+    def delivered(message):
+        if next(calls) == after:
+            raise KilledError
+        return deliver(message)
+
+    monkeypatch.setattr(grid, "_deliver", delivered)
+    with pytest.raises(KilledError):
+        serve(grid, settings, folders / "server")
+    again = serve(grid_of(settings, folders), settings, folders / "server")
+    assert_same(again.weights, whole.weights)
+    assert again.rounds == whole.rounds
+
+
+def test_the_state_of_a_hospital_belongs_to_one_federation(folders):
+    first, second = deployment(rounds=1), deployment(rounds=1, steps_per_round=2)
+    for number, settings in enumerate((first, second)):
+        serve(grid_of(settings, folders), settings, folders / f"server{number}")
+    assert len(list((folders / "a").glob("federation-*"))) == 2
+    assert deployment(rounds=5).digest() == first.digest()
+
+
+def test_a_checkpoint_of_other_settings_is_not_gone_on_with(folders):
+    serve(grid_of(deployment(rounds=1), folders), deployment(rounds=1), folders / "server")
+    other = deployment(rounds=2, steps_per_round=2)
+    with pytest.raises(ValueError, match="other settings: name another folder"):
+        serve(grid_of(other, folders), other, folders / "server")
+
+
+def test_a_hospital_trains_on_the_train_side_of_its_split_alone(folders):
+    ids, _, labels = images(8, 0)
+    sides = ["train"] * 5 + ["test"] * 3
+    write_split(folders / "a" / "split.csv", ids, labels, sides, "a")
+    assert len(hospital_in(folders / "a", "a", deployment(), CPU).trainer.data) == 5
+
+
+def test_hospitals_draw_from_seeds_by_their_names(folders):
+    seeds = {name: hospital_in(folders / name, name, deployment(), CPU).trainer.config.seed for name in "ab"}
+    assert seeds == {"a": TINY.seed, "b": TINY.seed + 1}
+
+
+def test_a_stranger_is_named(folders):
+    with pytest.raises(ValueError, match="'c' is none of this federation's hospitals, b, a"):
+        hospital_in(folders / "a", "c", deployment(), CPU)
+
+
+def test_two_hospitals_of_one_name_are_refused():
+    with pytest.raises(ValueError, match="rename one"):
+        check_deployment(dataclasses.replace(deployment(), hospitals=("a", "a")))
+
+
+def test_two_servers_do_not_share_a_folder(folders):
+    settings = deployment(rounds=1)
+    (folders / "server").mkdir()
+    with (folders / "server" / "lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(BlockingIOError, match="another run is at work"):
+            serve(grid_of(settings, folders), settings, folders / "server")
+
+
+def test_a_relative_folder_is_refused(folders):
+    settings = deployment(rounds=1)
+    context = Context(1, 1, {"hospital": "a", "folder": "here"}, RecordDict(), {})
+    state_grid = InProcessGrid(hospital_app(settings, CPU), [context])
+    with pytest.raises(Exception, match="changed nothing|absolute path"):
+        serve(state_grid, deployment(rounds=1, patience_rounds=1), folders / "server")
+
+
+# What is handed out
+
+
+def test_the_app_says_the_settings_of_params_yaml(tmp_path):
+    settings = deployment_of(PROJECT / "params.yaml", ["small", "large"])
+    app = write_app(tmp_path, settings)
+    assert load_params("federation", Deployment, app / "skinsynth_app" / "settings.yaml") == settings
+    assert settings.trainer.generator.class_count == 2
+
+
+def test_the_documentation_names_scripts_and_flags_that_there_are():
+    for page in ("README.md", "HOSPITAL.md", "skinsynth-supernode.service", "skinsynth-superlink.service"):
+        text = (PROJECT / "deploy" / page).read_text().replace("\\\n", " ")
+        for line in re.findall(r"python deploy/[^\n`]*", text):
+            script, *flags = re.findall(r"deploy/\w+\.py|--[a-z-]+", line.split("#")[0])
+            source = (PROJECT / script).read_text()
+            assert not [flag for flag in flags if f'"{flag}"' not in source], line
+
+
+@pytest.mark.slow
+def test_a_federation_on_loopback_ends_as_one_process_and_survives_kills(tmp_path):
+    ids, pixels, labels = images(60, 3)
+    write_archive(tmp_path / "images.zip", ids, pixels, labels)
+    hospital = ["small", "middle", "middle", "large", "large", "large"] * 10
+    write_split(tmp_path / "split.csv", ids, labels, "train", hospital)
+    params = yaml.safe_load((PROJECT / "params.yaml").read_text())
+    scale = params["scales"][params["scale"]]
+    scale["prepare_images"]["size"] = SIZE
+    trainer = scale["train_federated"]["trainer"]
+    trainer["generator"]["resolution"] = trainer["discriminator"]["resolution"] = SIZE
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    flags = ["--images", "images.zip", "--split", "split.csv", "--params", "params.yaml", "--folder", "rehearsal"]
+    command = [sys.executable, PROJECT / "deploy" / "rehearse.py", *flags, "--faults"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env=os.environ)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["superlink"] == "SERVING"
+    assert found["difference"] == 0
+    assert found["incidents"] == 0
+    for case, said in (("unregistered", "activate SuperNode"), ("wrong_certificate", "certificate verify failed")):
+        assert found[case]["exit_code"] != 0
+        assert said in found[case]["said"]
+    faults = found["faults"]
+    assert min(faults["hospitals_by_round"]) == 2
+    assert faults["hospitals_by_round"][0] == faults["hospitals_by_round"][-1] == 3
+    assert faults["rounds_before_the_superlink_was_killed"] < faults["rounds_in_the_end"] == 8
