@@ -10,7 +10,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from results import bring_home
+from results import bring_federation, bring_home
 
 ROOT = Path(__file__).parent.parent
 
@@ -21,12 +21,16 @@ def main() -> None:
     parser.add_argument("--isic", type=Path, default=ROOT.parent / "shared/data/isic", help="folder of the real files")
     parser.add_argument("--clone", type=Path, default=ROOT.parent / "skinsynth-real", help="where to run")
     parser.add_argument("--scale", default="isic32")
+    parser.add_argument("--federation-only", action="store_true", help="score_federated and what it needs, no more")
     flags = parser.parse_args()
     prepare_clone(flags.clone, flags.isic, flags.scale)
-    start = time.time()
-    subprocess.run(["dvc", "repro"], cwd=flags.clone, check=True)
+    start, stages = time.time(), ["score_federated"] if flags.federation_only else []
+    subprocess.run(["dvc", "repro", *stages], cwd=flags.clone, check=True)
     seconds = time.time() - start
-    write_run(flags.clone, bring_home(flags.clone), flags.scale, seconds)
+    if flags.federation_only:
+        write_run(flags.clone, bring_federation(flags.clone) / "federation-run.json", flags, seconds)
+    else:
+        write_run(flags.clone, bring_home(flags.clone) / "run.json", flags, seconds)
 
 
 def prepare_clone(clone: Path, isic: Path, scale: str) -> None:
@@ -49,17 +53,18 @@ def head_of(repository: Path) -> str:
     return found.stdout.strip()
 
 
-def write_run(clone: Path, results: Path, scale: str, seconds: float) -> None:
+def write_run(clone: Path, file: Path, flags: argparse.Namespace, seconds: float) -> None:
     """The command, the commit, the time and the peak memory of the run."""
     timings = [json.loads(file.read_text()) for file in sorted((clone / "metrics/timing").glob("*.json"))]
     run = {
-        "command": f"python benchmarks/real_files.py --scale {scale}",
+        "command": f"python benchmarks/real_files.py --scale {flags.scale}"
+        + (" --federation-only" if flags.federation_only else ""),
         "commit": head_of(clone),
         "seconds": round(seconds),
         "peak_memory_mb": round(max(timing["peak_memory_mb"] for timing in timings)),
         "seconds_by_stage": {timing["stage"]: round(timing["seconds"], 1) for timing in timings},
     }
-    (results / "run.json").write_text(json.dumps(run, indent=2) + "\n")
+    file.write_text(json.dumps(run, indent=2) + "\n")
     print(json.dumps(run, indent=2))
 
 

@@ -16,6 +16,8 @@ from skinsynth.images.grid import save_grid
 
 ROOT = Path(__file__).parent.parent
 GANS = ("ben", "mal", "cgan", "cgan-no-color", "cgan-no-aug")
+FEDERATION_PICTURES = ("metrics/score_federated/curves.png", "metrics/train_federated/federated/samples.png")
+FEDERATION_FILES = ("metrics/score_federated/models.csv", "metrics/score_federated/reach.csv")
 PICTURES = (
     "metrics/generate_images/selected.png",
     "metrics/measure_dose_response/curve.png",
@@ -23,8 +25,7 @@ PICTURES = (
     "metrics/remove_frames/frames.png",
     "metrics/remove_frames/strips.png",
     "metrics/embed_images/maps.png",
-    "metrics/score_federated/curves.png",
-    "metrics/train_federated/federated/samples.png",
+    *FEDERATION_PICTURES,
     *(f"metrics/train_gan/{name}/samples.png" for name in GANS),
 )
 # These show the images themselves: of the phantom alone, whose lesions are nobody's.
@@ -43,8 +44,7 @@ FILES = (
     "metrics/embed_images/clusters.csv",
     "metrics/score_authenticity/details/planted.csv",
     "metrics/score_authenticity/details/distances.csv",
-    "metrics/score_federated/models.csv",
-    "metrics/score_federated/reach.csv",
+    *FEDERATION_FILES,
 )
 COMPARISONS = ("frame-free", "edges", "edges-control", "random")
 
@@ -74,6 +74,7 @@ def bring_home(run: Path) -> Path:
     for name in FILES:
         shutil.copyfile(run / name, results / Path(name).name)
     (results / "tables.md").write_text(tables(run, scale, metrics))
+    (results / "federation.md").write_text(federation(run, scale))
     if params["scales"][scale]["prepare_images"]["source"] == "phantom":
         archive = read_archive(run / "data/images.zip")
         save_grid(results / "drawn.png", archive.pixels[:64], columns=16, scale=2)
@@ -135,14 +136,7 @@ def tables(run: Path, scale: str, metrics: dict) -> str:
             "![frames before and after](remove_frames-frames.png)",
             "## Do edited or edge images help?",
             f"Hard training images and their neighbours: {json.dumps(metrics['augment_edges'])}.",
-            comparison_table(run),
-            "## Hospitals together, alone, and all images at one place",
-            (run / "metrics/score_federated/verdict.md").read_text(),
-            "![FID and KID by images shown](score_federated-curves.png)",
-            federation_table(run),
-            "Images until a model's curve is first at or below the target model's lowest point, and the ratio to the "
-            "images that the target took; empty: never within its run.",
-            reach_table(run) + "\n",
+            comparison_table(run) + "\n",
         ]
     )
 
@@ -242,6 +236,34 @@ def comparison_table(run: Path) -> str:
     table = pd.concat(parts).rename(columns={"difference": "value"})
     kept = table["part"].isin(["all", "hard", "edge", "misclassified", "with black_frame", "without black_frame"])
     return spread(table[kept], ["comparison", "part", "test_images", "positives"])
+
+
+def bring_federation(run: Path) -> Path:
+    """Put what score_federated found in the place of what the scale's folder says of it, and leave the rest."""
+    scale = yaml.safe_load((run / "params.yaml").read_text())["scale"]
+    results = ROOT / "docs/results" / scale
+    for name in FEDERATION_PICTURES:
+        shutil.copyfile(run / name, results / name.removeprefix("metrics/").replace("/", "-"))
+    for name in FEDERATION_FILES:
+        shutil.copyfile(run / name, results / Path(name).name)
+    (results / "federation.md").write_text(federation(run, scale))
+    return results
+
+
+def federation(run: Path, scale: str) -> str:
+    """The verdict, the final models and what their curves reach, as Markdown."""
+    return "\n\n".join(
+        [
+            f"# Hospitals together, alone, and all images at one place, at scale `{scale}`",
+            (run / "metrics/score_federated/verdict.md").read_text().strip(),
+            "![FID and KID by images shown](score_federated-curves.png)",
+            "Final models; the last rows are real images in the place of a model:",
+            federation_table(run),
+            "Images until a model's curve is first at or below the target model's lowest point, and the ratio to the "
+            "images that the target took; empty: never within its run.",
+            reach_table(run) + "\n",
+        ]
+    )
 
 
 def federation_table(run: Path) -> str:

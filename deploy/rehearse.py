@@ -11,6 +11,7 @@ between two. What came out is printed last, as JSON.
 import argparse
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -37,8 +38,9 @@ from skinsynth.partition.split import images_of, read_split
 
 HERE = Path(__file__).parent
 PATIENCE_SECONDS, FAREWELL_SECONDS = 300.0, 10.0
+COLOURS = re.compile(r"\x1b\[\d+m")
 # Rounds long enough to be hit in the middle; the time-out is what a lost hospital costs the others.
-FAULTS = {"rounds": 8, "steps_per_round": 60, "least_hospitals": 2, "reply_timeout_seconds": 60.0}
+FAULTS = {"rounds": 6, "steps_per_round": 60, "least_hospitals": 2, "reply_timeout_seconds": 60.0}
 
 
 def main() -> None:
@@ -262,8 +264,8 @@ def _rows(file: Path) -> list[dict[str, Any]]:
 
 def _telling(log: str) -> str:
     """The lines of a log that say why it ended."""
-    said = [line.strip() for line in log.splitlines() if "rror" in line or "ailed" in line]
-    return " ".join(said)[-300:]
+    said = [line.strip() for line in log.splitlines() if "rror" in line or "Failed" in line or "FAILED" in line]
+    return COLOURS.sub("", " ".join(said))[-300:]
 
 
 def _free_ports(count: int) -> list[int]:

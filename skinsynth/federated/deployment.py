@@ -8,11 +8,12 @@ import fcntl
 import hashlib
 import json
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from flwr.app import Context
@@ -33,6 +34,7 @@ from skinsynth.images.archive import Images, read_archive
 from skinsynth.partition.split import images_of, read_split
 
 LOG = logging.getLogger(__name__)
+LOCK_SECONDS = 120.0
 IMAGES, SPLIT, START = "images.zip", "split.csv", "start.safetensors"  # in a folder of a hospital's or the server's
 
 
@@ -130,14 +132,26 @@ def _serve(grid: Grid, deployment: Deployment, folder: Path) -> FederationState:
 
 @contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
-    """BlockingIOError where another server is at work in the folder; a killed one leaves nothing behind."""
+    """Wait until no other server is at work in the folder; BlockingIOError where that takes too long.
+
+    The app of a SuperLink that was killed lives on for some seconds; once it is gone nothing of its lock is left.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    end = time.monotonic() + LOCK_SECONDS
     with (folder / "lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BlockingIOError(f"another run is at work in {folder}: wait for it, or stop it") from None
+        while not _locked(lock):
+            if time.monotonic() > end:
+                raise BlockingIOError(f"another run is at work in {folder}: wait for it, or stop it")
+            time.sleep(0.5)
         yield
+
+
+def _locked(lock: IO[str]) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _start(folder: Path, deployment: Deployment) -> Weights:

@@ -3,9 +3,10 @@
 Promised: the weights of all rounds are within (epsilon, delta) as likely whether a hospital takes part or sends an
 update of zero in every round. To exchange a hospital's data for others is twice that far: half the noise multiplier.
 
-Not promised: anything against the server, which sees each hospital's update and adds the noise; anything for one
-patient; the texts of errors and who was left out; scores against real images. The noise is numpy's: floating point, and
-from a generator that is not cryptographic. Losses and numbers of images would not be covered, so they do not travel.
+Not promised: anything against the server, which sees each hospital's update and adds the noise; more for one patient
+than for the whole hospital; the texts of errors and who was left out; scores against real images. The noise is numpy's:
+floating point, and from a generator that is not cryptographic. Losses and numbers of images would not be covered, so
+they do not travel.
 """
 
 import math
