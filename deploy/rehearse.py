@@ -37,7 +37,7 @@ from skinsynth.images.archive import read_archive, write_archive
 from skinsynth.partition.split import images_of, read_split
 
 HERE = Path(__file__).parent
-PATIENCE_SECONDS, FAREWELL_SECONDS = 300.0, 10.0
+PATIENCE_SECONDS, FAREWELL_SECONDS = 300.0, 20.0
 COLOURS = re.compile(r"\x1b\[\d+m")
 # Rounds long enough to be hit in the middle; the time-out is what a lost hospital costs the others.
 FAULTS = {"rounds": 6, "steps_per_round": 60, "least_hospitals": 2, "reply_timeout_seconds": 60.0}
@@ -233,8 +233,8 @@ class Rehearsal:
 
 def _end(process: subprocess.Popen) -> None:
     """With time for a farewell: a SuperNode that says it goes is let in again at once."""
-    with suppress(ProcessLookupError, subprocess.TimeoutExpired):
-        os.killpg(process.pid, signal.SIGTERM)
+    process.terminate()  # the others in its group are told by it: Flower takes a second signal for impatience
+    with suppress(subprocess.TimeoutExpired):
         process.wait(FAREWELL_SECONDS)
     _kill(process)
 

@@ -287,7 +287,7 @@ def test_the_documentation_names_scripts_and_flags_that_there_are():
 
 
 @pytest.mark.slow
-def test_a_federation_on_loopback_ends_as_one_process_and_survives_kills(tmp_path):
+def test_a_federation_on_loopback_ends_as_one_process_and_refuses_strangers(tmp_path):
     ids, pixels, labels = images(60, 3)
     write_archive(tmp_path / "images.zip", ids, pixels, labels)
     hospital = ["small", "middle", "middle", "large", "large", "large"] * 10
@@ -299,7 +299,7 @@ def test_a_federation_on_loopback_ends_as_one_process_and_survives_kills(tmp_pat
     trainer["generator"]["resolution"] = trainer["discriminator"]["resolution"] = SIZE
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
     flags = ["--images", "images.zip", "--split", "split.csv", "--params", "params.yaml", "--folder", "rehearsal"]
-    command = [sys.executable, PROJECT / "deploy" / "rehearse.py", *flags, "--faults"]
+    command = [sys.executable, PROJECT / "deploy" / "rehearse.py", *flags]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env=os.environ)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
@@ -309,7 +309,3 @@ def test_a_federation_on_loopback_ends_as_one_process_and_survives_kills(tmp_pat
     for case, said in (("unregistered", "activate SuperNode"), ("wrong_certificate", "certificate verify failed")):
         assert found[case]["exit_code"] != 0
         assert said in found[case]["said"]
-    faults = found["faults"]
-    assert min(faults["hospitals_by_round"]) == 2
-    assert faults["hospitals_by_round"][0] == faults["hospitals_by_round"][-1] == 3
-    assert faults["rounds_before_the_superlink_was_killed"] < faults["rounds_in_the_end"] == 6
