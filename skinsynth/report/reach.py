@@ -40,7 +40,9 @@ PANELS = (
 def draw_reach(
     path: Path, curves: Mapping[str, pd.DataFrame], finals: Sequence[Row], panels: Sequence[Panel] = PANELS
 ) -> None:
-    """FID on a log axis above, KID (which may be below 0) under it; the interval of each final model beside its end.
+    """FID on a log axis above, KID (which may be below 0) under it: linear to 1, logarithmic beyond.
+
+    The interval of each final model stands beside its end.
 
     `finals` are rows of `quality.cohorts.model_rows`, or none.
     """
@@ -74,6 +76,9 @@ def _draw(axes: Axes, curves: Mapping[str, pd.DataFrame], finals: Sequence[Row],
         axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         few = axes.get_ylim()[1] < 30 * axes.get_ylim()[0]
         axes.yaxis.set_minor_formatter(StrMethodFormatter("{x:g}") if few else NullFormatter())
+    else:
+        axes.set_yscale("symlog", linthresh=1)
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axes.grid(alpha=0.25, which="both")
 
