@@ -28,31 +28,23 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from tqdm import tqdm
 
+from benchmarks.federations import CLASSIFIER, IMAGES, SHOWN, Strip, Study, federate, save, strip_of, study_of
 from skinsynth.federated.hospital import Weights, networks_in
-from skinsynth.federated.in_process import run_in_process
 from skinsynth.federated.messages import ARRAYS, arrays_of, weights_in
 from skinsynth.federated.server import FederationConfig, FederationState
 from skinsynth.federated.strategies import StrategyConfig
-from skinsynth.files import written_whole
 from skinsynth.gan.model import Gan
-from skinsynth.gan.presets import shared_config
 from skinsynth.gan.process import tune_process
-from skinsynth.gan.trainer import Trainer, TrainerConfig
-from skinsynth.gan.training import configure
-from skinsynth.gan.transfer import initial_weights
-from skinsynth.images.archive import Images, read_archive
 from skinsynth.images.grid import image_grid
 from skinsynth.lesions.table import read_lesions
 from skinsynth.partition.split import SplitConfig, images_of, split_patients
-from skinsynth.quality.curve import CurveScorer, scorer_of
+from skinsynth.quality.curve import CurveScorer
 from skinsynth.quality.fid import frechet_distance
 from skinsynth.quality.kid import kernel_distance
 from skinsynth.quality.resampling import half_sample_intervals
-from skinsynth.stage import best_device, cache_folder, checkpoint_folder, load_params, write_rows
-from stages.train_federated import Settings, hospitals_of, weights_at_start
+from skinsynth.stage import load_params, write_rows
 
-IMAGES, LESIONS, CLASSIFIER = Path("data/images.zip"), Path("data/lesions.csv"), Path("models/classifier/real")
-INITIAL = Path("data/initial")
+LESIONS = Path("data/lesions.csv")
 HOSPITALS = tuple("abcdefg")  # Bulyan resists one of seven, and of no fewer
 HOSTILE = "g"
 FACTOR = 100
@@ -67,12 +59,10 @@ STRATEGIES = (
 )
 INTERVAL_DRAWS = 10
 COLLAPSED = 0.1  # of the real images' diversity
-SHOWN = 8  # a strip: half of the first class, half of the last
 # Pixels of the figure.
 SCALE, MARGIN, LABELS, LINE = 2, 12, 130, 24
 
 Row = dict[str, Any]
-Strip = UInt8[np.ndarray, "n 3 height width"]
 
 
 Attack = Callable[[Weights, Weights], Weights]
@@ -95,20 +85,6 @@ TITLES = {
     "scaled": f"one of the seven sends its weights times {FACTOR}",
     "reversed": "one of the seven reverses its update",
 }
-
-
-class Study(NamedTuple):
-    """What all runs share."""
-
-    rows: pd.DataFrame  # training images, with seven hospitals
-    real: Images
-    config: TrainerConfig
-    federation: FederationConfig
-    initial: list[Path]  # weights that a hospital starts from, if any
-    start: Weights
-    like: Trainer
-    scorer: CurveScorer
-    checkpoints: Path
 
 
 class Run(NamedTuple):
@@ -148,11 +124,19 @@ def compare(rounds: int, steps: int, out: Path) -> None:
     began = time.monotonic(), time.process_time()
     tune_process()
     logging.getLogger("flwr").setLevel(logging.WARNING)
-    study = study_of(rounds, steps)
+    dealt = deal_out(read_lesions(LESIONS), load_params("split_patients", SplitConfig))
+    study = study_of(
+        "federated_attack",
+        images_of(dealt, "train"),
+        lambda own: federation_of(own, rounds, steps),
+        [LESIONS],
+        (STRATEGIES, FACTOR),
+    )
     judged = {START: judge(study, "untrained start", HONEST, FederationState(study.start))}
     incidents = {}
     for run in tqdm([Run(strategy, conduct) for strategy in STRATEGIES for conduct in TITLES], unit="run"):
-        state = federate(study, run)
+        federation = replace(study.federation, strategy=run.strategy)
+        state = federate(study, run.name, federation, mods_of(run.conduct))
         judged[run.name] = judge(study, run.strategy.name, run.conduct, state)
         incidents[run.name] = state.incidents
     rows = [one.row for one in judged.values()]
@@ -171,23 +155,6 @@ def compare(rounds: int, steps: int, out: Path) -> None:
     print(json.dumps({"settings": settings, "rows": rows, "incidents": incidents, **seconds}, indent=2))
 
 
-def study_of(rounds: int, steps: int) -> Study:
-    """Data, settings and scorer of all runs, as train_federated makes them for its own."""
-    settings = load_params("train_federated", Settings)
-    rows = images_of(deal_out(read_lesions(LESIONS), load_params("split_patients", SplitConfig)), "train")
-    real = read_archive(IMAGES, rows["image_id"].tolist())
-    config = configure(shared_config(settings, real.pixels.shape), settings.gan)
-    initial = initial_weights(INITIAL, settings.start_from, config.frozen_levels)
-    federation = federation_of(settings.federation, rounds, steps)
-    start = weights_at_start(config, real, federation.averaged, initial)
-    like = hospitals_of(HOSPITALS[:1], rows, real, config, best_device(), initial)[0].trainer
-    labels = list(range(len(settings.gan.classes)))
-    scorer = scorer_of(like, real, labels, settings, config.seed, CLASSIFIER, cache_folder("features"))
-    effective = config, federation, STRATEGIES, FACTOR, rows["hospital"].tolist()
-    checkpoints = checkpoint_folder("federated_attack", "runs", effective, [IMAGES, LESIONS, *initial])
-    return Study(rows, real, config, federation, initial, start, like, scorer, checkpoints)
-
-
 def federation_of(config: FederationConfig, rounds: int, steps: int) -> FederationConfig:
     """One that goes on whatever comes: a run that no round changes any more is ruined, which is a result here."""
     return replace(
@@ -200,12 +167,9 @@ def deal_out(lesions: pd.DataFrame, config: SplitConfig) -> pd.DataFrame:
     return split_patients(lesions, replace(config, hospitals=dict.fromkeys(HOSPITALS, 1.0), class_skew=None))
 
 
-def federate(study: Study, run: Run) -> FederationState:
-    """All rounds of one run, or what is left of them."""
-    hospitals = hospitals_of(HOSPITALS, study.rows, study.real, study.config, best_device(), study.initial)
-    federation = replace(study.federation, strategy=run.strategy)
-    mods = [] if run.conduct == HONEST else [hostile(HOSTILE, ATTACKS[run.conduct])]
-    return run_in_process(federation, hospitals, study.start, study.checkpoints / run.name, mods=mods)
+def mods_of(conduct: str) -> list[Mod]:
+    """What changes the hostile hospital's replies, if there is one."""
+    return [] if conduct == HONEST else [hostile(HOSTILE, ATTACKS[conduct])]
 
 
 def hostile(hospital: str, attack: Attack) -> Mod:
@@ -248,8 +212,7 @@ def judge(study: Study, name: str, conduct: str, state: FederationState) -> Judg
         "images_are": "not finite" if spread is None else "collapsed" if spread < COLLAPSED else "varied",
         "incidents": len(state.incidents),
     }
-    ends = torch.cat([pixels[: SHOWN // 2], pixels[-SHOWN // 2 :]])
-    return Judged(row, ends.numpy())
+    return Judged(row, strip_of(pixels))
 
 
 def draws_numbers(gan: Gan, scorer: CurveScorer) -> bool:
@@ -294,8 +257,7 @@ def draw(path: Path, judged: dict[str, Judged]) -> None:
                 strip = np.asarray(image_grid(one.strip, SHOWN, SCALE))
                 figure.figimage(strip, xo=left, yo=height - top - side, origin="upper")
                 say(caption(one.row), left, top + side + 3)
-    with written_whole(path) as aside:
-        figure.savefig(aside, format="png", metadata={"Software": None})
+    save(figure, path)
 
 
 def caption(row: Row) -> str:

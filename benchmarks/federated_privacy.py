@@ -21,35 +21,23 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import torch
 from flwr.app import Context, Message
 from flwr.clientapp.typing import ClientAppCallable, Mod
-from jaxtyping import UInt8
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
+from benchmarks.federations import CLASSIFIER, IMAGES, SHOWN, Strip, Study, federate, save, strip_of, study_of
 from skinsynth.federated.hospital import Weights, networks_in
-from skinsynth.federated.in_process import run_in_process
 from skinsynth.federated.messages import ARRAYS, CONFIG, HOSPITAL, weights_in
 from skinsynth.federated.privacy import AdaptiveConfig, PrivacyConfig, spent
 from skinsynth.federated.server import FederationConfig, FederationState
 from skinsynth.federated.strategies import StrategyConfig
-from skinsynth.files import written_whole
-from skinsynth.gan.presets import shared_config
 from skinsynth.gan.process import tune_process
-from skinsynth.gan.trainer import Trainer, TrainerConfig
-from skinsynth.gan.training import configure
-from skinsynth.gan.transfer import initial_weights
-from skinsynth.images.archive import Images, read_archive
 from skinsynth.images.grid import image_grid
 from skinsynth.partition.split import images_of, read_split
-from skinsynth.quality.curve import CurveScorer, scorer_of
-from skinsynth.stage import best_device, cache_folder, checkpoint_folder, load_params, write_rows
-from stages.train_federated import Settings, hospitals_of, weights_at_start
+from skinsynth.stage import write_rows
 
-IMAGES, SPLIT, CLASSIFIER = Path("data/images.zip"), Path("data/splits/main.csv"), Path("models/classifier/real")
-INITIAL = Path("data/initial")
-HOSPITALS = ("small", "middle", "large")
+SPLIT = Path("data/splits/main.csv")
 DELTA = 1e-5
 NOISE_SEED = 1  # a benchmark is to be repeated; who protects somebody leaves it out
 NO_NOISE = 1e-6  # the noise multiplier of equal weights and clipping alone
@@ -57,26 +45,10 @@ NOISE = (0.01, 0.03, 0.1, 0.3, 1.0)
 # One more run, whose norm begins too small and is to find its place in few rounds.
 ADAPTIVE_NOISE, ADAPTIVE_START = 0.03, 0.25
 ADAPTIVE = AdaptiveConfig(target_clipped_quantile=0.5, clip_norm_lr=1.0, clipped_count_stddev=0.5)
-SHOWN = 8  # a strip: half of the first class, half of the last
 # Pixels of the figure.
 SCALE, MARGIN, CHART, LINE = 2, 12, 520, 20
 
 Row = dict[str, Any]
-Strip = UInt8[np.ndarray, "n 3 height width"]
-
-
-class Study(NamedTuple):
-    """What all runs share."""
-
-    rows: pd.DataFrame  # training images and whose they are
-    real: Images
-    config: TrainerConfig
-    federation: FederationConfig
-    initial: list[Path]  # weights that a hospital starts from, if any
-    start: Weights
-    like: Trainer
-    scorer: CurveScorer
-    checkpoints: Path
 
 
 class Run(NamedTuple):
@@ -110,17 +82,20 @@ def compare(rounds: int, steps: int, out: Path) -> None:
     began = time.monotonic(), time.process_time()
     tune_process()
     logging.getLogger("flwr").setLevel(logging.WARNING)
-    study = study_of(rounds, steps)
+    split = images_of(read_split(SPLIT), "train")
+    hospitals = split["hospital"].nunique()
+    study = study_of("federated_privacy", split, lambda own: federation_of(own, rounds, steps, hospitals), [SPLIT])
     judged = [judge(study, Run("untrained start", None), FederationState(study.start))]
     with tqdm(total=3 + len(NOISE), unit="run") as bar:
         free = Run("no privacy", None)
         measured = study.checkpoints / "lengths.jsonl"
-        judged.append(judge(study, free, federate(study, free, [measuring(measured)])))
+        judged.append(judge(study, free, federate(study, free.name, study.federation, [measuring(measured)])))
         bar.update()
         lengths = lengths_in(measured)
         norm = float(f"{lengths['length'].median():.2g}")
         for run in private_runs(norm):
-            judged.append(judge(study, run, federate(study, run)))
+            federation = replace(study.federation, privacy=run.privacy)
+            judged.append(judge(study, run, federate(study, run.name, federation)))
             bar.update()
     rows = [one.row for one in judged]
     write_rows(out / "privacy.csv", rows)
@@ -141,29 +116,17 @@ def compare(rounds: int, steps: int, out: Path) -> None:
     print(json.dumps({"settings": settings, "rows": rows, **seconds}, indent=2))
 
 
-def study_of(rounds: int, steps: int) -> Study:
-    """Data, settings and scorer of all runs, as train_federated makes them for its own."""
-    settings = load_params("train_federated", Settings)
-    rows = images_of(read_split(SPLIT), "train")
-    real = read_archive(IMAGES, rows["image_id"].tolist())
-    config = configure(shared_config(settings, real.pixels.shape), settings.gan)
-    initial = initial_weights(INITIAL, settings.start_from, config.frozen_levels)
-    federation = replace(
-        settings.federation,
+def federation_of(config: FederationConfig, rounds: int, steps: int, hospitals: int) -> FederationConfig:
+    """One that needs everybody and goes on whatever comes: a run that no round changes any more is a result here."""
+    return replace(
+        config,
         rounds=rounds,
         steps_per_round=steps,
         strategy=StrategyConfig("FedAvg", {}),
-        least_hospitals=len(HOSPITALS),
-        # A run that no round changes any more has been ruined, which is a result here and not a reason to stop.
+        least_hospitals=hospitals,
         patience_rounds=rounds + 1,
         privacy=None,
     )
-    start = weights_at_start(config, real, federation.averaged, initial)
-    like = hospitals_of(HOSPITALS[:1], rows, real, config, best_device(), initial)[0].trainer
-    labels = list(range(len(settings.gan.classes)))
-    scorer = scorer_of(like, real, labels, settings, config.seed, CLASSIFIER, cache_folder("features"))
-    checkpoints = checkpoint_folder("federated_privacy", "runs", (config, federation), [IMAGES, SPLIT, *initial])
-    return Study(rows, real, config, federation, initial, start, like, scorer, checkpoints)
 
 
 def private_runs(norm: float) -> list[Run]:
@@ -178,13 +141,6 @@ def private_runs(norm: float) -> list[Run]:
         *(Run(f"noise {multiplier:g}", noisy(multiplier)) for multiplier in NOISE),
         Run(f"noise {ADAPTIVE_NOISE:g}, adaptive", adaptive),
     ]
-
-
-def federate(study: Study, run: Run, mods: Sequence[Mod] = ()) -> FederationState:
-    """All rounds of one run, or what is left of them."""
-    hospitals = hospitals_of(HOSPITALS, study.rows, study.real, study.config, best_device(), study.initial)
-    federation = replace(study.federation, privacy=run.privacy)
-    return run_in_process(federation, hospitals, study.start, study.checkpoints / run.name, mods=mods)
 
 
 def measuring(path: Path) -> Mod:
@@ -227,7 +183,7 @@ def judge(study: Study, run: Run, state: FederationState) -> Judged:
     row |= {"adaptive": None, "noise_length_at_end": None, "epsilon": None, "delta": None}
     if privacy is not None:
         reached = state.rounds[-1]["clipping_norm"]
-        share = privacy.noise_multiplier * reached / len(HOSPITALS)
+        share = privacy.noise_multiplier * reached / len(study.hospitals)
         row |= {
             "noise_multiplier": privacy.noise_multiplier,
             "clipping_norm_at_start": privacy.clipping_norm,
@@ -242,9 +198,7 @@ def judge(study: Study, run: Run, state: FederationState) -> Judged:
         "images_in_all": state.images_shown,
         "incidents": len(state.incidents),
     }
-    pixels = scorer.sample(generator, scorer.images)
-    ends = torch.cat([pixels[: SHOWN // 2], pixels[-SHOWN // 2 :]])
-    return Judged(row, ends.numpy())
+    return Judged(row, strip_of(scorer.sample(generator, scorer.images)))
 
 
 def draw(path: Path, judged: Sequence[Judged]) -> None:
@@ -258,8 +212,7 @@ def draw(path: Path, judged: Sequence[Judged]) -> None:
         figure.text(CHART / width, 1 - top / height, caption(one.row), fontsize=9, va="top")
         strip = np.asarray(image_grid(one.strip, SHOWN, SCALE))
         figure.figimage(strip, xo=CHART, yo=height - top - LINE - side, origin="upper")
-    with written_whole(path) as aside:
-        figure.savefig(aside, format="png", metadata={"Software": None})
+    save(figure, path)
 
 
 def draw_chart(figure: Figure, rows: Sequence[Row], place: tuple[float, float, float, float]) -> None:

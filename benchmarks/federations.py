@@ -1,0 +1,89 @@
+"""What benchmarks of federations share: data, settings, hospitals and scorer, as train_federated makes its own."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from flwr.clientapp.typing import Mod
+from jaxtyping import UInt8
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from skinsynth.federated.hospital import Weights
+from skinsynth.federated.in_process import run_in_process
+from skinsynth.federated.server import FederationConfig, FederationState
+from skinsynth.files import written_whole
+from skinsynth.gan.presets import shared_config
+from skinsynth.gan.trainer import Trainer, TrainerConfig
+from skinsynth.gan.training import configure
+from skinsynth.gan.transfer import initial_weights
+from skinsynth.images.archive import Images, read_archive
+from skinsynth.quality.curve import CurveScorer, scorer_of
+from skinsynth.stage import best_device, cache_folder, checkpoint_folder, load_params
+from stages.train_federated import Settings, hospitals_of, weights_at_start
+
+IMAGES, CLASSIFIER, INITIAL = Path("data/images.zip"), Path("models/classifier/real"), Path("data/initial")
+SHOWN = 8  # a strip: half of the first class, half of the last
+
+Strip = UInt8[np.ndarray, "n 3 height width"]
+
+
+class Study(NamedTuple):
+    """What all runs of a benchmark share."""
+
+    hospitals: tuple[str, ...]
+    rows: pd.DataFrame  # training images and whose they are
+    real: Images
+    config: TrainerConfig
+    federation: FederationConfig
+    initial: list[Path]  # weights that a hospital starts from, if any
+    start: Weights
+    like: Trainer
+    scorer: CurveScorer
+    checkpoints: Path
+
+
+def study_of(
+    name: str,
+    rows: pd.DataFrame,
+    federation_of: Callable[[FederationConfig], FederationConfig],
+    data: Sequence[Path],
+    varied: Any = None,
+) -> Study:
+    """The study called `name` on these rows of a split; a killed one goes on if nothing it depends on has changed.
+
+    `federation_of` changes the settings of train_federated; `varied` is what else sets the runs apart from others.
+    """
+    settings = load_params("train_federated", Settings)
+    hospitals = tuple(sorted(set(rows["hospital"])))
+    real = read_archive(IMAGES, rows["image_id"].tolist())
+    config = configure(shared_config(settings, real.pixels.shape), settings.gan)
+    initial = initial_weights(INITIAL, settings.start_from, config.frozen_levels)
+    federation = federation_of(settings.federation)
+    start = weights_at_start(config, real, federation.averaged, initial)
+    like = hospitals_of(hospitals[:1], rows, real, config, best_device(), initial)[0].trainer
+    labels = list(range(len(settings.gan.classes)))
+    scorer = scorer_of(like, real, labels, settings, config.seed, CLASSIFIER, cache_folder("features"))
+    effective = config, federation, rows["hospital"].tolist(), varied
+    checkpoints = checkpoint_folder(name, "runs", effective, [IMAGES, *data, *initial])
+    return Study(hospitals, rows, real, config, federation, initial, start, like, scorer, checkpoints)
+
+
+def federate(study: Study, name: str, federation: FederationConfig, mods: Sequence[Mod] = ()) -> FederationState:
+    """All rounds of one run, or what is left of them."""
+    hospitals = hospitals_of(study.hospitals, study.rows, study.real, study.config, best_device(), study.initial)
+    return run_in_process(federation, hospitals, study.start, study.checkpoints / name, mods=mods)
+
+
+def strip_of(pixels: UInt8[Tensor, "n 3 height width"]) -> Strip:
+    """The first and the last few images, which are of the first and the last class."""
+    return torch.cat([pixels[: SHOWN // 2], pixels[-SHOWN // 2 :]]).numpy()
+
+
+def save(figure: Figure, path: Path) -> None:
+    """A PNG whose bytes do not tell when it was made."""
+    with written_whole(path) as aside:
+        figure.savefig(aside, format="png", metadata={"Software": None})
