@@ -7,16 +7,11 @@ dealt out anew to seven of equal size. Each strategy runs with all of them hones
 and then sends something else (`ATTACKS`). All runs have the same seeds; a killed benchmark goes on where it was.
 """
 
-import argparse
-import json
-import logging
 import shutil
-import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -28,13 +23,12 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from tqdm import tqdm
 
-from benchmarks.federations import CLASSIFIER, IMAGES, SHOWN, Strip, Study, federate, save, strip_of, study_of
+from benchmarks.federations import SHOWN, Judged, Row, Study, command, federate, save, strip_of, study_of
 from skinsynth.federated.hospital import Weights, networks_in
 from skinsynth.federated.messages import ARRAYS, arrays_of, weights_in
 from skinsynth.federated.server import FederationConfig, FederationState
 from skinsynth.federated.strategies import StrategyConfig
 from skinsynth.gan.model import Gan
-from skinsynth.gan.process import tune_process
 from skinsynth.images.grid import image_grid
 from skinsynth.lesions.table import read_lesions
 from skinsynth.partition.split import SplitConfig, images_of, split_patients
@@ -61,8 +55,6 @@ INTERVAL_DRAWS = 10
 COLLAPSED = 0.1  # of the real images' diversity
 # Pixels of the figure.
 SCALE, MARGIN, LABELS, LINE = 2, 12, 130, 24
-
-Row = dict[str, Any]
 
 
 Attack = Callable[[Weights, Weights], Weights]
@@ -98,32 +90,13 @@ class Run(NamedTuple):
         return f"{self.strategy.name}-{self.conduct}"
 
 
-class Judged(NamedTuple):
-    row: Row
-    strip: Strip
-
-
 def main() -> None:
     """Print one JSON object; write attack.csv and attack.png."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument("--steps", type=int, default=30, help="of each hospital's trainer, a round")
-    parser.add_argument("--out", type=Path, default=Path("docs/results/federated_attack"), help="folder of the results")
-    flags = parser.parse_args()
-    missing = [str(path) for path in (IMAGES, LESIONS, CLASSIFIER) if not path.exists()]
-    if missing:
-        sys.exit(f"federated_attack: no {', '.join(missing)} here: run dvc repro first, in the project's root")
-    try:
-        compare(flags.rounds, flags.steps, flags.out)
-    except (ValueError, OSError) as error:
-        sys.exit(f"federated_attack: {error}")
+    command("federated_attack", __doc__, 30, LESIONS, compare)
 
 
-def compare(rounds: int, steps: int, out: Path) -> None:
+def compare(rounds: int, steps: int, out: Path) -> Row:
     """All runs, one after the other, then the table and the figure."""
-    began = time.monotonic(), time.process_time()
-    tune_process()
-    logging.getLogger("flwr").setLevel(logging.WARNING)
     dealt = deal_out(read_lesions(LESIONS), load_params("split_patients", SplitConfig))
     study = study_of(
         "federated_attack",
@@ -151,8 +124,7 @@ def compare(rounds: int, steps: int, out: Path) -> None:
         "factor": FACTOR,
         "strategies": {strategy.name: strategy.options for strategy in STRATEGIES},
     }
-    seconds = {"seconds": round(time.monotonic() - began[0]), "cpu_seconds": round(time.process_time() - began[1])}
-    print(json.dumps({"settings": settings, "rows": rows, "incidents": incidents, **seconds}, indent=2))
+    return {"settings": settings, "rows": rows, "incidents": incidents}
 
 
 def federation_of(config: FederationConfig, rounds: int, steps: int) -> FederationConfig:

@@ -7,17 +7,13 @@ The run without privacy comes first: the median length of its updates is the cli
 the same seeds, also that of the noise; a killed benchmark goes on where it was.
 """
 
-import argparse
 import json
-import logging
 import math
 import shutil
-import sys
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -26,13 +22,12 @@ from flwr.clientapp.typing import ClientAppCallable, Mod
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from benchmarks.federations import CLASSIFIER, IMAGES, SHOWN, Strip, Study, federate, save, strip_of, study_of
+from benchmarks.federations import SHOWN, Judged, Row, Study, command, federate, save, strip_of, study_of
 from skinsynth.federated.hospital import Weights, networks_in
 from skinsynth.federated.messages import ARRAYS, CONFIG, HOSPITAL, weights_in
 from skinsynth.federated.privacy import AdaptiveConfig, PrivacyConfig, spent
 from skinsynth.federated.server import FederationConfig, FederationState
 from skinsynth.federated.strategies import StrategyConfig
-from skinsynth.gan.process import tune_process
 from skinsynth.images.grid import image_grid
 from skinsynth.partition.split import images_of, read_split
 from skinsynth.stage import write_rows
@@ -48,40 +43,19 @@ ADAPTIVE = AdaptiveConfig(target_clipped_quantile=0.5, clip_norm_lr=1.0, clipped
 # Pixels of the figure.
 SCALE, MARGIN, CHART, LINE = 2, 12, 520, 20
 
-Row = dict[str, Any]
-
 
 class Run(NamedTuple):
     name: str
     privacy: PrivacyConfig | None
 
 
-class Judged(NamedTuple):
-    row: Row
-    strip: Strip
-
-
 def main() -> None:
     """Print one JSON object; write privacy.csv and privacy.png."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument("--steps", type=int, default=50, help="of each hospital's trainer, a round")
-    parser.add_argument("--out", type=Path, default=Path("docs/results/federated_privacy"), help="folder of results")
-    flags = parser.parse_args()
-    missing = [str(path) for path in (IMAGES, SPLIT, CLASSIFIER) if not path.exists()]
-    if missing:
-        sys.exit(f"federated_privacy: no {', '.join(missing)} here: run dvc repro first, in the project's root")
-    try:
-        compare(flags.rounds, flags.steps, flags.out)
-    except (ValueError, OSError) as error:
-        sys.exit(f"federated_privacy: {error}")
+    command("federated_privacy", __doc__, 50, SPLIT, compare)
 
 
-def compare(rounds: int, steps: int, out: Path) -> None:
+def compare(rounds: int, steps: int, out: Path) -> Row:
     """All runs, one after the other, then the table and the figure."""
-    began = time.monotonic(), time.process_time()
-    tune_process()
-    logging.getLogger("flwr").setLevel(logging.WARNING)
     split = images_of(read_split(SPLIT), "train")
     hospitals = split["hospital"].nunique()
     study = study_of("federated_privacy", split, lambda own: federation_of(own, rounds, steps, hospitals), [SPLIT])
@@ -112,8 +86,7 @@ def compare(rounds: int, steps: int, out: Path) -> None:
         "median_update_length": float(lengths["length"].median()),
         "clipping_norm": norm,
     }
-    seconds = {"seconds": round(time.monotonic() - began[0]), "cpu_seconds": round(time.process_time() - began[1])}
-    print(json.dumps({"settings": settings, "rows": rows, **seconds}, indent=2))
+    return {"settings": settings, "rows": rows}
 
 
 def federation_of(config: FederationConfig, rounds: int, steps: int, hospitals: int) -> FederationConfig:

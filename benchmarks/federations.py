@@ -1,5 +1,10 @@
 """What benchmarks of federations share: data, settings, hospitals and scorer, as train_federated makes its own."""
 
+import argparse
+import json
+import logging
+import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +26,7 @@ from skinsynth.gan.trainer import Trainer, TrainerConfig
 from skinsynth.gan.training import configure
 from skinsynth.gan.transfer import initial_weights
 from skinsynth.images.archive import Images, read_archive
+from skinsynth.process import tune_process
 from skinsynth.quality.curve import CurveScorer, scorer_of
 from skinsynth.stage import best_device, cache_folder, checkpoint_folder, load_params
 from stages.train_federated import Settings, hospitals_of, weights_at_start
@@ -28,7 +34,15 @@ from stages.train_federated import Settings, hospitals_of, weights_at_start
 IMAGES, CLASSIFIER, INITIAL = Path("data/images.zip"), Path("models/classifier/real"), Path("data/initial")
 SHOWN = 8  # a strip: half of the first class, half of the last
 
+Row = dict[str, Any]
 Strip = UInt8[np.ndarray, "n 3 height width"]
+
+
+class Judged(NamedTuple):
+    """What became of one run: a row of the table, and a strip of images."""
+
+    row: Row
+    strip: Strip
 
 
 class Study(NamedTuple):
@@ -44,6 +58,27 @@ class Study(NamedTuple):
     like: Trainer
     scorer: CurveScorer
     checkpoints: Path
+
+
+def command(name: str, doc: str | None, steps: int, data: Path, compare: Callable[[int, int, Path], Row]) -> None:
+    """A benchmark's command line: `compare` takes rounds, steps and the folder of results; its answer is printed."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--steps", type=int, default=steps, help="of each hospital's trainer, a round")
+    parser.add_argument("--out", type=Path, default=Path("docs/results") / name, help="folder of the results")
+    flags = parser.parse_args()
+    missing = [str(path) for path in (IMAGES, data, CLASSIFIER) if not path.exists()]
+    if missing:
+        sys.exit(f"{name}: no {', '.join(missing)} here: run dvc repro first, in the project's root")
+    began = time.monotonic(), time.process_time()
+    tune_process()
+    logging.getLogger("flwr").setLevel(logging.WARNING)
+    try:
+        found = compare(flags.rounds, flags.steps, flags.out)
+    except (ValueError, OSError) as error:
+        sys.exit(f"{name}: {error}")
+    seconds = {"seconds": round(time.monotonic() - began[0]), "cpu_seconds": round(time.process_time() - began[1])}
+    print(json.dumps(found | seconds, indent=2))
 
 
 def study_of(

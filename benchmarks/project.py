@@ -24,7 +24,7 @@ from skinsynth.gan.discriminator import Discriminator
 from skinsynth.gan.generator import Generator
 from skinsynth.gan.model import Gan
 from skinsynth.gan.presets import FIXED_PRESETS, trainer_config
-from skinsynth.gan.process import keep_freed_memory
+from skinsynth.process import keep_freed_memory
 from skinsynth.projection.loss import VggFeatures
 from skinsynth.projection.projector import ProjectionConfig, Projector
 

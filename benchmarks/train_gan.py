@@ -21,8 +21,8 @@ import torch
 from skinsynth.gan.layers import HALF_TYPES
 from skinsynth.gan.model import flops_per_image, training_flops_per_image
 from skinsynth.gan.presets import trainer_config
-from skinsynth.gan.process import keep_freed_memory
 from skinsynth.gan.trainer import StepReport, Trainer, TrainerConfig
+from skinsynth.process import keep_freed_memory
 
 THREADS, LATENT_SIZE = 2, 64
 WARM_UP_STEPS, STEPS = 5, 20

@@ -29,9 +29,10 @@ import yaml
 
 from deploy.environment import quieten_flower
 from deploy.start import connect, deployment_of
-from skinsynth.federated.deployment import hospital_in, state_of
+from skinsynth.federated.deployment import hospital_in
 from skinsynth.federated.hospital import Weights, first_weights
 from skinsynth.federated.in_process import run_in_process
+from skinsynth.federated.server import FederationState
 from skinsynth.gan.checkpoint import read_checkpoint
 from skinsynth.images.archive import read_archive, write_archive
 from skinsynth.partition.split import images_of, read_split
@@ -164,7 +165,7 @@ class Rehearsal:
         found = read_checkpoint(self.server / run / "checkpoint")
         if found is None:
             raise RuntimeError(f"the run {run} left no checkpoint: see the logs")
-        return state_of(*found).weights
+        return FederationState.of_parts(*found).weights
 
     def _params(self, name: str, **federation: object) -> Path:
         """The project's settings with a short federation."""

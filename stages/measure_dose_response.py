@@ -13,6 +13,7 @@ from skinsynth.classifier.training import Examples
 from skinsynth.images.archive import image_size
 from skinsynth.images.sets import read_image_set
 from skinsynth.partition.split import images_of, read_split
+from skinsynth.process import tune_process
 from skinsynth.quality.classification import positive_label, score_predictions
 from skinsynth.quality.dose_response import DoseConfig, Pool, difference_columns, dose_row, doses, predict_by_dose
 from skinsynth.report.figures import draw_dose_response
@@ -45,6 +46,7 @@ def main(
     The generator has seen all training patients: what its images add to a few of them is an upper bound.
     """
     settings = load_params("measure_dose_response", Settings)
+    tune_process()
     positive = positive_label(settings.classes, settings.positive)
     names = {dose.name: dose for dose in doses(settings.doses)}
     wanted = {name: entry_of(names, name, "measure_dose_response, headlines") for name in settings.headlines}

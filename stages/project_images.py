@@ -13,10 +13,10 @@ from safetensors.torch import save_file
 from skinsynth.classifier.classifier import load_classifier
 from skinsynth.files import written_whole
 from skinsynth.gan.family import load_family
-from skinsynth.gan.process import keep_freed_memory
 from skinsynth.gan.team import join_team, run_as_team, started_by_torchrun
 from skinsynth.images.archive import read_archive
 from skinsynth.partition.split import images_of, read_split
+from skinsynth.process import keep_freed_memory
 from skinsynth.projection.archive import project_all
 from skinsynth.projection.loss import LossConfig, build_loss
 from skinsynth.projection.pairs import Pairs, write_pairs

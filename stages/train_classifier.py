@@ -12,6 +12,7 @@ from skinsynth.classifier.scenario import Scenario, examples, training_examples
 from skinsynth.classifier.training import ClassifierConfig, train_classifiers
 from skinsynth.lesions.table import lesions_of
 from skinsynth.partition.split import images_of, read_split
+from skinsynth.process import tune_process
 from skinsynth.quality.classification import confusion_rows, confusion_shares, headlines, positive_label, roc_points
 from skinsynth.quality.predictions import prediction_rows
 from skinsynth.quality.subgroups import WHOLE, Outcomes, arm_rows, subgroup_rows
@@ -44,6 +45,7 @@ def main(
 ) -> None:
     """Train once for each seed, stop on validation, report on test."""
     settings = load_params("train_classifier", Settings)
+    tune_process()
     positive = positive_label(settings.classes, settings.positive)
     scenario = entry_of(settings.scenarios, name, "train_classifier, scenarios")
     rows = {side: images_of(read_split(split), side) for side in ("train", "validation", "test")}

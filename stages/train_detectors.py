@@ -14,6 +14,7 @@ from skinsynth.classifier.training import ClassifierConfig, Examples
 from skinsynth.files import folder_written_whole
 from skinsynth.lesions.table import lesions_of
 from skinsynth.partition.split import images_of, read_split
+from skinsynth.process import tune_process
 from skinsynth.quality.classification import score_predictions
 from skinsynth.stage import best_device, load_params, run, write_metrics, write_rows
 
@@ -40,6 +41,7 @@ def main(
 ) -> None:
     """Stop on validation, report on test patients; an artefact that is too rare is named and has no detector."""
     settings = load_params("train_detectors", Settings)
+    tune_process()
     read = read_sides(images, lesions, split)
     rows: list[dict[str, Any]] = []
     with folder_written_whole(detectors) as aside:

@@ -21,13 +21,13 @@ from skinsynth.files import written_whole
 from skinsynth.gan.family import Cost, save_cost
 from skinsynth.gan.model import flops_per_image, save_gan
 from skinsynth.gan.presets import PresetConfig, shared_config
-from skinsynth.gan.process import tune_process
 from skinsynth.gan.trainer import Trainer, TrainerConfig
 from skinsynth.gan.training import RunConfig, configure
 from skinsynth.gan.transfer import initial_weights, start_all
 from skinsynth.images.archive import Images, read_archive
 from skinsynth.images.grid import save_grid
 from skinsynth.partition.split import images_of, read_split
+from skinsynth.process import tune_process
 from skinsynth.quality.curve import scorer_of
 from skinsynth.stage import (
     best_device,

@@ -75,6 +75,26 @@ def test_the_compact_cnn_has_the_papers_maps_at_32_px():
     assert list(dict.fromkeys(sizes)) == [32, 16, 15, 8, 7, 3, 2, 512]
 
 
+def test_the_compact_cnn_pools_before_it_rectifies_and_says_the_same_as_the_papers_order(rng):
+    body = build_network("cnn-108k", 2, pretrained=False, dropout=0.0).body
+    convolutions = [layer for layer in body if isinstance(layer, torch.nn.Conv2d)]
+    pools = [layer for layer in body if isinstance(layer, torch.nn.MaxPool2d | torch.nn.AdaptiveAvgPool2d)]
+    images = x = torch.randn(3, 3, 32, 32, generator=rng)
+    for convolution, pool in zip(convolutions, pools, strict=True):
+        x = pool(convolution(x).relu())
+    torch.testing.assert_close(body(images), x.flatten(1))
+
+
+@pytest.mark.parametrize("name", ["cnn-108k", "resnet18"])
+def test_networks_lie_channels_last_and_so_do_loaded_ones(name, tmp_path):
+    network = build_network(name, 2, pretrained=False, dropout=0.0)
+    save_classifier(tmp_path / "model", Classifier(network, Architecture(name, 2, 0.0)))
+    for found in (network, load_classifier(tmp_path / "model", CPU).network):
+        kernels = [weight for weight in found.parameters() if weight.dim() == 4]
+        assert kernels
+        assert all(kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels)
+
+
 @pytest.mark.parametrize("size", [20, 33, 64])
 def test_the_compact_cnn_takes_other_sizes(size):
     network = build_network("cnn-108k", 3, pretrained=False, dropout=0.2)

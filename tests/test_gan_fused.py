@@ -88,6 +88,7 @@ def assert_same(actual, expected, dtype):
         torch.testing.assert_close(ours, theirs, atol=tolerance, rtol=0, check_dtype=False, check_stride=False)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not fused.available(), reason="Triton is not installed")
 @pytest.mark.skipif(INTERPRETED or DEVICE == "cuda", reason="the kernels run in this process")
 def test_kernels_in_the_interpreter():

@@ -12,9 +12,9 @@ from skinsynth.gan.batches import data_order, parts_of
 from skinsynth.gan.checkpoint import INDEX, read_checkpoint, write_checkpoint
 from skinsynth.gan.discriminator import DiscriminatorConfig
 from skinsynth.gan.generator import GeneratorConfig
-from skinsynth.gan.process import keep_freed_memory
 from skinsynth.gan.team import Team
 from skinsynth.gan.trainer import StepReport, Trainer, TrainerConfig, TrainingDiverged, ema_decay
+from skinsynth.process import keep_freed_memory
 
 CONFIG = TrainerConfig(
     generator=GeneratorConfig(8, 3, 6, 6, 2, 2, 64, 8, None, 0, "float16", False),

@@ -1,6 +1,7 @@
 """dvc.yaml is the map: it names every stage, every file that a stage imports, and nothing besides."""
 
 import ast
+import dataclasses
 import importlib
 import inspect
 import re
@@ -15,6 +16,13 @@ from skinsynth.stage import load_params
 ROOT = Path(__file__).parent.parent
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
+# Where a stage of many items keeps their settings: a change of one of them concerns no other.
+OF_ITEMS = {
+    "train_classifier": "scenarios",
+    "train_gan": "runs",
+    "train_federated": "cohorts",
+    "generate_images": "images",
+}
 SCRIPTS = sorted(path.stem for path in (ROOT / "stages").glob("[!_]*.py"))
 
 
@@ -75,10 +83,20 @@ def test_every_script_is_a_stage_and_every_stage_a_script():
 def test_a_stage_says_what_it_does_and_depends_on_its_settings(name):
     stage = STAGES[name]
     assert stage["desc"].endswith(".")
-    assert stage["params"][:2] == ["scale", f"scales.${{scale}}.{name}"]
+    own, section = stage["params"][1:], f"scales.${{scale}}.{name}"
     # What a stage reports of another's settings is its dep too.
     reported = set(re.findall(r"load_value\(\"(\w+)\"", script_of(stage).read_text()))
-    assert set(stage["params"][2:]) == {f"scales.${{scale}}.{section}" for section in reported}
+    others = [f"scales.${{scale}}.{other}" for other in sorted(reported)]
+    assert stage["params"][0] == "scale"
+    assert sorted(set(own) - set(others)) == (narrowed(name, section) if name in OF_ITEMS else [section])
+
+
+def narrowed(name: str, section: str) -> list[str]:
+    """Every setting of a stage of many items, of those of all items only its own."""
+    item = re.search(r"\$\{(?:key|item\.name)\}", STAGES[name]["cmd"]).group()
+    settings = importlib.import_module(f"stages.{name}").SETTINGS
+    keys = {field.name: f"{section}.{field.name}" for field in dataclasses.fields(settings)}
+    return sorted(f"{keys[key]}.{item}" if key == OF_ITEMS[name] else keys[key] for key in keys)
 
 
 @pytest.mark.parametrize("name", STAGES)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 from sklearn import metrics as oracle
 
 from skinsynth.quality.classification import (
@@ -13,7 +14,7 @@ from skinsynth.quality.classification import (
     roc_points,
     score_predictions,
 )
-from skinsynth.quality.resampling import group_draws
+from skinsynth.quality.resampling import group_draws, percentile_interval, share_interval
 
 
 @pytest.fixture
@@ -175,3 +176,17 @@ def test_confusion_rows_count_every_image_once():
         {"actual": "benign", "predicted": "malignant"},
         {"actual": "malignant", "predicted": "benign"},
     ]
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_a_share_of_none_or_all_is_not_certain(share):
+    """Resampling 20 patients without an event gives none for ever, though a rate of a tenth would often do so too."""
+    values = np.full(101, share)
+    assert percentile_interval(values)[1:] == (share, share)
+    wilson = binomtest(round(20 * share), 20).proportion_ci(method="wilson")
+    assert share_interval(values, 20)[1:] == pytest.approx((wilson.low, wilson.high))
+
+
+def test_other_shares_keep_their_percentiles(draws):
+    values = draws.random(101)
+    assert share_interval(values, 20) == percentile_interval(values)

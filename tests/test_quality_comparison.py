@@ -47,6 +47,14 @@ def test_pairs_share_their_patients_so_noise_in_common_does_not_widen_the_interv
     assert row["high"] - row["low"] < 4 * alone.std() / COUNT**0.5 / 2
 
 
+def test_the_spread_over_trainings_is_that_of_one_of_the_first_and_one_of_the_second():
+    row = rows_of(outcomes(1.0), outcomes(0.5))[WHOLE, "accuracy"]
+    right = [(o.probabilities.argmax(axis=2) == o.labels).mean(axis=1) for o in (outcomes(1.0), outcomes(0.5))]
+    differences = [first - second for first in right[0] for second in right[1]]
+    assert (row["seed_min"], row["seed_max"]) == pytest.approx((min(differences), max(differences)))
+    assert row["seed_min"] < row["difference"] < row["seed_max"]
+
+
 def test_few_positives_have_no_auc_and_an_empty_part_says_so():
     few = np.zeros(COUNT, dtype=bool)
     few[70:110] = True

@@ -57,7 +57,10 @@ class CompactBody(nn.Sequential):
 def _convolution(
     channels_in: int, channels_out: int, kernel: int, dropout: float, pool: nn.Module, padding: int = 0
 ) -> list[nn.Module]:
-    return [nn.Conv2d(channels_in, channels_out, kernel, padding=padding), nn.ReLU(), pool, nn.Dropout(dropout)]
+    convolution = nn.Conv2d(channels_in, channels_out, kernel, padding=padding)
+    # The largest of rectified numbers is the largest one rectified, which takes a quarter of the work.
+    rectified = [pool, nn.ReLU()] if isinstance(pool, nn.MaxPool2d) else [nn.ReLU(), pool]
+    return [convolution, *rectified, nn.Dropout(dropout)]
 
 
 def compact_cnn(class_count: int, pretrained: bool, dropout: float) -> Network:
@@ -113,7 +116,10 @@ NETWORKS: dict[str, Callable[[int, bool, float], Network]] = {"cnn-108k": compac
 
 
 def build_network(name: str, class_count: int, pretrained: bool, dropout: float) -> Network:
-    """A fresh network with `class_count` outputs; its weights come from torch's generator of the moment."""
-    if name in NETWORKS:
-        return NETWORKS[name](class_count, pretrained, dropout)
-    return timm_network(name, class_count, pretrained, dropout)
+    """A fresh network with `class_count` outputs; its weights come from torch's generator of the moment.
+
+    Convolutions lie channels-last in memory, which is faster on CPUs and in 16 bits on GPUs.
+    """
+    build = NETWORKS.get(name)
+    network = build(class_count, pretrained, dropout) if build else timm_network(name, class_count, pretrained, dropout)
+    return network.to(memory_format=torch.channels_last)

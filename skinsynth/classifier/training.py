@@ -134,7 +134,7 @@ class _Run:
         rng: torch.Generator,
     ) -> None:
         self.network, self.train, self.validation, self.config, self.rng = network, train, validation, config, rng
-        self.optimizer = Adam(network.parameters(), lr=config.learning_rate)
+        self.optimizer = Adam(network.parameters(), lr=config.learning_rate, fused=True)
         self.schedule = ReduceLROnPlateau(
             self.optimizer, factor=config.plateau_factor, patience=config.plateau_patience
         )

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import torch
 from flwr.app import Context
@@ -29,7 +29,7 @@ from skinsynth.files import written_whole
 from skinsynth.gan.checkpoint import read_checkpoint, write_checkpoint
 from skinsynth.gan.family import Cost, save_cost
 from skinsynth.gan.model import flops_per_image, save_gan
-from skinsynth.gan.trainer import State, Trainer, TrainerConfig
+from skinsynth.gan.trainer import Trainer, TrainerConfig
 from skinsynth.images.archive import Images, read_archive
 from skinsynth.partition.split import images_of, read_split
 
@@ -119,7 +119,7 @@ def _serve(grid: Grid, deployment: Deployment, folder: Path) -> FederationState:
     state = _resumed(checkpoint, deployment) or FederationState(_start(folder, deployment))
 
     def save(state: FederationState) -> None:
-        tensors, numbers = parts_of(state)
+        tensors, numbers = state.parts()
         write_checkpoint(checkpoint, (tensors, {"deployment": deployment.digest(), **numbers}))
         _write_tables(folder, state)
         LOG.info("round %d of %d is over", state.round, deployment.federation.rounds)
@@ -172,7 +172,7 @@ def _resumed(checkpoint: Path, deployment: Deployment) -> FederationState | None
     tensors, numbers = found
     if numbers.pop("deployment") != deployment.digest():
         raise ValueError(f"{checkpoint} is of a federation with other settings: name another folder")
-    return state_of(tensors, numbers)
+    return FederationState.of_parts(tensors, numbers)
 
 
 def _write_tables(folder: Path, state: FederationState) -> None:
@@ -192,19 +192,3 @@ def _folder(config: object) -> Path:
     if not folder.is_absolute():
         raise ValueError(f"folder is an absolute path, since Flower runs apps in places of its own, but {folder} came")
     return folder
-
-
-def parts_of(state: FederationState) -> State:
-    """Tensors and numbers for a checkpoint; a record of tensors forgets their order, which strategies rely on."""
-    tensors = {f"global/{name}": tensor for name, tensor in state.weights.items()}
-    tensors |= {f"strategy/{name}": tensor for name, tensor in state.memory.items()}
-    return tensors, {"order": list(state.weights), "state": state.numbers()}
-
-
-def state_of(tensors: dict[str, torch.Tensor], numbers: dict[str, Any]) -> FederationState:
-    """What `parts_of` took apart."""
-    weights = {name: tensors[f"global/{name}"] for name in numbers["order"]}
-    memory = {
-        name.removeprefix("strategy/"): tensor for name, tensor in tensors.items() if name.startswith("strategy/")
-    }
-    return FederationState(weights, memory, **numbers["state"])

@@ -100,7 +100,7 @@ def load_weights(trainer: Trainer, weights: Mapping[str, Tensor], averaged: tupl
             "the federation's GAN has other networks or sizes than the hospital's: give both the same settings"
         )
     for prefix in averaged:
-        _network(trainer, prefix).load_state_dict(_under(weights, prefix))
+        _network(trainer, prefix).load_state_dict(under(weights, prefix))
 
 
 def first_weights(config: TrainerConfig, averaged: tuple[str, ...]) -> Weights:
@@ -131,13 +131,19 @@ def _filled(
     weights: Mapping[str, Tensor], generator: Generator, discriminator: Discriminator
 ) -> tuple[Generator, Discriminator]:
     prefix = "ema" if any(name.startswith("ema/") for name in weights) else "generator"
-    generator.load_state_dict(_under(weights, prefix))
-    if own := _under(weights, "discriminator"):
+    generator.load_state_dict(under(weights, prefix))
+    if own := under(weights, "discriminator"):
         discriminator.load_state_dict(own)
     return generator, discriminator
 
 
-def _under(weights: Mapping[str, Tensor], prefix: str) -> Weights:
+def named(prefix: str, tensors: Mapping[str, Tensor]) -> Weights:
+    """Tensors under names that begin with a prefix of their kind."""
+    return {f"{prefix}/{name}": tensor for name, tensor in tensors.items()}
+
+
+def under(weights: Mapping[str, Tensor], prefix: str) -> Weights:
+    """Those that `named` gave the prefix, under their own names."""
     start = f"{prefix}/"
     return {name.removeprefix(start): tensor for name, tensor in weights.items() if name.startswith(start)}
 

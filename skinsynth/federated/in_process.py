@@ -14,10 +14,9 @@ from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
-from torch import Tensor
 
 from skinsynth.federated.client import client_app
-from skinsynth.federated.hospital import Hospital, Weights
+from skinsynth.federated.hospital import Hospital, Weights, named, under
 from skinsynth.federated.messages import recall, remember
 from skinsynth.federated.privacy import mods_of
 from skinsynth.federated.server import FederationConfig, FederationState, Score, Server, check_federation
@@ -115,15 +114,13 @@ def _context(node: int, name: str, memory: RecordDict) -> Context:
 
 def _save(folder: Path, config: FederationConfig, state: FederationState, memories: Mapping[str, RecordDict]) -> None:
     """Write the server and all hospitals as they are after a round, as one checkpoint."""
-    kept = {name: recall(memory) for name, memory in memories.items()}
-    tensors = _named("global", state.weights) | _named("strategy", state.memory)
+    tensors, numbers = state.parts()
     hospitals: dict[str, Any] = {}
-    for name, own in kept.items():
-        if own is not None:
-            tensors |= _named(f"hospital/{name}", own[0])
+    for name, memory in memories.items():
+        if (own := recall(memory)) is not None:
+            tensors |= named(f"hospital/{name}", own[0])
             hospitals[name] = own[1]
-    numbers = {"config": _plain(config), "order": list(state.weights), "state": state.numbers(), "hospitals": hospitals}
-    write_checkpoint(folder, (tensors, numbers))
+    write_checkpoint(folder, (tensors, numbers | {"config": _plain(config), "hospitals": hospitals}))
 
 
 def _resume(folder: Path, config: FederationConfig, memories: Mapping[str, RecordDict]) -> FederationState | None:
@@ -135,10 +132,8 @@ def _resume(folder: Path, config: FederationConfig, memories: Mapping[str, Recor
     if numbers["config"] != _plain(config) or not numbers["hospitals"].keys() <= memories.keys():
         raise ValueError(f"{folder} holds a federation of other settings or hospitals: remove it and start again")
     for name, own in numbers["hospitals"].items():
-        remember(memories[name], (_under(tensors, f"hospital/{name}"), own))
-    weights = _under(tensors, "global")
-    ordered = {name: weights[name] for name in numbers["order"]}
-    return FederationState(ordered, _under(tensors, "strategy"), **numbers["state"])
+        remember(memories[name], (under(tensors, f"hospital/{name}"), own))
+    return FederationState.of_parts(tensors, numbers)
 
 
 def _plain(config: FederationConfig) -> dict[str, Any]:
@@ -146,12 +141,3 @@ def _plain(config: FederationConfig) -> dict[str, Any]:
     plain = dataclasses.asdict(config) | {"averaged": list(config.averaged)}
     del plain["rounds"]
     return plain
-
-
-def _named(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {f"{prefix}/{name}": tensor for name, tensor in tensors.items()}
-
-
-def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    start = f"{prefix}/"
-    return {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}

@@ -2,7 +2,7 @@
 
 import dataclasses
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,7 @@ from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import Strategy
 from torch import Tensor
 
-from skinsynth.federated.hospital import MEASURED, LocalWork, Weights, check_averaged
+from skinsynth.federated.hospital import MEASURED, LocalWork, Weights, check_averaged, named, under
 from skinsynth.federated.messages import IMAGES, IMAGES_SHOWN, arrays_of, numbers_as_in, weights_in, work_record
 from skinsynth.federated.privacy import (
     PrivacyConfig,
@@ -32,6 +32,7 @@ from skinsynth.federated.strategies import (
     memory_of,
     remind,
 )
+from skinsynth.gan.trainer import State
 
 LOG = logging.getLogger(__name__)
 
@@ -73,6 +74,17 @@ class FederationState:
         """All but the tensors, for JSON."""
         names = [entry.name for entry in dataclasses.fields(self) if entry.name not in ("weights", "memory")]
         return {name: getattr(self, name) for name in names}
+
+    def parts(self) -> State:
+        """Tensors and numbers for a checkpoint, which forgets the weights' order, on which strategies rely."""
+        tensors = named("global", self.weights) | named("strategy", self.memory)
+        return tensors, {"order": list(self.weights), "state": self.numbers()}
+
+    @classmethod
+    def of_parts(cls, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> "FederationState":
+        """What `parts` took apart; a checkpoint may hold more."""
+        weights = under(tensors, "global")
+        return cls({name: weights[name] for name in numbers["order"]}, under(tensors, "strategy"), **numbers["state"])
 
 
 class FederationStalled(RuntimeError):  # noqa: N818 - it tells what happened, not who erred

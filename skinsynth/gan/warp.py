@@ -113,9 +113,16 @@ def warp(images: Float[Tensor, "n c h w"], inverse: Float[Tensor, "n 3 3"]) -> F
     margin_x, margin_y = _margins(inverse, height, width)
     x, y = _sources(inverse.to(images.device, non_blocking=True), height, width)
     of = images.device, images.dtype
-    doubled = _doubling(height, margin_y, *of) @ (images @ _doubling(width, margin_x, *of).T)
-    moved = sample(doubled, 2 * (x + margin_x), 2 * (y + margin_y))
-    return _halving(height, *of) @ (moved @ _halving(width, *of).T)
+    turned = _resized(images, _doubling(width, margin_x, *of), _doubling(height, margin_y, *of))
+    moved = sample(turned, 2 * (y + margin_y), 2 * (x + margin_x))
+    return _resized(moved, _halving(width, *of), _halving(height, *of)).transpose(2, 3)
+
+
+def _resized(
+    images: Float[Tensor, "n c h w"], across: Float[Tensor, "v w"], down: Float[Tensor, "u h"]
+) -> Float[Tensor, "n c v u"]:
+    """Rows and columns times a matrix each, the image turned over: so they are two products, not two for each image."""
+    return (images @ across.T).transpose(2, 3) @ down.T
 
 
 def _positions(size: int, like: Float[Tensor, "n 3 3"]) -> Float[Tensor, " doubled"]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int64
 
-from skinsynth.quality.resampling import group_draws, percentile_interval
+from skinsynth.quality.resampling import group_draws, percentile_interval, share_interval
 
 # What goes into Git and `dvc metrics diff`; the rest is for the table.
 HEADLINES = (
@@ -77,7 +77,7 @@ def confusion_shares(
         among = labels == actual
         for said, said_name in enumerate(classes):
             values = [_share(by_image.argmax(axis=1) == said, among, weights) for by_image in probabilities]
-            interval = percentile_interval(np.mean(values, axis=0))
+            interval = share_interval(np.mean(values, axis=0), len(np.unique(np.asarray(groups)[among])))
             rows.append(
                 {"actual": name, "predicted": said_name, **interval._asdict(), "actual_images": int(among.sum())}
             )

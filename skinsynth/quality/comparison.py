@@ -32,8 +32,10 @@ def comparison_rows(
 ) -> list[dict[str, Any]]:
     """One row for each part and metric: both values (means over seeds), and their difference with its 95 % interval.
 
-    Patients are drawn once for both, so that what makes both better or worse does not widen the interval. A part with
-    few positives or few others has no AUC; an empty one has a row that says so.
+    Patients are drawn once for both, so that what makes both better or worse does not widen the interval. It says
+    nothing of other trainings: `seed_min` and `seed_max` are the least and largest difference of one training of the
+    first and one of the second. A part with few positives or few others has no AUC; an empty one has a row that says
+    so.
     """
     if len(first.labels) != len(second.labels) or (first.labels != second.labels).any():
         raise ValueError("two classifiers are compared on the same test images: train both on one split")
@@ -48,18 +50,20 @@ def comparison_rows(
                 metric == "positive_auc"
                 and min(counts["positives"], counts["test_images"] - counts["positives"]) < LEAST
             )
-            values = [np.full(len(weights), np.nan)] * 2
+            by_seed = [np.full((1, len(weights)), np.nan)] * 2
             if own.any() and not few:
-                values = [_mean(metric, outcomes, weights) for outcomes in (one, other)]
-            gain = percentile_interval(values[0] - values[1])
-            row = {**about, "first": float(values[0][0]), "second": float(values[1][0]), "difference": gain.value}
+                by_seed = [_by_seed(metric, outcomes, weights) for outcomes in (one, other)]
+            means = [values.mean(axis=0) for values in by_seed]
+            gain = percentile_interval(means[0] - means[1])
+            row = {**about, "first": float(means[0][0]), "second": float(means[1][0]), "difference": gain.value}
+            pairs = by_seed[0][:, 0, None] - by_seed[1][:, 0]
+            spread = {"seed_min": float(pairs.min()), "seed_max": float(pairs.max())}
             note = TOO_FEW if few or not own.any() else ""
-            rows.append({**row, "low": gain.low, "high": gain.high, **counts, "note": note})
+            rows.append({**row, "low": gain.low, "high": gain.high, **spread, **counts, "note": note})
     return rows
 
 
-def _mean(metric: str, outcomes: Outcomes, weights: Weights) -> Float64[np.ndarray, " draws"]:
-    """Of one metric over seeds."""
+def _by_seed(metric: str, outcomes: Outcomes, weights: Weights) -> Float64[np.ndarray, "seeds draws"]:
     said: Float[np.ndarray, "seeds n classes"] = outcomes.probabilities
     seeds = [Predictions(outcomes.labels, by_image, outcomes.positive) for by_image in said]
-    return np.mean([METRICS[metric](seed, weights) for seed in seeds], axis=0)
+    return np.stack([METRICS[metric](seed, weights) for seed in seeds])

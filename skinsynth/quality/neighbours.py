@@ -9,9 +9,9 @@ from torch import Tensor
 
 from skinsynth.quality.fid import mean_of
 
-# Entries of a distance matrix held at once, and rows of features turned to float64 at once: 256 MB and 64 MB.
+# Entries of a distance matrix held at once, and rows of features turned to float64 at once: 256 MB and 16 MB.
 ENTRIES_AT_ONCE = 2**25
-ROWS_AT_ONCE = 4096
+ROWS_AT_ONCE = 1024
 
 
 class NeighbourScores(NamedTuple):

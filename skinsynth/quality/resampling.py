@@ -64,6 +64,18 @@ def percentile_interval(values: Float64[np.ndarray, " draws_and_one"]) -> Interv
     return Interval(value, min(float(low), value), max(float(high), value))
 
 
+def share_interval(values: Float64[np.ndarray, " draws_and_one"], groups: int) -> Interval:
+    """The same for a share, and where it is 0 or 1, so that resampling never moves it, Wilson's for so many groups."""
+    interval = percentile_interval(values)
+    # With k = 0 of n the score interval (Wilson 1927) ends at z² / (n + z²).
+    reach = NORMAL_95**2 / (groups + NORMAL_95**2)
+    if interval.low == interval.high == 0:
+        return interval._replace(high=reach)
+    if interval.low == interval.high == 1:
+        return interval._replace(low=1 - reach)
+    return interval
+
+
 def _half(features: Float[Tensor, "n dim"], rng: torch.Generator) -> Float[Tensor, "half dim"]:
     chosen: Int64[Tensor, " n"] = torch.randperm(len(features), generator=rng, device=rng.device)
     return features[chosen[: (len(features) + 1) // 2].to(features.device)]

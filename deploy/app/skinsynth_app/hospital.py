@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from skinsynth.federated.deployment import Deployment, hospital_app
-from skinsynth.gan.process import tune_process
+from skinsynth.process import tune_process
 from skinsynth.stage import best_device, load_params
 
 tune_process()

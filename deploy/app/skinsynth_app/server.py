@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from skinsynth.federated.deployment import Deployment, server_app
-from skinsynth.gan.process import tune_process
+from skinsynth.process import tune_process
 from skinsynth.stage import load_params
 
 tune_process()

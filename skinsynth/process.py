@@ -1,4 +1,4 @@
-"""What a process that trains needs so that it does not spend a fifth of its time elsewhere."""
+"""What a process that trains networks needs so that it does not spend a fifth of its time elsewhere."""
 
 import ctypes
 import platform
