@@ -231,11 +231,16 @@ def flip_table(run: Path) -> str:
 
 
 def comparison_table(run: Path) -> str:
-    """One row a comparison and part of the test set: the first classifier less the second."""
+    """One row a comparison and part of the test set: the first classifier less the second, the mean over trainings
+    with its interval over patients, and the least and largest difference of one training of each."""
     parts = [pd.read_csv(run / f"metrics/compare_classifiers/{name}/comparison.csv") for name in COMPARISONS]
     table = pd.concat(parts).rename(columns={"difference": "value"})
     kept = table["part"].isin(["all", "hard", "edge", "misclassified", "with black_frame", "without black_frame"])
-    return spread(table[kept], ["comparison", "part", "test_images", "positives"])
+    table = table[kept]
+    spans = [f"{low:.3f} to {high:.3f}" for low, high in zip(table["seed_min"], table["seed_max"], strict=True)]
+    by_training = table.assign(metric=table["metric"] + " by training", value=float("nan"), note=spans)
+    by_training = by_training[table["value"].notna()]
+    return spread(pd.concat([table, by_training]), ["comparison", "part", "test_images", "positives"])
 
 
 def bring_federation(run: Path) -> Path:

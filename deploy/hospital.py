@@ -10,15 +10,15 @@ import argparse
 import signal
 import subprocess
 import sys
-import time
+import threading
 from collections import Counter
 from pathlib import Path
 
-from deploy.environment import quieten_flower
+from deploy.environment import prepare_environment
 from skinsynth.federated.deployment import IMAGES, training_images
 
 # A SuperNode that was killed is let in again when Flower has noticed, up to a minute later.
-SECONDS_BETWEEN = 10
+SECONDS_BETWEEN = 10.0
 
 
 def main() -> None:
@@ -36,7 +36,7 @@ def main() -> None:
     print(f"{flags.name}: {len(own.ids)} images of {own.pixels.shape[-1]} px to train on ({counts})", flush=True)
     if flags.check:
         return
-    quieten_flower(folder)
+    prepare_environment(folder)
     command = [
         str(Path(sys.executable).with_name("flower-supernode")),
         *("--superlink", flags.superlink, "--root-certificates", str(folder / "ca.crt")),
@@ -45,23 +45,36 @@ def main() -> None:
         *("--node-config", f'hospital="{flags.name}" folder="{folder}"'),
         *(("--health-server-address", flags.health) if flags.health else ()),
     ]
-    while code := run_node(command):
-        if flags.once:
-            sys.exit(1)
-        print(f"hospital: the SuperNode ended ({code}); again in {SECONDS_BETWEEN} seconds", flush=True)
-        time.sleep(SECONDS_BETWEEN)
+    sys.exit(keep_running(command, once=flags.once))
 
 
-def run_node(command: list[str]) -> int:
-    """Its exit code, which is 0 where it was asked to end: it then takes leave of the SuperLink, and so does this."""
-    node = subprocess.Popen(command)
-    for asked in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(asked, lambda *_: node.terminate())
-    try:
-        return node.wait()
-    finally:
-        for asked in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(asked, signal.SIG_DFL)
+def keep_running(command: list[str], once: bool) -> int:
+    """Run the SuperNode until it ends well or this process is asked to end, and start it again where it fails.
+
+    The exit code is 0 unless it fails and is to run only `once`. Asked to end, the SuperNode takes leave of the
+    SuperLink. Ctrl-C reaches it without this; a second signal Flower takes for impatience.
+    """
+    asked, nodes = threading.Event(), list[subprocess.Popen]()
+
+    def stop(number: int, _: object) -> None:
+        asked.set()
+        for node in nodes if number == signal.SIGTERM else ():
+            node.terminate()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    while not asked.is_set():
+        nodes[:] = [subprocess.Popen(command)]
+        if asked.is_set():  # while it was being started
+            nodes[0].terminate()
+        code = nodes[0].wait()
+        if code == 0 or asked.is_set():
+            break
+        if once:
+            return 1
+        print(f"hospital: the SuperNode ended ({code}); again in {SECONDS_BETWEEN:g} seconds", flush=True)
+        asked.wait(SECONDS_BETWEEN)
+    return 0
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -113,7 +113,7 @@ def _private(key: ec.EllipticCurvePrivateKey, kind: form.PrivateFormat) -> bytes
 
 def _write(file: Path, content: bytes, secret: bool = False) -> None:
     """A new file, readable by its owner alone if it is a secret; FileExistsError rather than another's place."""
-    file.parent.mkdir(parents=True, exist_ok=True)
+    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     try:
         number = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if secret else 0o644)
     except FileExistsError:

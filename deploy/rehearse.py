@@ -27,7 +27,7 @@ from typing import Any
 import torch
 import yaml
 
-from deploy.environment import quieten_flower
+from deploy.environment import prepare_environment
 from deploy.start import connect, deployment_of
 from skinsynth.federated.deployment import hospital_in
 from skinsynth.federated.hospital import Weights, first_weights
@@ -73,7 +73,7 @@ class Rehearsal:
         # One thread each: sums then have one order, here and in the single process that they are compared with.
         os.environ["OMP_NUM_THREADS"] = "1"
         torch.set_num_threads(1)
-        quieten_flower(self.server)  # for the `flwr` commands that are typed here
+        prepare_environment(self.server)  # for the `flwr` commands that are typed here
 
     def compare(self) -> dict[str, Any]:
         """The same rounds on machines and in one process, after trying what must be refused."""
@@ -224,7 +224,9 @@ class Rehearsal:
         print("$", shlex.join(["python", f"deploy/{script}", *flags]), "&", file=sys.stderr, flush=True)
         with (self.folder / "logs" / f"{log}.log").open("a") as lines:
             command = [sys.executable, str(HERE / script), *flags]
-            process = subprocess.Popen(command, stdout=lines, stderr=lines, start_new_session=True)
+            # As a service has it: nobody has activated a virtual environment there.
+            bare = os.environ | {"PATH": os.defpath}
+            process = subprocess.Popen(command, stdout=lines, stderr=lines, start_new_session=True, env=bare)
         try:
             _until(ready, f"{script} to be ready", process)
             yield process

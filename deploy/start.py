@@ -20,15 +20,15 @@ from pathlib import Path
 import yaml
 from tqdm import tqdm
 
-from deploy.environment import quieten_flower
-from skinsynth.federated.deployment import START, Deployment, check_deployment
+from deploy.environment import prepare_environment, shell_lines
+from skinsynth.federated.deployment import START, Deployment, check_deployment, forget
 from skinsynth.files import written_whole
 from skinsynth.gan.presets import shared_config
 from skinsynth.gan.training import configure
 from skinsynth.stage import load_params, load_value
 from stages.train_federated import Settings
 
-APP = Path(__file__).parent / "app"
+APP, SHELL = Path(__file__).parent / "app", "shell"
 # Files are looked at often; Flower's command line takes seconds of a processor for each question.
 SECONDS_PER_LOOK, SECONDS_PER_QUESTION = 1.0, 15.0
 
@@ -38,8 +38,11 @@ def main() -> None:
     flags = _parser().parse_args()
     folder = flags.folder.resolve()
     try:
-        quieten_flower(folder)
+        prepare_environment(folder)
         connect(folder, flags.superlink)
+        if flags.forget:
+            forget(folder / flags.run, flags.forget)
+            return
         if flags.connect_only:
             return
         deployment = deployment_of(flags.params, flags.hospitals)
@@ -77,7 +80,7 @@ def write_app(run: Path, deployment: Deployment) -> Path:
 
 
 def connect(folder: Path, superlink: str) -> None:
-    """Tell Flower's command line where the SuperLink is and whose certificate it has."""
+    """Tell Flower's command line where the SuperLink is and whose certificate it has, and shells what to `source`."""
     home = Path(os.environ["FLWR_HOME"])
     home.mkdir(parents=True, exist_ok=True)
     with written_whole(home / "config.toml") as aside:
@@ -85,6 +88,8 @@ def connect(folder: Path, superlink: str) -> None:
             f'[superlink]\ndefault = "superlink"\n\n[superlink.superlink]\naddress = "{superlink}"\n'
             f'root-certificates = "{folder / "ca.crt"}"\n'
         )
+    with written_whole(home / SHELL) as aside:
+        aside.write_text(shell_lines(folder))
 
 
 def submit(app: Path, run: Path) -> str:
@@ -140,6 +145,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--hospitals", nargs="+", default=[], help="names of all that may take part")
     parser.add_argument("--superlink", default="127.0.0.1:8000", help="host:port, as its certificate has it")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="settings, at the scale they name")
+    parser.add_argument("--forget", metavar="NAME", help="only let a hospital of the run come back with another key")
     parser.add_argument(
         "--connect-only", action="store_true", help="only tell Flower's command line where the SuperLink is"
     )

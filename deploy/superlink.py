@@ -10,7 +10,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from deploy.environment import quieten_flower
+from deploy.environment import prepare_environment
 from skinsynth.federated.gate import gated_superlink
 
 
@@ -18,7 +18,12 @@ def main() -> None:
     """Check that the keys are there, then become Flower's SuperLink."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, required=True, help="keys and database")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen at; 0.0.0.0: all of this machine's")
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        choices=["127.0.0.1", "0.0.0.0"],  # noqa: S104 - behind the gate; Flower's own processes call 127.0.0.1
+        help="address to listen at: this machine's own, or all that it has",
+    )
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--health", help="host:port of a gRPC health service, without TLS: keep it on this machine")
     flags = parser.parse_args()
@@ -27,7 +32,7 @@ def main() -> None:
     missing = [name for name in keys.values() if not (folder / name).is_file()]
     if missing:
         sys.exit(f"superlink: {folder} lacks {', '.join(missing)}: python deploy/make_keys.py server --folder {folder}")
-    quieten_flower(folder)
+    prepare_environment(folder)
     sys.argv = [
         "flower-superlink",
         *(part for flag, name in keys.items() for part in (f"--ssl-{flag}", str(folder / name))),

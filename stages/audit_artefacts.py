@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from skinsynth.artefacts.area import black_shares, lesion_shares
-from skinsynth.artefacts.audit import Audited, flips, measure
+from skinsynth.artefacts.audit import Audited, Measured, flips, measure
 from skinsynth.artefacts.detector import Detector, load_detectors
 from skinsynth.artefacts.paste import with_frames
 from skinsynth.classifier.classifier import Classifier, load_classifier
@@ -20,7 +20,7 @@ from skinsynth.images.sets import read_image_set
 from skinsynth.lesions.table import lesions_of
 from skinsynth.partition.split import images_of, read_split
 from skinsynth.quality.classification import positive_label
-from skinsynth.quality.resampling import group_draws, percentile_interval
+from skinsynth.quality.resampling import Interval, group_draws, percentile_interval, share_interval
 from skinsynth.stage import best_device, load_params, run, write_metrics, write_rows
 
 FRAME, AREA = "black_frame", "lesion_area"
@@ -62,13 +62,12 @@ def main(
         rows_of_side = images_of(sides, side)
         real = read_archive(images, rows_of_side["image_id"].tolist())
         about = lesions_of(lesions, real.ids)
-        known = known_traits(about, list(seen_by))
-        weights = group_draws(rows_of_side["group"].to_numpy(), settings.bootstrap_draws, rng)
-        rows += trait_rows(f"real {side}", real, known, weights, judge, seen_by, settings)
+        groups = rows_of_side["group"].to_numpy()
+        rows += trait_rows(f"real {side}", real, about[list(seen_by)], groups, judge, seen_by, settings, rng)
     for place in synthetic:
         fake = read_image_set(place, settings.classes, image_size(images))
-        weights = group_draws(np.arange(len(fake.labels)), settings.bootstrap_draws, rng)
-        rows += trait_rows(f"synthetic {place.stem}", fake, {}, weights, judge, seen_by, settings)
+        nothing, alone = pd.DataFrame(index=range(len(fake.labels))), np.arange(len(fake.labels))
+        rows += trait_rows(f"synthetic {place.stem}", fake, nothing, alone, judge, seen_by, settings, rng)
     write_rows(traits, rows)
     # The last real side is test: frames are pasted on images that the classifier has not seen.
     bare = without_frames(real, about, seen_by)
@@ -81,28 +80,31 @@ def main(
     write_metrics(metrics, headlines(rows, changes, settings))
 
 
-def known_traits(lesions: pd.DataFrame, artefacts: list[str]) -> dict[str, np.ndarray]:
-    """Flags of lesions.csv as 0 and 1, those artefacts alone of which every image has one."""
-    return {name: lesions[name].astype("float64").to_numpy() for name in artefacts if (lesions[name] != "").all()}
-
-
 def trait_rows(
     name: str,
     images: Images,
-    known: Mapping[str, np.ndarray],
-    weights: np.ndarray,
+    flags: pd.DataFrame,
+    groups: np.ndarray,
     judge: Classifier,
     seen_by: Mapping[str, Detector],
     settings: Settings,
+    rng: np.random.Generator,
 ) -> list[dict[str, Any]]:
-    """A row for each class, trait and measure; what detectors see and what lesions.csv knows are two sources."""
+    """A row for each class, trait and measure; what detectors see in all images and what lesions.csv knows of some
+    ("1", "0", or "" where unknown, a column an artefact) are two sources."""
     answers = judge.probabilities(images.pixels)[:, positive_label(settings.classes, settings.positive)]
     seen = {artefact: one.sees(images.pixels).double().numpy() for artefact, one in seen_by.items()}
     seen[AREA] = lesion_shares(images.pixels)
-    rows = []
-    for source, traits in {"detector": seen, "flag": known}.items():
-        asked = Audited(images.labels, traits, answers.double().cpu().numpy(), weights)
-        for found in measure(asked):
+    asked = [("detector", np.ones(len(images.labels), dtype=bool), seen)]
+    for artefact in map(str, flags):
+        known = (flags[artefact] != "").to_numpy()
+        asked.append(("flag", known, {artefact: flags[artefact][known].astype("float64").to_numpy()}))
+    weights = group_draws(groups, settings.bootstrap_draws, rng)
+    said, rows = answers.double().cpu().numpy(), []
+    for source, places, traits in asked:
+        labels = images.labels[places]
+        for found in measure(Audited(labels, traits, said[places], weights[:, places])):
+            own = groups[places] if found.label is None else groups[places][labels == found.label]
             weak = source == "detector" and found.trait in seen_by and seen_by[found.trait].auc < settings.least_auc
             rows.append(
                 {
@@ -111,12 +113,18 @@ def trait_rows(
                     "trait": found.trait,
                     "source": "rule" if found.trait == AREA else source,
                     "measure": found.measure,
-                    **percentile_interval(found.values)._asdict(),
+                    **interval_of(found, len(np.unique(own)))._asdict(),
                     "images": found.images,
                     "note": "weak detector" if weak else "",
                 }
             )
     return rows
+
+
+def interval_of(found: Measured, groups: int) -> Interval:
+    """Of a share, or of what is none."""
+    is_share = found.measure == "share" and found.trait != AREA
+    return share_interval(found.values, groups) if is_share else percentile_interval(found.values)
 
 
 def without_frames(real: Images, lesions: pd.DataFrame, seen_by: Mapping[str, Detector]) -> Images:
@@ -143,21 +151,30 @@ def flip_rows(
     parts |= {name: bare.labels == label for label, name in enumerate(settings.classes)}
     rows = []
     for name, own in parts.items():
-        for what, values in flips(before[own], after[own], weights[:, own])._asdict().items():
-            rows.append(
-                {"class": name, "what": what, **percentile_interval(values)._asdict(), "images": int(own.sum())}
-            )
+        changed = flips(before[own], after[own], weights[:, own])
+        patients = len(np.unique(groups[own]))
+        for what, interval in {
+            "to_positive": share_interval(changed.to_positive, patients),
+            "to_other": share_interval(changed.to_other, patients),
+            "change": percentile_interval(changed.change),
+        }.items():
+            rows.append({"class": name, "what": what, **interval._asdict(), "images": int(own.sum())})
     return rows
 
 
 def headlines(
     rows: list[dict[str, Any]], changes: list[dict[str, Any]], settings: Settings
 ) -> dict[str, float | int | None]:
-    """Frames and area of the positive class in real training and synthetic images, and the flips of all test images."""
+    """Frames and area of the positive class in real test images, which no detector was trained on, and in the first
+    synthetic set; nothing where the detector is weak. Then the flips of all test images."""
     shares = {
         (row["set"].split()[0], row["trait"]): row["value"]
         for row in reversed(rows)
-        if row["class"] == settings.positive and row["source"] != "flag" and row["measure"] == "share"
+        if row["class"] == settings.positive
+        and row["source"] != "flag"
+        and row["measure"] == "share"
+        and row["set"] != "real train"
+        and not row["note"]
     }
     found: dict[str, float | int | None] = {
         f"{kind}_{settings.positive}_{trait}": shares.get((kind, trait))

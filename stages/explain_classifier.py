@@ -96,10 +96,14 @@ def caption(row: dict[str, Any], settings: Settings) -> str:
 
 
 def headlines(rows: list[dict[str, Any]]) -> dict[str, float | int]:
-    """Means over cases; `better_than_random` is the share with more between insertion and deletion than at random."""
+    """Means over cases; `better_than_random` is the share with more between insertion and deletion than at random, of
+    all cases and of each kind."""
     areas = ("deletion", "random_deletion", "insertion", "random_insertion")
     means = {name: float(np.mean([row[name] for row in rows])) for name in areas}
-    return {"cases": len(rows), **means, "better_than_random": float(np.mean([row["gain"] > 0 for row in rows]))}
+    better = {"better_than_random": float(np.mean([row["gain"] > 0 for row in rows]))}
+    for kind in dict.fromkeys(row["kind"] for row in rows):
+        better[f"better_than_random_{kind}"] = float(np.mean([row["gain"] > 0 for row in rows if row["kind"] == kind]))
+    return {"cases": len(rows), **means, **better}
 
 
 if __name__ == "__main__":

@@ -98,7 +98,8 @@ def main(
     rng = torch.Generator(device).manual_seed(settings.seed)
     chosen = {name: choose(gan, seers, settings, rng) for name, gan in family.members.items()}
     write_rows(tried, [{"gan": name, **row} for name, one in chosen.items() for row in one.rows])
-    write_rows(measured, [{"gan": name, **one.found} for name, one in chosen.items()])
+    auc = {"detector_auc": eye.auc if eye else float("nan")}  # a weak detector's shares say little
+    write_rows(measured, [{"gan": name, **one.found, **auc} for name, one in chosen.items()])
     show(figure, list(chosen.values()), settings.shown)
     show_strips(strips, family.members, chosen)
     counts = [entry_of(settings.images, name, "remove_frames, images") for name in settings.classes]
@@ -114,7 +115,8 @@ def main(
     ids = [f"image-{number:06d}" for number in range(len(labels))]
     write_archive(with_frames, ids, plain.numpy(), labels.tolist())
     write_archive(frame_free, ids, edited.numpy(), labels.tolist())
-    write_metrics(metrics, headlines(chosen, float(moved.double().mean()), float(seers.sees(edited).double().mean())))
+    left = float(seers.sees(edited).double().mean())
+    write_metrics(metrics, {**headlines(chosen, float(moved.double().mean()), left), **auc})
 
 
 def choose(gan: Gan, seers: Seers, settings: Settings, rng: torch.Generator) -> Chosen:

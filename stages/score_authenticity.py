@@ -9,6 +9,7 @@ from typing import Annotated, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
+from jaxtyping import Int64
 from torch import Tensor
 
 from skinsynth.classifier.classifier import load_classifier
@@ -20,11 +21,12 @@ from skinsynth.lesions.table import read_lesions
 from skinsynth.partition.split import images_of, read_split
 from skinsynth.privacy.authenticity import without_duplicates
 from skinsynth.privacy.distances import extreme_places, nearest, paired
-from skinsynth.privacy.membership import AttackConfig, Attacked, feature_attack_rows, other_attack_rows
+from skinsynth.privacy.membership import CONTROL, AttackConfig, Attacked, feature_attack_rows, other_attack_rows
 from skinsynth.privacy.novelty import NoveltyConfig, distance_histogram, distance_rows, novelty_rows
 from skinsynth.privacy.planted import halves, planted_rows
 from skinsynth.projection.pairs import read_pairs
 from skinsynth.quality.neighbours import neighbour_scores
+from skinsynth.quality.proportions import as_frequent_as
 from skinsynth.report.pairs import PairGroup, draw_pairs
 from skinsynth.stage import best_device, cache_folder, load_params, run, write_metrics, write_rows
 
@@ -59,6 +61,9 @@ class Sets(NamedTuple):
     held_out: Images
     group_of: pd.Series  # of patients, by image id
     fake: Images
+    pooled: (
+        Tensor  # places of synthetic images in the class shares of training, for what is said of all classes at once
+    )
     pairs: tuple[np.ndarray, np.ndarray] | None  # pixels of real images and of their projections
 
 
@@ -68,6 +73,7 @@ class Features(NamedTuple):
     train: Tensor
     held_out: Tensor
     fake: Tensor
+    pooled: Tensor  # of `fake`
     pairs: tuple[Tensor, Tensor] | None
 
 
@@ -83,14 +89,20 @@ def main(
     pairs: Annotated[Path | None, "real images and their projections, where a generator was asked for them"] = None,
     gan: Annotated[Path | None, "the generator's folder, where there is one: its discriminator is attacked too"] = None,
 ) -> None:
-    """Judge by features; duplicates leave the training set first. Far away does not mean private."""
+    """Judge by features; duplicates leave the training set first. Far away does not mean private.
+
+    Real images are those of the synthetic classes. What is said of all classes at once is said of synthetic images in
+    the shares of training: C_T of a balanced set would tell how classes are mixed.
+    """
     settings = load_params("score_authenticity", Settings)
     device = best_device()
     spaces = feature_spaces(classifiers, settings.extractor, device)
-    train, held_out, group_of = distinct_sides(images, lesions, split)
     fake = read_image_set(synthetic, settings.classes, image_size(images))
+    train, held_out, group_of = distinct_sides(images, lesions, split, np.unique(fake.labels))
+    rng = torch.Generator().manual_seed(settings.novelty.seed)
+    pooled = as_frequent_as(torch.from_numpy(fake.labels), torch.from_numpy(train.labels), rng)
     both = None if pairs is None else read_pairs(pairs)
-    sets = Sets(train, held_out, group_of, fake, both and (both.real, both.projected))
+    sets = Sets(train, held_out, group_of, fake, pooled, both and (both.real, both.projected))
     tables: Tables = defaultdict(list)
     for space in spaces:
         features = features_in(space, sets)
@@ -103,7 +115,7 @@ def main(
     tables["attacks"] += [{**row, "features_of": "none", "extractor": "none"} for row in others]
     for name, rows in tables.items():
         write_rows(details / f"{name}.csv", rows)
-    write_metrics(metrics, {"features_of": spaces[0].name, **headlines(tables, spaces[0].name)})
+    write_metrics(metrics, headlines(tables, [space.name for space in spaces]))
 
 
 def feature_spaces(classifiers: list[Path], config: ExtractorConfig, device: torch.device) -> list[Space]:
@@ -120,9 +132,12 @@ def feature_spaces(classifiers: list[Path], config: ExtractorConfig, device: tor
     return spaces
 
 
-def distinct_sides(images: Path, lesions: Path, split: Path) -> tuple[Images, Images, pd.Series]:
-    """Training images without duplicates, held-out images, and the group of patients by image id."""
+def distinct_sides(
+    images: Path, lesions: Path, split: Path, labels: Int64[np.ndarray, " classes"]
+) -> tuple[Images, Images, pd.Series]:
+    """Training images of these classes without duplicates, held-out images, and the group of patients by image id."""
     sides = read_split(split)
+    sides = sides[sides["label"].isin(labels)]
     train = images_of(sides, "train").merge(read_lesions(lesions)[["image_id", "duplicate_group"]], on="image_id")
     distinct = train["image_id"].iloc[without_duplicates(train["duplicate_group"].tolist())]
     held_out = sides.loc[sides["split"] != "train", "image_id"]
@@ -133,15 +148,16 @@ def distinct_sides(images: Path, lesions: Path, split: Path) -> tuple[Images, Im
 def features_in(space: Space, sets: Sets) -> Features:
     """Every image seen by one extractor."""
     train, held_out, fake = (space.extract(part.pixels) for part in (sets.train, sets.held_out, sets.fake))
-    if sets.pairs is None:
-        return Features(train, held_out, fake, None)
-    real, projected = (space.extract(part) for part in sets.pairs)
-    return Features(train, held_out, fake, (real, projected))
+    pairs = None
+    if sets.pairs is not None:
+        real, projected = (space.extract(part) for part in sets.pairs)
+        pairs = real, projected
+    return Features(train, held_out, fake, fake[sets.pooled.to(fake.device)], pairs)
 
 
 def judge(space: Space, sets: Sets, features: Features, settings: Settings) -> Tables:
     """What one space's distances say, a list of rows for each file of `details`."""
-    train, held_out, fake, pairs = features
+    train, held_out, _, fake, pairs = features
     coverage = coverage_within(settings.novelty.neighbours)
     groups = sets.group_of.loc[sets.held_out.ids].to_numpy()
     asked = {"generated": fake, "held-out real": held_out}
@@ -165,7 +181,7 @@ def authenticity_rows(
 ) -> list[Row]:
     """Of all images together, then of each class against the same class."""
     config = settings.novelty
-    rows = novelty_rows(features.train, features.held_out, features.fake, config, coverage)
+    rows = novelty_rows(features.train, features.held_out, features.pooled, config, coverage)
     rows = [{"class": "all", **row} for row in rows]
     for label in np.unique(sets.fake.labels):
         train, held_out, fake = (
@@ -223,27 +239,31 @@ def pair_groups(sets: Sets, features: Features, count: int, space: str) -> list[
     return groups
 
 
-def headlines(tables: Tables, space: str) -> dict[str, float]:
-    """Eight numbers and the space at most, pooled over classes and in the first space."""
+def headlines(tables: Tables, spaces: list[str]) -> dict[str, str | float]:
+    """Novelty in the first space, the strongest attack in any, and projections in the last.
+
+    Projections are sought in features of the classifier of real images, where they come near by themselves. That none
+    is a copy stays in the tables: it is so for a GAN that has learnt images by heart, too.
+    """
+    space, last = spaces[0], spaces[-1]
     pooled = [row for row in tables["authenticity"] if row["class"] == "all" and row["features_of"] == space]
     value_of = {(row["metric"], row["of"]): float(row["value"]) for row in pooled}
-    found = {
+    attacks = [row for row in tables["attacks"] if row["metric"] == "auc" and row["attack"] != CONTROL]
+    strongest = max(attacks, key=lambda row: float(row["value"]))
+    found: dict[str, str | float] = {
+        "features_of": space,
         "authenticity": value_of["authenticity", "generated"],
         "authenticity_of_held_out_real": value_of["authenticity", "held-out real"],
         "copying_statistic": value_of["copying_statistic", "generated"],
         "coverage": value_of["coverage", "generated"],
     }
+    found |= {"strongest_attack_auc": float(strongest["value"]), "strongest_attack_auc_low": float(strongest["low"])}
     projections = {
         str(row["statistic"]): float(row["value"])
         for row in tables["distances"]
-        if (row["features_of"], row["what"], row["distance"]) == (space, "real image to own projection", "cosine")
+        if (row["features_of"], row["what"], row["distance"]) == (last, "real image to own projection", "cosine")
     }
-    if projections:
-        found["projection_mean_cosine"] = projections["mean"]
-        found["projection_median_cosine"] = projections["median"]
-        found["projections_too_close"] = int(projections["under_threshold"])
-        found["projections_memorised"] = int(projections["memorised"])
-    return found
+    return found | ({"projection_median_cosine": projections["median"]} if projections else {})
 
 
 if __name__ == "__main__":

@@ -10,7 +10,9 @@ import re
 import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -21,12 +23,16 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization.ssh import load_ssh_private_key, load_ssh_public_key
 from flwr.app import Context, RecordDict
 
+from deploy.hospital import keep_running
 from deploy.make_keys import make_node_key, make_server_keys
 from deploy.start import deployment_of, write_app
-from skinsynth.federated.deployment import Deployment, check_deployment, hospital_app, hospital_in, serve
+from skinsynth.federated.deployment import Deployment, check_deployment, forget, hospital_app, hospital_in, serve
+from skinsynth.federated.folder import alone_in
 from skinsynth.federated.gate import Gate
 from skinsynth.federated.hospital import first_weights, weights_of
 from skinsynth.federated.in_process import InProcessGrid, run_in_process
+from skinsynth.federated.messages import answer
+from skinsynth.federated.server import FederationStalled
 from skinsynth.gan.model import load_gan
 from skinsynth.gan.trainer import Trainer
 from skinsynth.images.archive import write_archive
@@ -259,12 +265,120 @@ def test_two_servers_do_not_share_a_folder(folders, monkeypatch):
             serve(grid_of(settings, folders), settings, folders / "server")
 
 
-def test_a_relative_folder_is_refused(folders):
-    settings = deployment(rounds=1)
+def test_a_relative_folder_is_refused(folders, caplog):
+    settings = deployment(rounds=1, patience_rounds=1)
     context = Context(1, 1, {"hospital": "a", "folder": "here"}, RecordDict(), {})
-    state_grid = InProcessGrid(hospital_app(settings, CPU), [context])
-    with pytest.raises(Exception, match="changed nothing|absolute path"):
-        serve(state_grid, deployment(rounds=1, patience_rounds=1), folders / "server")
+    grid = InProcessGrid(hospital_app(settings, CPU), [context])
+    settings = dataclasses.replace(settings, federation=dataclasses.replace(settings.federation, least_hospitals=1))
+    with pytest.raises(FederationStalled, match="ValueError: its own log says more"):
+        serve(grid, settings, folders / "server")
+    assert "absolute path" in caplog.text
+
+
+def test_no_text_of_an_error_leaves_a_hospital(folders):
+    """A split that names an image which is not there: the message would tell the image's name and the folder."""
+    write_split(folders / "a" / "split.csv", ["schmidt_hans_1950"], [0], ["train"], "a")
+    settings = deployment(rounds=1, patience_rounds=1, least_hospitals=2)
+    with pytest.raises(FederationStalled) as stalled:
+        serve(grid_of(settings, folders), settings, folders / "server")
+    incidents = (folders / "server" / "incidents.jsonl").read_text()
+    for told in (str(stalled.value), incidents):
+        assert "its own log says more" in told
+        assert "schmidt" not in told
+        assert "images.zip" not in told
+
+
+def test_a_name_that_is_none_of_the_federations_counts_for_nothing(folders, monkeypatch):
+    settings = deployment(rounds=1, patience_rounds=1)
+    monkeypatch.setattr("skinsynth.federated.client.answer", lambda _, result: answer("c", result), raising=True)
+    with pytest.raises(FederationStalled, match="calls itself c, which is none of this federation's hospitals"):
+        serve(grid_of(settings, folders), settings, folders / "server")
+
+
+def test_hospitals_that_are_not_there_are_waited_for_as_long_as_replies(folders):
+    settings = deployment(rounds=9, patience_rounds=2, least_hospitals=2, reply_timeout_seconds=0.01)
+    with pytest.raises(FederationStalled, match="0 hospitals are connected, but 2 are needed"):
+        serve(InProcessGrid(hospital_app(settings, CPU), []), settings, folders / "server")
+    rounds = (folders / "server" / "rounds.jsonl").read_text().splitlines()
+    assert [json.loads(line)["changed"] for line in rounds] == [0, 0]
+
+
+def test_a_hospital_with_a_new_key_comes_back_once_it_is_forgotten(folders):
+    settings = deployment(rounds=1)
+    serve(grid_of(settings, folders), settings, folders / "server")
+    longer = deployment(rounds=2)
+    grid = grid_of(longer, folders)
+    grid.contexts[7] = dataclasses.replace(grid.contexts.pop(1), node_id=7)  # what another key makes of hospital a
+    for unknown in ("c", ""):
+        with pytest.raises(ValueError, match="has heard of a, b, but not of"):
+            forget(folders / "server", unknown)
+    forget(folders / "server", "a")
+    state = serve(grid, longer, folders / "server")
+    assert [row["hospitals"] for row in state.rounds] == [2, 2]
+    assert state.nodes == {"a": 7, "b": 2}
+
+
+def test_a_late_hospital_ends_a_round_before_the_next(folders):
+    """Flower starts a process for each message and waits for none."""
+    settings = deployment(rounds=1)
+    place = folders / "a" / f"federation-{settings.digest()}"
+    over: list[str] = []
+
+    def train():
+        serve(grid_of(settings, folders), settings, folders / "server")
+        over.append("trained")
+
+    with alone_in(place, 0.0):
+        late = threading.Thread(target=train)
+        late.start()
+        late.join(2.0)
+        assert over == []
+    late.join(60.0)
+    assert over == ["trained"]
+
+
+# What a service does
+
+
+def test_flowers_programs_are_found_without_an_activated_environment(tmp_path):
+    code = (
+        "import pathlib, shutil, sys; from deploy.environment import prepare_environment; "
+        "prepare_environment(pathlib.Path(sys.argv[1])); "
+        "sys.exit(not all(map(shutil.which, ('flower-superexec', 'flwr-clientapp', 'flwr-serverapp'))))"
+    )
+    bare = {"PATH": os.defpath, "PYTHONPATH": str(PROJECT)}
+    assert subprocess.run([sys.executable, "-c", code, str(tmp_path)], env=bare, check=False).returncode == 0
+
+
+NODE = """
+import sys
+from deploy.hospital import keep_running
+keep_running([sys.executable, "-c", "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(3)); "
+              "print('begun', flush=True); time.sleep(60)"], once=False)
+print("ended")
+"""
+
+
+def test_a_hospital_that_is_asked_to_end_is_not_started_again_whatever_its_node_says():
+    process = subprocess.Popen([sys.executable, "-c", NODE], stdout=subprocess.PIPE, text=True, cwd=PROJECT)
+    assert process.stdout.readline() == "begun\n"
+    process.terminate()
+    assert process.communicate(timeout=30)[0] == "ended\n"
+
+
+def test_a_node_that_fails_is_started_again(monkeypatch):
+    monkeypatch.setattr("deploy.hospital.SECONDS_BETWEEN", 0.0)
+    codes = iter([1, 1, 0])
+    started = []
+
+    def node(command):
+        started.append(command)
+        return subprocess.Popen([sys.executable, "-c", f"raise SystemExit({next(codes)})"])
+
+    monkeypatch.setattr("deploy.hospital.subprocess", SimpleNamespace(Popen=node))
+    monkeypatch.setattr("deploy.hospital.signal.signal", lambda *_: None)
+    assert keep_running(["node"], once=False) == 0
+    assert len(started) == 3
 
 
 # What is handed out

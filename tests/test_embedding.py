@@ -141,6 +141,21 @@ def test_a_cluster_made_by_an_artefact_shows_its_share():
     assert all(np.isnan(row["share_ruler"]) for row in rows)
 
 
+def test_a_cluster_of_one_class_is_expected_to_have_that_class_s_artefacts():
+    labels = np.repeat([0, 1], 40)
+    flagged = np.where(np.arange(80) % 40 < np.where(labels == 1, 20, 4), "1", "0")
+    flagged[79] = ""
+    points = as_points(np.zeros((80, 6)), labels)
+    flags = pd.DataFrame({"ruler": flagged})
+    rows = cluster_rows(points, np.where(labels == 1, 1, 0), flags, CLASSES[:2])
+    assert [row["real_images"] for row in rows] == [40, 40]
+    for row, share in zip(rows, (20 / 39, 0.1), strict=True):
+        assert [row["share_ruler"], row["share_ruler_expected"]] == pytest.approx([share, share])
+    mixed = cluster_rows(points, np.where(np.arange(80) % 40 < 4, 1, 0), flags, CLASSES[:2])
+    assert mixed[0]["share_ruler"] == 1
+    assert mixed[0]["share_ruler_expected"] == pytest.approx((20 / 39 + 0.1) / 2)
+
+
 def test_clusters_and_the_points_in_none_add_up(panel):
     flags = pd.DataFrame({"ruler": [""] * 90})
     rows = cluster_rows(panel.points, np.where(np.arange(90) < 9, 0, panel.clusters), flags, CLASSES)

@@ -238,6 +238,19 @@ def test_the_table_of_attacks_has_a_control_that_knows_nothing(rng):
     assert {row["attack"] for row in rows} == {"discriminator of cgan", "random guess"}
     (control,) = (row for row in rows if (row["attack"], row["metric"]) == ("random guess", "auc"))
     assert control["low"] < 0.5 < control["high"]
-    assert (control["members"], control["non_members"]) == (300, 200)
+    assert (control["members"], control["non_members"]) == (300, 400)
     by_features = feature_attack_rows(train, held_out, torch.randn(200, 6, generator=rng), config)
     assert {row["attack"] for row in by_features} == {"reconstruction", "density_ratio"}
+    assert {(row["members"], row["non_members"]) for row in by_features} == {(300, 400)}
+
+
+def test_attacks_by_features_find_copied_patients_with_either_half_as_their_reference(rng):
+    train, held_out = attacked(300, rng), attacked(400, rng)
+    config = AttackConfig(components=3, draws=100, batch_size=50, seed=1)
+    copies = train.features + 0.01 * torch.randn(300, 6, generator=rng)
+    found = [row for row in feature_attack_rows(train, held_out, copies, config) if row["metric"] == "auc"]
+    low = {row["attack"]: row["low"] for row in found}
+    assert low["reconstruction"] > 0.95
+    assert low["density_ratio"] > 0.5
+    others = feature_attack_rows(train, held_out, held_out.features, config)
+    assert all(row["high"] < 0.5 for row in others if row["metric"] == "auc"), "nobody is his own reference"

@@ -296,7 +296,7 @@ def test_a_set_from_elsewhere_is_judged_by_every_stage_and_needs_no_generator(co
         call_with(stage, given, monkeypatch)
         found = copied / given[given.index("--metrics") + 1]
         assert found.read_text() != before[stage], stage
-    assert "projection_mean_cosine" not in metrics(copied, "score_authenticity")
+    assert "projection_median_cosine" not in metrics(copied, "score_authenticity")
 
 
 def test_a_set_from_elsewhere_is_ranked_beside_the_gans_and_never_selected(copied, monkeypatch):
@@ -349,6 +349,20 @@ def test_membership_attacks_are_three_and_have_intervals(study):
     assert (attacks["low"] <= attacks["value"]).all()
 
 
+def test_novelty_of_all_classes_is_that_of_images_in_trainings_shares(study):
+    table = pd.read_csv(study / "metrics/score_authenticity/details/authenticity.csv")
+    table = table[(table["of"] == "generated") & (table["metric"] == "authenticity") & (table["features_of"] == "real")]
+    counts = table.set_index("class")[["images", "train_images"]]
+    classes = counts.drop("all")
+    shares = classes["train_images"] / classes["train_images"].sum()
+    assert shares.max() > 0.6
+    assert counts.loc["all", "images"] == pytest.approx((classes["images"] / shares).min(), abs=2)
+    headlines = metrics(study, "score_authenticity")
+    attacks = pd.read_csv(study / "metrics/score_authenticity/details/attacks.csv")
+    told = attacks[(attacks["metric"] == "auc") & (attacks["attack"] != "random guess")]
+    assert headlines["strongest_attack_auc"] == pytest.approx(told["value"].max(), abs=1e-3)
+
+
 def test_a_federation_counts_its_rounds_images_and_incidents(study):
     found = {name: metrics(study, f"train_federated/{name}") for name in COHORTS}
     alone = COHORTS[1:]
@@ -383,6 +397,23 @@ def test_a_cohort_without_its_model_is_named(copied, monkeypatch):
 def test_planted_sets_are_judged_beside_the_generated_one_in_both_features(study):
     planted = pd.read_csv(study / "metrics/score_authenticity/details/planted.csv")
     assert planted.groupby("features_of")["set"].nunique().to_dict() == {"aug-selected": 6, "real": 6}
+
+
+def test_one_unknown_flag_leaves_those_of_the_other_images(copied, monkeypatch):
+    def flagged():
+        traits = pd.read_csv(copied / "metrics/audit_artefacts/traits.csv")
+        own = traits[(traits["set"] == "real test") & (traits["source"] == "flag") & (traits["measure"] == "share")]
+        return own[own["class"] == "all"].set_index("trait")["images"].to_dict()
+
+    before = flagged()
+    assert before
+    lesions = pd.read_csv(copied / "data/lesions.csv", dtype=str, keep_default_na=False)
+    sides = pd.read_csv(copied / "data/splits/main.csv", dtype=str)
+    one = sides.loc[sides["split"] == "test", "image_id"].iloc[0]
+    lesions.loc[lesions["image_id"] == one, list(before)] = ""
+    lesions.to_csv(copied / "data/lesions.csv", index=False)
+    call_with("audit_artefacts", command("audit_artefacts", None), monkeypatch)
+    assert flagged() == {trait: images - 1 for trait, images in before.items()}
 
 
 def test_artefacts_are_measured_in_every_set_and_class(study):

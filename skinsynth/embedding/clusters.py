@@ -40,7 +40,8 @@ def cluster_rows(
     """What each cluster is made of, the largest first, and last the points in none.
 
     A row of `flags` ("1", "0", or "" where unknown) stands for each point. A flag's share is that among the real
-    images of the cluster of which it is known, empty where there is none, beside that among all real images shown.
+    images of the cluster of which it is known, empty where there is none, beside that among all real images shown, and
+    beside what the classes of the cluster's real images let expect: a cluster of malignant lesions has their artefacts.
     """
     kinds, real = np.array(points.kinds), np.array(points.kinds) == "real"
     numbers = [number for number in np.unique(clusters).tolist() if number != NO_CLUSTER]
@@ -50,14 +51,18 @@ def cluster_rows(
         row: dict[str, Any] = {"cluster": number or "", "size": int(within.sum())}
         row |= {f"share_{name}": float((points.labels[within] == label).mean()) for label, name in enumerate(classes)}
         row |= {f"share_{kind}": float((kinds[within] == kind).mean()) for kind in KINDS}
+        row["real_images"] = int((within & real).sum())
         for flag in flags:
-            row[f"share_{flag}"] = _share(flags[flag].to_numpy()[within & real])
-            row[f"share_{flag}_of_all"] = _share(flags[flag].to_numpy()[real])
+            known = real & (flags[flag] != "").to_numpy()
+            is_set = (flags[flag] == "1").to_numpy()
+            row[f"share_{flag}"] = _share(is_set[within & known])
+            row[f"share_{flag}_of_all"] = _share(is_set[known])
+            by_class = np.array([_share(is_set[known & (points.labels == label)]) for label in range(len(classes))])
+            row[f"share_{flag}_expected"] = _share(by_class[points.labels[within & known]])
         rows.append(row)
     return rows
 
 
-def _share(flags: np.ndarray) -> float:
-    """Of those set among those known."""
-    known = flags[flags != ""]
-    return float((known == "1").mean()) if len(known) else float("nan")
+def _share(values: np.ndarray) -> float:
+    """Their mean, nan of none."""
+    return float(values.mean()) if len(values) else float("nan")

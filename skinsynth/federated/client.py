@@ -8,7 +8,7 @@ from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.clientapp.typing import Mod
 
-from skinsynth.federated.folder import read_state, write_state
+from skinsynth.federated.folder import alone_in, read_state, write_state
 from skinsynth.federated.hospital import Hospital, weights_of
 from skinsynth.federated.messages import (
     ARRAYS,
@@ -37,12 +37,28 @@ def client_app(
     """
     app = ClientApp()
 
+    def round_of(message: Message, context: Context) -> RecordDict:
+        if folder_of is None:
+            return train_round(hospital_of(context), message.content, context.state)
+        folder = folder_of(context)
+        with alone_in(folder, None):  # who is late ends a round before the next one
+            return train_round(hospital_of(context), message.content, context.state, folder)
+
     @app.train(mods=list(mods))
     def train(message: Message, context: Context) -> Message:
-        folder = None if folder_of is None else folder_of(context)
-        return Message(train_round(hospital_of(context), message.content, context.state, folder), reply_to=message)
+        try:
+            return Message(round_of(message, context), reply_to=message)
+        except Exception as error:
+            LOG.exception("this round failed")
+            # Flower sends what it is told, and nothing of what went before.
+            raise RuntimeError(told_of(error)) from None
 
     return app
+
+
+def told_of(error: Exception) -> str:
+    """What a federation hears of an error at a hospital: its kind. Texts name files and images, which stay there."""
+    return f"{type(error).__name__}: its own log says more"
 
 
 def train_round(hospital: Hospital, asked: RecordDict, memory: RecordDict, folder: Path | None = None) -> RecordDict:
@@ -63,5 +79,5 @@ def train_round(hospital: Hospital, asked: RecordDict, memory: RecordDict, folde
     except Exception as error:
         # Whatever goes wrong at one hospital, the others' round goes on.
         LOG.exception("hospital %s: this round failed", hospital.name)
-        return failure(hospital.name, f"{type(error).__name__}: {error}")
+        return failure(hospital.name, told_of(error))
     return answer(hospital.name, result)

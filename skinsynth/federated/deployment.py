@@ -4,16 +4,11 @@ Both are made from one `Deployment`, which travels with the app, so that server 
 """
 
 import dataclasses
-import fcntl
 import hashlib
 import json
 import logging
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import torch
 from flwr.app import Context
@@ -22,6 +17,7 @@ from flwr.serverapp import Grid, ServerApp
 from safetensors.torch import load_file
 
 from skinsynth.federated.client import client_app
+from skinsynth.federated.folder import alone_in
 from skinsynth.federated.hospital import Hospital, Weights, first_weights, networks_of
 from skinsynth.federated.privacy import mods_of
 from skinsynth.federated.server import FederationConfig, FederationState, Server, check_federation
@@ -110,7 +106,7 @@ def server_app(deployment: Deployment) -> ServerApp:
 def serve(grid: Grid, deployment: Deployment, folder: Path) -> FederationState:
     """All rounds that are left, then the GAN in `folder`/model and a table of each kind beside it."""
     check_deployment(deployment)
-    with _alone_in(folder):
+    with alone_in(folder, LOCK_SECONDS):
         return _serve(grid, deployment, folder)
 
 
@@ -124,34 +120,26 @@ def _serve(grid: Grid, deployment: Deployment, folder: Path) -> FederationState:
         _write_tables(folder, state)
         LOG.info("round %d of %d is over", state.round, deployment.federation.rounds)
 
-    server = Server(deployment.federation, state, None, save)
+    server = Server(deployment.federation, state, None, save, deployment.hospitals)
     server.run(grid)
     _write_gan(folder / "model", deployment, server.state)
     return server.state
 
 
-@contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Wait until no other server is at work in the folder; BlockingIOError where that takes too long.
+def forget(folder: Path, name: str) -> None:
+    """Let a hospital of the run in `folder` come back as another node, as it is with a new key.
 
-    The app of a SuperLink that was killed lives on for some seconds; once it is gone nothing of its lock is left.
+    Its name is then that node's which first sends weights under it. BlockingIOError while the run is at work,
+    ValueError where it knows no such hospital.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    end = time.monotonic() + LOCK_SECONDS
-    with (folder / "lock").open("a") as lock:
-        while not _locked(lock):
-            if time.monotonic() > end:
-                raise BlockingIOError(f"another run is at work in {folder}: wait for it, or stop it")
-            time.sleep(0.5)
-        yield
-
-
-def _locked(lock: IO[str]) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+    with alone_in(folder, LOCK_SECONDS):
+        found = read_checkpoint(folder / "checkpoint")
+        nodes = {} if found is None else found[1]["state"]["nodes"]
+        if found is None or name not in nodes:
+            known = ", ".join(sorted(nodes)) or "none"
+            raise ValueError(f"{folder} has heard of {known}, but not of {name!r}: there is nothing to forget")
+        del nodes[name]
+        write_checkpoint(folder / "checkpoint", found)
 
 
 def _start(folder: Path, deployment: Deployment) -> Weights:

@@ -1,15 +1,46 @@
-"""A hospital's state in a folder of its own, for a real deployment: a SuperNode keeps `context.state` in memory only.
+"""A folder of one's own, for a real deployment: a SuperNode keeps `context.state` in memory only.
 
-The two latest rounds are kept, since a server that is started again may ask for a round that was just trained.
+A hospital's state after the two latest rounds is kept, since a server that is started again may ask for a round that
+was just trained.
 """
 
+import fcntl
 import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from skinsynth.gan.checkpoint import read_checkpoint, write_checkpoint
 from skinsynth.gan.trainer import State
 
 KEPT = 2
+
+
+@contextmanager
+def alone_in(folder: Path, seconds: float | None) -> Iterator[None]:
+    """Wait until nobody else is at work in the folder; BlockingIOError after so many seconds, None: never.
+
+    Flower starts a process for each message without waiting for the last one's, and the app of a SuperLink that was
+    killed lives on for some seconds. Once a process is gone nothing of its lock is left.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    end = None if seconds is None else time.monotonic() + seconds
+    with (folder / "lock").open("a") as lock:
+        while not _locked(lock):
+            if end is not None and time.monotonic() > end:
+                raise BlockingIOError(f"another run is at work in {folder}: wait for it, or stop it")
+            time.sleep(0.5)
+        yield
+
+
+def _locked(lock: IO[str]) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def write_state(folder: Path, number: int, state: State) -> None:

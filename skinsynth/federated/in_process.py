@@ -95,7 +95,7 @@ def run_in_process(
     state = _resume(checkpoints, config, memories) or FederationState(weights)
     nodes = _nodes(by_name, state.nodes)
     contexts = [_context(nodes[name], name, memory) for name, memory in memories.items()]
-    server = Server(config, state, score, lambda state: _save(checkpoints, config, state, memories))
+    server = Server(config, state, score, lambda state: _save(checkpoints, config, state, memories), memories)
     app = client_app(lambda context: by_name[str(context.node_config["hospital"])], [*mods_of(config.privacy), *mods])
     server_context = Context(RUN_ID, SUPERLINK_NODE_ID, {}, RecordDict(), {})
     server.app()(InProcessGrid(app, contexts), server_context)

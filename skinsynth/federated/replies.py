@@ -26,6 +26,7 @@ class Rules:
     nodes: Mapping[str, int]  # where a hospital is, by its name, if it has sent a whole reply before
     privacy: PrivacyConfig | None
     clipping_norm: float | None  # of this round; None without privacy
+    names: Collection[str] | None = None  # of all that may take part; None: any
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def sift(replies: Iterable[Message], asked: Collection[int], rules: Rules) -> tu
     left_out = []
     nodes = dict(rules.nodes)
     for name, message in sorted(((_sender(reply), reply) for reply in replies), key=_by_name):
-        foreign = _name_fault(name, message, nodes)
+        foreign = _name_fault(name, message, nodes, rules.names)
         reason = foreign or (f"a second reply of {name}" if name in whole else _fault(message, rules))
         if reason is None:
             whole[name] = Reply(name, message, _in_double(message, rules.weights))
@@ -106,9 +107,12 @@ def _sender(message: Message) -> str:
     return f"node {_node(message)}"
 
 
-def _name_fault(name: str, message: Message, nodes: Mapping[str, int]) -> str | None:
-    """Whether a node takes another's name or leaves its own; a name is of the node that first sent a whole reply."""
+def _name_fault(name: str, message: Message, nodes: Mapping[str, int], names: Collection[str] | None) -> str | None:
+    """Whether a node takes another's name, leaves its own, or has one that the federation does not know; a name is of
+    the node that first sent a whole reply."""
     node = _node(message)
+    if message.has_content() and names is not None and name not in names:
+        return f"calls itself {name}, which is none of this federation's hospitals"
     if nodes.get(name, node) != node:
         return f"claims to be {name}, which is node {nodes[name]}"
     own = next((known for known, place in nodes.items() if place == node), name)

@@ -2,7 +2,8 @@
 
 import dataclasses
 import logging
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,6 +36,7 @@ from skinsynth.federated.strategies import (
 from skinsynth.gan.trainer import State
 
 LOG = logging.getLogger(__name__)
+SECONDS_PER_LOOK = 1.0  # at who is connected
 
 Row = dict[str, Any]
 Score = Callable[[Weights], dict[str, float]]
@@ -94,6 +96,7 @@ class FederationStalled(RuntimeError):  # noqa: N818 - it tells what happened, n
 class Server:
     """Goes on from a state to the last round; `save` is called with the state after each.
 
+    Replies count under the names of `hospitals`, where these are given.
     Where round after round changes nothing it raises FederationStalled; what it has reached is saved. Where the next
     round would spend more privacy than there is, the run is over, which is an incident.
     """
@@ -104,8 +107,10 @@ class Server:
         state: FederationState,
         score: Score | None,
         save: Callable[[FederationState], None],
+        hospitals: Collection[str] | None = None,
     ) -> None:
         check_averaged(config.averaged)
+        self.hospitals = hospitals
         self.config, self.state, self.score, self.save = config, state, score, save
         self.least = max(config.least_hospitals, least_hospitals(config.strategy))
         self.names = list(state.weights)
@@ -173,17 +178,32 @@ class Server:
             self.state.scores.append({**row, **self.score(self.state.weights)})
 
     def _round(self, grid: Grid) -> None:
-        number = self.state.round + 1
+        number, norm = self.state.round + 1, self.state.clipping_norm
+        connected = self._connected(grid)
+        if connected < self.least:
+            reason = f"{connected} hospitals are connected, but {self.least} are needed: the weights stay"
+            self._record(number, [], [LeftOut("all", reason)], {"changed": 0, **self._privacy_row(norm)})
+            return
         work = work_record(LocalWork(self.config.steps_per_round, self.config.averaged, 0.0))
         messages = list(self.strategy.configure_train(number, arrays_of(self.state.weights), work, grid))
         replies = grid.send_and_receive(messages, timeout=self.config.reply_timeout_seconds)
         asked = [message.metadata.dst_node_id for message in messages]
-        norm = self.state.clipping_norm
-        rules = Rules(self.state.weights, self.state.nodes, self.config.privacy, norm)
+        rules = Rules(self.state.weights, self.state.nodes, self.config.privacy, norm, self.hospitals)
         whole, left_out = sift(replies, asked, rules)
         changed = self._average(number, whole, left_out)
         self._record(number, whole, left_out, {"changed": int(changed), **self._privacy_row(norm)})
         self._check_budget()
+
+    def _connected(self, grid: Grid) -> int:
+        """How many nodes are there, once they are enough or `reply_timeout_seconds` are over: a strategy of Flower's
+        would wait for them for ever."""
+        end, told = time.monotonic() + self.config.reply_timeout_seconds, False
+        while (count := len(list(grid.get_node_ids()))) < self.least and time.monotonic() < end:
+            if not told:
+                LOG.warning("waiting for hospitals: %d of at least %d are connected", count, self.least)
+            told = True
+            time.sleep(SECONDS_PER_LOOK)
+        return count
 
     def _average(self, number: int, replies: list[Reply], left_out: list[LeftOut]) -> bool:
         """Move the weights to what the strategy makes of the replies, if it can; says in `left_out` why it cannot."""

@@ -1,11 +1,12 @@
 """Attacks, and a control, on one set of generated images: can an outsider tell training images from held-out ones?"""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
 from skinsynth.gan.family import Family
@@ -19,6 +20,8 @@ from skinsynth.privacy.attacks import (
     halves_by_group,
     reconstruction_scores,
 )
+
+CONTROL = "random guess"
 
 
 @dataclass(frozen=True)
@@ -45,37 +48,42 @@ class Attacked(NamedTuple):
 def feature_attack_rows(
     train: Attacked, held_out: Attacked, generated: Float[Tensor, "m dim"], config: AttackConfig
 ) -> list[Row]:
-    """AUC and TPR at 1 % FPR of the attacks that look at features: training images against one half of the held-out
-    patients, where the other half is the attacker's own reference."""
+    """AUC and TPR at 1 % FPR of the attacks that look at features: all training images against all held-out ones.
+
+    Both sides are halved by patient. Each half of the held-out images is the attacker's reference where the other half
+    and one half of the training images are told apart: one draw of halves in one direction moved an AUC by 0.03.
+    """
     rng = np.random.default_rng(config.seed)
-    reference, others = (held_out.of(half) for half in halves_by_group(held_out.groups, rng))
+    halves = halves_by_group(held_out.groups, rng)
+    references = [held_out.of(half).features for half in reversed(halves)]
 
-    def by_features(side: Attacked) -> dict[str, Tensor]:
-        return {
-            "reconstruction": reconstruction_scores(side.features, generated, reference.features),
-            "density_ratio": density_ratio_scores(side.features, generated, reference.features, config.components),
+    def scores(side: Attacked, parts: Sequence[np.ndarray]) -> dict[str, Float64[Tensor, " n"]]:
+        found = {
+            name: torch.empty(len(side.groups), dtype=torch.float64) for name in ("reconstruction", "density_ratio")
         }
+        for part, reference in zip(parts, references, strict=True):
+            asked = side.of(part).features
+            found["reconstruction"][part] = reconstruction_scores(asked, generated, reference).cpu()
+            found["density_ratio"][part] = density_ratio_scores(asked, generated, reference, config.components)
+        return found
 
-    return attack_rows(by_features(train), by_features(others), train.groups, others.groups, config.draws, rng)
+    of_train, of_held_out = scores(train, halves_by_group(train.groups, rng)), scores(held_out, halves)
+    return attack_rows(of_train, of_held_out, train.groups, held_out.groups, config.draws, rng)
 
 
 def other_attack_rows(train: Attacked, held_out: Attacked, family: Family | None, config: AttackConfig) -> list[Row]:
     """The same of the attacks that look at no features: each discriminator, about the classes that it knows, and the
     control, which guesses at random and whose interval should hold an AUC of 0.5."""
     rng = np.random.default_rng(config.seed)
-    # The same half as of the attacks by features, though nobody needs the reference here.
-    _, others = (held_out.of(half) for half in halves_by_group(held_out.groups, rng))
     rows = []
     for name, gan in (family.members if family else {}).items():
-        members, strangers = (side.of(np.isin(side.images.labels, gan.classes)) for side in (train, others))
+        members, strangers = (side.of(np.isin(side.images.labels, gan.classes)) for side in (train, held_out))
         said, said_of_strangers = (
             {f"discriminator of {name}": _asked(gan, side.images, config.batch_size)} for side in (members, strangers)
         )
         rows += attack_rows(said, said_of_strangers, members.groups, strangers.groups, config.draws, rng)
-    guess, guess_of_others = (
-        {"random guess": torch.from_numpy(rng.random(len(side.groups)))} for side in (train, others)
-    )
-    return rows + attack_rows(guess, guess_of_others, train.groups, others.groups, config.draws, rng)
+    guess, guess_of_others = ({CONTROL: torch.from_numpy(rng.random(len(side.groups)))} for side in (train, held_out))
+    return rows + attack_rows(guess, guess_of_others, train.groups, held_out.groups, config.draws, rng)
 
 
 def _asked(gan: Gan, images: Images, batch_size: int) -> Tensor:

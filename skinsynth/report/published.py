@@ -145,10 +145,13 @@ def _classifier(facts: Facts) -> list[str]:
 
 def _seeds(seeds: Sequence[int]) -> str:
     if not seeds:
-        return "The paper gives no intervals; ours of 95 % are over patients."
+        return "The paper gives no intervals; ours of 95 % are over patients and say nothing about other trainings."
     count = str(max(seeds)) if min(seeds) == max(seeds) else f"{min(seeds)} to {max(seeds)}"
     trained = "values are of one training" if max(seeds) == 1 else f"values are means over {count} seeds"
-    return f"The paper gives one number without an interval; here {trained}, with 95 % intervals over patients."
+    return (
+        f"The paper gives one number without an interval; here {trained}, with 95 % intervals over patients, which say "
+        "nothing about other trainings."
+    )
 
 
 def _synthetic(facts: Facts, shown: Collection[str]) -> list[str]:
