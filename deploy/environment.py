@@ -18,12 +18,15 @@ def prepare_environment(folder: Path) -> None:
     """For this process and those it starts: Flower stays off the internet, keeps its own files in `folder`/flower and
     believes no proxy's headers; it finds its programs, which it calls by name, without an activated environment."""
     programs = str(Path(sys.executable).parent)
-    os.environ |= ENVIRONMENT | {"FLWR_HOME": str(folder / "flower")}
+    os.environ |= _variables(folder)
     os.environ["PATH"] = os.pathsep.join([programs, os.environ.get("PATH", os.defpath)])
     os.environ.pop("FORWARDED_ALLOW_IPS", None)
 
 
 def shell_lines(folder: Path) -> str:
     """The same for a shell in which Flower's command line is typed, to be read with `source`."""
-    here = ENVIRONMENT | {"FLWR_HOME": str(folder / "flower")}
-    return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in here.items())
+    return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in _variables(folder).items())
+
+
+def _variables(folder: Path) -> dict[str, str]:
+    return ENVIRONMENT | {"FLWR_HOME": str(folder / "flower")}

@@ -61,9 +61,7 @@ class Sets(NamedTuple):
     held_out: Images
     group_of: pd.Series  # of patients, by image id
     fake: Images
-    pooled: (
-        Tensor  # places of synthetic images in the class shares of training, for what is said of all classes at once
-    )
+    pooled: Tensor  # places of synthetic images in training's class shares, for what is said of all classes at once
     pairs: tuple[np.ndarray, np.ndarray] | None  # pixels of real images and of their projections
 
 
@@ -256,8 +254,9 @@ def headlines(tables: Tables, spaces: list[str]) -> dict[str, str | float]:
         "authenticity_of_held_out_real": value_of["authenticity", "held-out real"],
         "copying_statistic": value_of["copying_statistic", "generated"],
         "coverage": value_of["coverage", "generated"],
+        "strongest_attack_auc": float(strongest["value"]),
+        "strongest_attack_auc_low": float(strongest["low"]),
     }
-    found |= {"strongest_attack_auc": float(strongest["value"]), "strongest_attack_auc_low": float(strongest["low"])}
     projections = {
         str(row["statistic"]): float(row["value"])
         for row in tables["distances"]
