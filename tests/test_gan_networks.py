@@ -11,7 +11,7 @@ from torch.autograd import gradcheck, gradgradcheck
 from skinsynth.gan.discriminator import Discriminator, DiscriminatorConfig, minibatch_deviation
 from skinsynth.gan.draws import RandomDraws
 from skinsynth.gan.generator import Generator, GeneratorConfig, bound_for_half, demodulation, in_full_precision
-from skinsynth.gan.layers import W_AVERAGE_DECAY, Conv, channels_at
+from skinsynth.gan.layers import W_AVERAGE_DECAY, Conv, activate, channels_at
 from skinsynth.gan.losses import (
     discriminator_loss,
     generator_loss,
@@ -79,6 +79,17 @@ def test_gradients_of_resampling_convolutions(rng, operator):
     weight = torch.randn(2, 2, 3, 3, generator=rng, dtype=torch.float64, requires_grad=True)
     assert gradcheck(operator, (images, weight))
     assert gradgradcheck(operator, (images, weight))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+def test_a_bounded_activation_is_flat_beyond_its_bound_and_leaky_below_zero(dtype):
+    # 181.02 is no number of 16 bits: the bound is the nearest one.
+    x = torch.tensor([-2000.0, -10.0, 10.0, 170.0, 500.0], dtype=dtype, requires_grad=True)
+    y = activate(x.clone(), 181.02)
+    (gradient,) = torch.autograd.grad(y.sum(), x)
+    bound = torch.tensor(181.02, dtype=dtype).item()
+    torch.testing.assert_close(y.float(), torch.tensor([-bound, -2.0, 10.0, 170.0, bound]), atol=1e-2, rtol=1e-2)
+    torch.testing.assert_close(gradient.float(), torch.tensor([0.0, 0.2, 1.0, 1.0, 0.0]), atol=1e-2, rtol=0)
 
 
 def test_demodulated_kernels_have_unit_norm(rng):

@@ -2,6 +2,7 @@
 
 from types import ModuleType
 
+import torch
 from torch import Tensor
 
 # The binomial filter of all resampling, and the slope of the leaky ReLU below zero (StyleGAN2, appendix B).
@@ -21,3 +22,8 @@ def kernels_for(x: Tensor, fused: bool) -> ModuleType | None:
     from skinsynth.gan import fused as kernels  # half a second to import, and of no use without a GPU
 
     return kernels if kernels.available() else None
+
+
+def bound_in(x: Tensor, clamp: float) -> float:
+    """The clamp as a number of the images' type, so that the backward pass knows a clamped value again."""
+    return float(torch.tensor(clamp, dtype=x.dtype))

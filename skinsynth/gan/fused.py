@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd import Function
 
-from skinsynth.gan.backend import LEAK, TAPS
+from skinsynth.gan.backend import LEAK, TAPS, bound_in
 
 try:
     import triton
@@ -251,8 +251,7 @@ def _tiles(x: Tensor) -> tuple[tuple[int, int, int], int, int]:
 
 
 def _bound(clamp: float | None, x: Tensor) -> float | None:
-    """The clamp as a number of the images' type, so that the backward pass knows a clamped value again."""
-    return None if clamp is None else float(torch.tensor(clamp, dtype=x.dtype))
+    return None if clamp is None else bound_in(x, clamp)
 
 
 class _Activation(Function):

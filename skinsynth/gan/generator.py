@@ -83,10 +83,14 @@ def demodulation(weight: Float[Tensor, "cout cin k k"], style: Float[Tensor, "n 
 def bound_for_half(
     weight: Float[Tensor, "cout cin k k"], style: Float[Tensor, "n cin"]
 ) -> tuple[Float[Tensor, "cout cin k k"], Float[Tensor, "n cin"]]:
-    """Kernels and styles scaled so that 16 bits hold their products; demodulation takes the scales out again."""
+    """Kernels and styles scaled so that 16 bits hold their products; demodulation takes the scales out again.
+
+    So nothing depends on the scales, and no gradient goes through them.
+    """
     fan_in = weight[0].numel()
-    weight = weight / (weight.abs().amax(dim=(1, 2, 3), keepdim=True) * math.sqrt(fan_in))
-    return weight, style / style.abs().amax(dim=1, keepdim=True)
+    largest_weight = weight.detach().abs().amax(dim=(1, 2, 3), keepdim=True)
+    largest_style = style.detach().abs().amax(dim=1, keepdim=True)
+    return weight / (largest_weight * math.sqrt(fan_in)), style / largest_style
 
 
 class StyledConv(nn.Module):

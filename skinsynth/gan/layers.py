@@ -1,14 +1,15 @@
 """What both networks are made of: equalised linear and convolution layers and the mapping network."""
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.autograd import Function
 from torch.nn.functional import conv2d, leaky_relu_
 
-from skinsynth.gan.backend import LEAK, kernels_for
+from skinsynth.gan.backend import LEAK, bound_in, kernels_for
 from skinsynth.gan.resample import conv_down2
 
 # Keeps the variance of a unit Gaussian through the leaky ReLU, nearly.
@@ -43,8 +44,8 @@ def half_resolutions(resolution: int, half_levels: int) -> set[int]:
 
 
 def compute_type(images: Tensor, half: bool, half_type: HalfType) -> torch.dtype:
-    """16 bits where asked for and the tensor lies on a GPU (a CPU gains nothing), else the tensor's own type."""
-    return HALF_TYPES[half_type] if half and images.is_cuda else images.dtype
+    """16 bits where asked for, but on a CPU, which gains nothing, the tensor's own type."""
+    return HALF_TYPES[half_type] if half and images.device.type != "cpu" else images.dtype
 
 
 def unit_second_moment(x: Float[Tensor, "n size"]) -> Float[Tensor, "n size"]:
@@ -54,8 +55,38 @@ def unit_second_moment(x: Float[Tensor, "n size"]) -> Float[Tensor, "n size"]:
 
 def activate(x: Float[Tensor, "*shape"], clamp: float | None) -> Float[Tensor, "*shape"]:
     """Leaky ReLU in place, whose gain the caller has put into the weights, cut to ±clamp."""
-    x = leaky_relu_(x, LEAK)
-    return x if clamp is None else x.clamp(-clamp, clamp)
+    return leaky_relu_(x, LEAK) if clamp is None else _BoundedLeak.apply(x, bound_in(x, clamp))
+
+
+class _BoundedLeak(Function):
+    """Leaky ReLU and clamp in place: the output alone is kept, whose sign and size tell the slope."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, bound: float) -> Tensor:
+        ctx.mark_dirty(x)
+        ctx.bound = bound
+        leaky_relu_(x, LEAK).clamp_(-bound, bound)
+        ctx.save_for_backward(x)
+        return x
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return _BoundedSlope.apply(*gradients, *ctx.saved_tensors, ctx.bound), None
+
+
+class _BoundedSlope(Function):
+    """A gradient times the slope where the bounded leaky ReLU gave `out`; the slope is piecewise constant."""
+
+    @staticmethod
+    def forward(ctx: Any, gradient: Tensor, out: Tensor, bound: float) -> Tensor:
+        ctx.save_for_backward(out)
+        ctx.bound = bound
+        sloped = torch.ops.aten.leaky_relu_backward(gradient, out, LEAK, True)
+        return torch.ops.aten.hardtanh_backward(sloped, out, -bound, bound)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        return _BoundedSlope.apply(*gradients, *ctx.saved_tensors, ctx.bound), None, None
 
 
 def kernels(out_channels: int, in_channels: int, size: int, rng: torch.Generator) -> nn.Parameter:

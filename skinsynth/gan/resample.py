@@ -7,29 +7,65 @@ and banded matrices took two to ten times as long, and folding the filter into a
 """
 
 from functools import cache
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd import Function
 from torch.nn.functional import conv2d, conv_transpose2d
 
 from skinsynth.gan.backend import TAPS, kernels_for
 
 
 @cache
-def _kernel(device: torch.device, dtype: torch.dtype) -> Float[Tensor, "1 1 4 4"]:
+def _kernel(device: torch.device, dtype: torch.dtype, gain: float) -> Float[Tensor, "1 1 4 4"]:
     taps = torch.tensor(TAPS, device=device, dtype=dtype)
-    return (taps.outer(taps) / taps.sum() ** 2)[None, None]
+    return (taps.outer(taps) / taps.sum() ** 2 * gain)[None, None]
 
 
-def _depthwise(x: Float[Tensor, "n c h w"]) -> Float[Tensor, "c 1 4 4"]:
-    return _kernel(x.device, x.dtype).expand(x.shape[1], -1, -1, -1)
+def _depthwise(x: Float[Tensor, "n c h w"], gain: float) -> Float[Tensor, "c 1 4 4"]:
+    return _kernel(x.device, x.dtype, gain).expand(x.shape[1], -1, -1, -1)
+
+
+class _Filter(Function):
+    """The filter, then every `stride`-th pixel. Its taps are constants and it keeps no image.
+
+    A grouped convolution of PyTorch's keeps the image for a gradient of its taps, and its second derivative makes that
+    gradient with one more convolution for each channel, wanted or not: thousands in one R1 update at 256 px.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, gain: float, stride: int, padding: int) -> Tensor:
+        x = x.contiguous(memory_format=torch.channels_last)
+        ctx.size, ctx.how = x.shape, (gain, stride, padding)
+        return conv2d(x, _depthwise(x, gain), stride=stride, padding=padding, groups=x.shape[1])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        return _Spread.apply(*gradients, ctx.size, *ctx.how), None, None, None
+
+
+class _Spread(Function):
+    """The adjoint of `_Filter`: each pixel spread by the taps over an image of the given size."""
+
+    @staticmethod
+    def forward(ctx: Any, y: Tensor, size: torch.Size, gain: float, stride: int, padding: int) -> Tensor:
+        ctx.how = (gain, stride, padding)
+        # Of the image that is sought only size and layout are read.
+        image = torch.empty(size, dtype=y.dtype, device=y.device, memory_format=torch.channels_last)
+        how = [stride] * 2, [padding] * 2, [1, 1], False, [0, 0], y.shape[1], (True, False, False)
+        return torch.ops.aten.convolution_backward(y, image, _depthwise(y, gain), None, *how)[0]
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
+        return _Filter.apply(*gradients, *ctx.how), None, None, None, None
 
 
 def _filter(x: Float[Tensor, "n c h w"], padding: int, fused: bool = False) -> Float[Tensor, "n c h2 w2"]:
     if (kernels := kernels_for(x, fused)) is not None:
         return kernels.binomial(x, padding)
-    return conv2d(x, _depthwise(x), padding=padding, groups=x.shape[1])
+    return _Filter.apply(x, 1.0, 1, padding)
 
 
 def filter2d(x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
@@ -41,14 +77,15 @@ def upsample2d(x: Float[Tensor, "n c h w"], fused: bool = False) -> Float[Tensor
     """The image at twice the size: zeros put between its pixels, then filtered with gain 4."""
     if (kernels := kernels_for(x, fused)) is not None:
         return kernels.upsample2d(x)
-    return conv_transpose2d(x, 4 * _depthwise(x), stride=2, padding=1, groups=x.shape[1])
+    n, c, h, w = x.shape
+    return _Spread.apply(x, torch.Size([n, c, 2 * h, 2 * w]), 4.0, 2, 1)
 
 
 def downsample2d(x: Float[Tensor, "n c h w"], fused: bool = False) -> Float[Tensor, "n c h//2 w//2"]:
     """The image at half the size: filtered, then every second pixel."""
     if (kernels := kernels_for(x, fused)) is not None:
         return kernels.downsample2d(x)
-    return conv2d(x, _depthwise(x), stride=2, padding=1, groups=x.shape[1])
+    return _Filter.apply(x, 1.0, 2, 1)
 
 
 def conv_up2(

@@ -36,7 +36,8 @@ def neighbour_scores(real: Float[Tensor, "n dim"], fake: Float[Tensor, "m dim"],
     recalled = covered = 0
     for rows, distances in squared_distances(real, fake):
         within_real = distances < real_radius[rows, None]
-        holders += within_real.sum(dim=0)
+        # A sum copies what it adds into its own type: 64 bits would take as much as the distances.
+        holders += within_real.sum(dim=0, dtype=torch.int32)
         covered += int(within_real.any(dim=1).sum())
         recalled += int((distances < fake_radius).any(dim=1).sum())
     return NeighbourScores(

@@ -1,0 +1,199 @@
+"""What one update of `paper256` costs on any GPU, counted without one, as JSON: `python benchmarks/count_gan.py`.
+
+The trainer runs on tensors without contents, which have sizes, types and devices only: so this also shows that the
+way through 16 bits fits together. By update: operators (each is a launch or a few), arithmetic, bytes that the
+operators read and write, and the most memory that is alive at once. `floor` adds up, over the operators of a step, the
+time that a given GPU needs at least for their arithmetic or their bytes, whichever is longer. **It is no measurement**:
+launches, workspaces and imperfect kernels come on top. Triton's kernels (`fused`) do not run without a GPU.
+"""
+
+import argparse
+import json
+import weakref
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
+
+from benchmarks.train_gan import paper256, rounded
+from skinsynth.gan.layers import HALF_TYPES
+from skinsynth.gan.trainer import Trainer, TrainerConfig
+
+META = torch.device("meta")
+IMAGES = 256
+# Operators that only look at what is there in another way.
+VIEWS = frozenset([
+    "_unsafe_view", "alias", "as_strided", "detach", "expand", "lift_fresh", "permute", "select", "slice", "split",
+    "split_with_sizes", "squeeze", "t", "transpose", "unbind", "unsqueeze", "view",
+])  # fmt: skip
+CONVOLUTIONS = frozenset(["convolution", "convolution_backward"])
+
+
+class MetaGenerator(torch.Generator):
+    """A source of random numbers for tensors without contents; PyTorch has none."""
+
+    device = property(lambda _: META)  # type: ignore[assignment]
+
+
+@dataclass
+class Count:
+    operators: int = 0
+    flops: int = 0
+    bytes_moved: int = 0
+    floor_seconds: float = 0.0
+    peak_bytes: int = 0
+    by_operator: Counter[str] = field(default_factory=Counter)  # bytes moved
+
+
+@dataclass(frozen=True)
+class Gpu:
+    bytes_per_second: float
+    flops_per_second: dict[int, float]  # by the bytes of a number
+
+    def seconds(self, flops: int, moved: int, dtype: torch.dtype) -> float:
+        """At least, for one operator."""
+        return max(flops and flops / self.flops_per_second[dtype.itemsize], moved / self.bytes_per_second)
+
+
+class Counting(TorchDispatchMode):
+    """Counts what runs on tensors without contents while it is entered."""
+
+    def __init__(self, gpu: Gpu, alive: list[Tensor]) -> None:
+        super().__init__()
+        self.gpu, self.count = gpu, Count()
+        self.alive: dict[int, int] = {}
+        for tensor in alive:
+            self._see(tensor)
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        name = func.overloadpacket.__name__
+        result = func(*args, **kwargs)
+        if name in CONVOLUTIONS:
+            result = _as_on_a_gpu(result)
+        given, made = list(_without_contents((args, kwargs))), list(_without_contents(result))
+        for tensor in made:
+            self._see(tensor)
+        if made and name not in VIEWS:
+            self._add(func, name, given + made, made[0].dtype, (args, kwargs, result))
+        return result
+
+    def _add(self, func: Any, name: str, tensors: list[Tensor], dtype: torch.dtype, call: tuple[Any, ...]) -> None:
+        args, kwargs, result = call
+        formula = flop_registry.get(func.overloadpacket)
+        flops = formula(*args, **kwargs, out_val=result) if formula else 0
+        moved = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+        count = self.count
+        count.operators += 1
+        count.flops += flops
+        count.bytes_moved += moved
+        count.by_operator[name] += moved
+        count.floor_seconds += self.gpu.seconds(flops, moved, dtype)
+
+    def _see(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        key = storage._cdata
+        if key not in self.alive:
+            self.alive[key] = storage.nbytes()
+            self.count.peak_bytes = max(self.count.peak_bytes, sum(self.alive.values()))
+            weakref.finalize(storage, self.alive.pop, key, None)
+
+
+def _without_contents(values: Any) -> Iterator[Tensor]:
+    return (value for value in tree_leaves(values) if isinstance(value, Tensor) and value.device == META)
+
+
+def _as_on_a_gpu(result: Any) -> Any:
+    """Convolutions keep images channels-last on a GPU; without contents they forget it."""
+    if isinstance(result, tuple):
+        return tuple(map(_as_on_a_gpu, result))
+    is_image = isinstance(result, Tensor) and result.device == META and result.ndim == 4
+    return result.contiguous(memory_format=torch.channels_last) if is_image else result
+
+
+class MetaTrainer(Trainer):
+    """A trainer whose networks and images are sizes and types only; its updates stop before Adam."""
+
+    def __init__(self, config: TrainerConfig) -> None:
+        size, classes = config.generator.resolution, config.generator.class_count
+        pixels = torch.zeros(IMAGES, 3, size, size, dtype=torch.uint8)
+        super().__init__(config, pixels, torch.arange(IMAGES) % max(classes, 1), "cpu")
+        self.device = META
+        for network in (self.generator, self.discriminator, self.generator_ema):
+            network.to(META)
+        self.data.images, self.data.classes = self.data.images.to(META), self.data.classes.to(META)
+        self.path_mean, self.r1 = self.path_mean.to(META), self.r1.to(META)
+        self.rng = MetaGenerator()
+        self.real = self.data.batch(0, config.batch_size, self.decisions)
+
+    def _descend(self, adam: torch.optim.Adam) -> None:
+        adam.zero_grad(set_to_none=True)
+
+    def _train_discriminator(self, trains: bool) -> None:
+        self.discriminator.requires_grad_(trains)
+
+    def updates(self) -> dict[str, tuple[Callable[[], Any], int]]:
+        """Each update, and how many steps lie between two of them."""
+        config = self.config
+        return {
+            "generator": (self._update_generator, 1),
+            "path length": (self._regularise_generator, config.path_length_interval),
+            "discriminator": (lambda: self._update_discriminator(*self.real), 1),
+            "R1": (lambda: self._regularise_discriminator(*self.real), config.r1_interval),
+        }
+
+    def kept(self) -> list[Tensor]:
+        """What lies on the device between updates; Adam keeps twice the weights of both networks besides."""
+        networks = (self.generator, self.discriminator, self.generator_ema)
+        weights = [tensor for network in networks for tensor in (*network.parameters(), *network.buffers())]
+        trained = [*self.generator.parameters(), *self.discriminator.parameters()]
+        moments = [torch.empty_like(weight) for weight in trained * 2]
+        return [*weights, *moments, self.data.images, *self.real]
+
+
+def counted(trainer: MetaTrainer, gpu: Gpu) -> dict[str, Any]:
+    """All updates, and a whole step with each regulariser's share."""
+    counts, step_seconds, kept = {}, 0.0, trainer.kept()
+    for name, (update, interval) in trainer.updates().items():
+        with Counting(gpu, kept) as counting:
+            update()
+        count = counting.count
+        step_seconds += count.floor_seconds / interval
+        counts[name] = {
+            "operators": count.operators,
+            "tflop": count.flops / 1e12,
+            "gigabytes_moved": count.bytes_moved / 1e9,
+            "peak_gigabytes": count.peak_bytes / 1e9,
+            "floor_ms": 1000 * count.floor_seconds,
+            "most_bytes": {name: moved / 1e9 for name, moved in count.by_operator.most_common(5)},
+        }
+    return {
+        "updates": counts,
+        "peak_gigabytes": max(count["peak_gigabytes"] for count in counts.values()),
+        "floor_seconds_per_1000_images": 1000 * step_seconds / trainer.config.batch_size,
+    }
+
+
+def main() -> None:
+    """Print one JSON object."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--half-type", default="float16", choices=HALF_TYPES, help="of the top levels")
+    parser.add_argument("--terabytes", type=float, default=4.8, help="the GPU moves a second (H200: 4.8, H100: 3.35)")
+    parser.add_argument("--tflops", type=float, default=790, help="it does a second in 16 bits")
+    parser.add_argument("--tflops-32", type=float, default=395, help="in 32 bits (TF32, as convolutions do)")
+    flags = parser.parse_args()
+    gpu = Gpu(flags.terabytes * 1e12, {2: flags.tflops * 1e12, 4: flags.tflops_32 * 1e12})
+    result = {**vars(flags), **counted(MetaTrainer(paper256(flags.half_type, fused=False)), gpu)}
+    print(json.dumps(rounded(result), indent=2))
+
+
+if __name__ == "__main__":
+    main()

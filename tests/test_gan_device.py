@@ -1,0 +1,63 @@
+"""The way through 16 bits and another device, on tensors without contents: what a GPU would be given.
+
+Sizes, types and devices are checked by PyTorch as on a GPU; values are not, and nothing is timed.
+"""
+
+import dataclasses
+
+import pytest
+
+from benchmarks.count_gan import Gpu, MetaTrainer, counted
+from tests.test_gan_trainer import CONFIG
+
+ONE_A_SECOND = Gpu(1.0, {2: 1.0, 4: 1.0})
+
+
+def config_of(channels=8, **changes):
+    sizes = {"channel_base": 8 * channels, "channel_max": channels, "activation_clamp": 256.0, "half_levels": 2}
+    how = {key: changes.pop(key) for key in ("half_type", "class_count") if key in changes}
+    architecture = changes.pop("architecture", "resnet")
+    return dataclasses.replace(
+        CONFIG,
+        generator=dataclasses.replace(CONFIG.generator, **sizes, **how),
+        discriminator=dataclasses.replace(CONFIG.discriminator, **sizes, **how, architecture=architecture),
+        **changes,
+    )
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"half_type": "float16"},
+        {"half_type": "bfloat16", "class_count": 0},
+        {"half_type": "float16", "architecture": "skip"},
+        {"half_type": "bfloat16", "architecture": "orig"},
+        {"half_type": "float16", "images_per_pass": 2},
+    ],
+    ids=str,
+)
+def test_every_update_fits_together_in_16_bits_away_from_the_cpu(changes):
+    counts = counted(MetaTrainer(config_of(**changes)), ONE_A_SECOND)
+    assert all(count["tflop"] > 0 for count in counts["updates"].values())
+
+
+def test_no_update_runs_an_operator_for_each_channel():
+    few, many = (counted(MetaTrainer(config_of(channels)), ONE_A_SECOND)["updates"] for channels in (8, 32))
+    # A step's decisions are drawn: some transforms meet no image and fall out.
+    for update, count in few.items():
+        assert many[update]["operators"] == count["operators"], update
+
+
+def test_memory_that_is_alive_grows_with_the_batch():
+    peaks = [
+        counted(MetaTrainer(config_of(batch_size=size)), ONE_A_SECOND)["updates"]["R1"]["peak_gigabytes"]
+        for size in (4, 64)
+    ]
+    assert peaks[1] > 4 * peaks[0]
+
+
+def test_tensors_of_two_devices_do_not_meet_unseen():
+    trainer = MetaTrainer(config_of())
+    trainer.generator.mapping.fc0.to_empty(device="cpu")
+    with pytest.raises(RuntimeError, match="device"):
+        trainer.updates()["generator"][0]()
