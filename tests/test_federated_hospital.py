@@ -23,6 +23,7 @@ from skinsynth.federated.messages import (
     arrays_of,
     recall,
     remember,
+    run_in,
     weights_in,
     work_in,
     work_record,
@@ -136,8 +137,8 @@ def test_a_round_that_fails_leaves_the_memory_as_it_was_and_says_why():
     assert_same(weights_in(again[ARRAYS]), weights_in(train_round(undisturbed, good, memory)[ARRAYS]))
 
 
-def asked(weights, number):
-    config = work_record(work())
+def asked(weights, number, run="0123456789abcdef"):
+    config = work_record(work(), run)
     config["server-round"] = number
     return RecordDict({ARRAYS: arrays_of(weights), CONFIG: config})
 
@@ -161,10 +162,29 @@ def test_a_folder_outlives_a_restart_of_the_hospital_and_of_the_server(tmp_path)
     # The server forgets round 3 once, and asks for it again.
     for number in (1, 2, 3, 3, 4):
         assert_same(restarted(number), weights[number])
-        assert len(list(tmp_path.iterdir())) == min(number, 2)
-    # A new federation begins again.
-    assert_same(restarted(1), weights[1])
-    assert [place.name for place in tmp_path.iterdir()] == ["after-1"]
+        assert len(list(tmp_path.glob("*/after-*"))) == min(number, 2)
+
+
+def test_a_hospital_that_is_late_in_a_second_run_does_not_go_on_from_the_first(tmp_path):
+    weights = weights_of(tiny_trainer(), ALL)
+    for number in (1, 2):
+        train_round(Hospital("small", tiny_trainer()), asked(weights, number), RecordDict(), tmp_path)
+    second = asked(weights, 3, run="fedcba9876543210")
+    late = train_round(Hospital("small", tiny_trainer()), second, RecordDict(), tmp_path)
+    new = train_round(Hospital("small", tiny_trainer()), second, RecordDict())
+    assert_same(weights_after(late), weights_after(new))
+    assert [place.name for place in tmp_path.iterdir()] == ["fedcba9876543210"]
+
+
+def test_a_run_is_no_path(tmp_path):
+    reply = train_round(
+        Hospital("small", tiny_trainer()),
+        asked(weights_of(tiny_trainer(), ALL), 1, run="../elsewhere"),
+        RecordDict(),
+        tmp_path,
+    )
+    assert "ValueError" in reply[HOSPITAL]["error"]
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_proximal_pull_keeps_a_hospital_near_the_federation():
@@ -180,7 +200,8 @@ def test_a_proximal_pull_keeps_a_hospital_near_the_federation():
 
 
 def test_work_arrives_as_it_was_sent():
-    record = work_record(work(7, ("generator",)))
+    record = work_record(work(7, ("generator",)), "0123456789abcdef")
+    assert run_in(record) == "0123456789abcdef"
     assert work_in(record) == work(7, ("generator",))
     record["proximal-mu"] = 0.5
     assert work_in(record) == work(7, ("generator",), 0.5)

@@ -18,6 +18,7 @@ from skinsynth.federated.messages import (
     numbers_as_in,
     recall,
     remember,
+    run_in,
     weights_in,
     work_in,
 )
@@ -64,18 +65,19 @@ def told_of(error: Exception) -> str:
 def train_round(hospital: Hospital, asked: RecordDict, memory: RecordDict, folder: Path | None = None) -> RecordDict:
     """One round from the state before it, which is replaced only if all goes well; an error becomes the reply."""
     try:
-        number = int(asked.config_records[CONFIG]["server-round"])  # type: ignore[arg-type]
-        kept = recall(memory) if folder is None else read_state(folder, number)
+        config = asked.config_records[CONFIG]
+        run, number = run_in(config), int(config["server-round"])  # type: ignore[arg-type]
+        kept = recall(memory) if folder is None else read_state(folder, run, number)
         if kept is None:
             kept = hospital.state_at_start
         hospital.restore(kept)
-        work = work_in(asked.config_records[CONFIG])
+        work = work_in(config)
         own = weights_of(hospital.trainer, work.averaged)
         result = hospital.train_round(numbers_as_in(own, weights_in(asked.array_records[ARRAYS])), work)
         if folder is None:
             remember(memory, hospital.state())
         else:
-            write_state(folder, number, hospital.state())
+            write_state(folder, run, number, hospital.state())
     except Exception as error:
         # Whatever goes wrong at one hospital, the others' round goes on.
         LOG.exception("hospital %s: this round failed", hospital.name)

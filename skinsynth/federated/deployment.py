@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import json
 import logging
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -112,7 +113,7 @@ def serve(grid: Grid, deployment: Deployment, folder: Path) -> FederationState:
 
 def _serve(grid: Grid, deployment: Deployment, folder: Path) -> FederationState:
     checkpoint = folder / "checkpoint"
-    state = _resumed(checkpoint, deployment) or FederationState(_start(folder, deployment))
+    state = _resumed(checkpoint, deployment) or FederationState(_start(folder, deployment), run=secrets.token_hex(8))
 
     def save(state: FederationState) -> None:
         tensors, numbers = state.parts()

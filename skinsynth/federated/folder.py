@@ -1,7 +1,7 @@
 """A folder of one's own, for a real deployment: a SuperNode keeps `context.state` in memory only.
 
-A hospital's state after the two latest rounds is kept, since a server that is started again may ask for a round that
-was just trained.
+A hospital's state after the two latest rounds of a run is kept, since a server that is started again may ask for a
+round that was just trained. Nobody goes on from what another run left.
 """
 
 import fcntl
@@ -43,17 +43,20 @@ def _locked(lock: IO[str]) -> bool:
     return True
 
 
-def write_state(folder: Path, number: int, state: State) -> None:
-    """Keep the state after a round; states of later rounds belong to a run that is no more."""
-    write_checkpoint(_place(folder, number), state)
-    for old in _superseded(folder, number):
-        shutil.rmtree(_place(folder, old))
+def write_state(folder: Path, run: str, number: int, state: State) -> None:
+    """Keep the state after a round; states of other runs, and of later rounds, belong to what is no more."""
+    own = folder / run
+    write_checkpoint(_place(own, number), state)
+    others = [place for place in folder.iterdir() if place.is_dir() and place != own]
+    for old in others + [_place(own, number) for number in _superseded(own, number)]:
+        shutil.rmtree(old)
 
 
-def read_state(folder: Path, number: int) -> State | None:
-    """The latest state from before a round; None where the hospital is new to the federation."""
-    earlier = [kept for kept in _numbers(folder) if kept < number]
-    return read_checkpoint(_place(folder, earlier[-1])) if earlier else None
+def read_state(folder: Path, run: str, number: int) -> State | None:
+    """The run's latest state from before a round; None where the hospital is new to the run."""
+    own = folder / run
+    earlier = [kept for kept in _numbers(own) if kept < number]
+    return read_checkpoint(_place(own, earlier[-1])) if earlier else None
 
 
 def _superseded(folder: Path, number: int) -> list[int]:

@@ -5,6 +5,7 @@ privacy wrappers take exactly one of each kind of record.
 """
 
 import json
+import re
 from collections.abc import Mapping
 
 import numpy as np
@@ -44,15 +45,23 @@ def numbers_as_in(like: Mapping[str, Tensor], weights: Weights) -> Weights:
     }
 
 
-def work_record(work: LocalWork) -> ConfigRecord:
-    """Without FedProx's pull, which its strategy adds."""
-    return ConfigRecord({"steps": work.steps, "averaged": list(work.averaged)})
+def work_record(work: LocalWork, run: str) -> ConfigRecord:
+    """Of a run by its name; without FedProx's pull, which its strategy adds."""
+    return ConfigRecord({"steps": work.steps, "averaged": list(work.averaged), "run": run})
 
 
 def work_in(config: ConfigRecord) -> LocalWork:
     """What the server asks for; the pull is 0 where the strategy is not FedProx."""
     averaged = tuple(str(name) for name in config["averaged"])  # type: ignore[union-attr]
     return LocalWork(int(config["steps"]), averaged, float(config.get("proximal-mu", 0.0)))  # type: ignore[arg-type]
+
+
+def run_in(config: ConfigRecord) -> str:
+    """The run's name, by which a hospital keeps its state; raises ValueError where it is no plain one."""
+    name = str(config["run"])
+    if not re.fullmatch("[0-9a-f]{16}", name):
+        raise ValueError("a run is named by 16 hexadecimal digits, but the server sent something else")
+    return name
 
 
 def answer(hospital: str, result: LocalResult) -> RecordDict:

@@ -71,6 +71,8 @@ class FederationState:
     nodes: dict[str, int] = field(default_factory=dict)
     releases: int = 0  # averages with noise that were made: what has been spent of the privacy
     clipping_norm: float | None = None  # of the next round; None without privacy
+    # By which hospitals tell their states from those of another run of the same settings; in one process there is one.
+    run: str = "0" * 16
 
     def numbers(self) -> dict[str, Any]:
         """All but the tensors, for JSON."""
@@ -96,9 +98,9 @@ class FederationStalled(RuntimeError):  # noqa: N818 - it tells what happened, n
 class Server:
     """Goes on from a state to the last round; `save` is called with the state after each.
 
-    Replies count under the names of `hospitals`, where these are given.
-    Where round after round changes nothing it raises FederationStalled; what it has reached is saved. Where the next
-    round would spend more privacy than there is, the run is over, which is an incident.
+    Replies count under the names of `hospitals`, where these are given. Where round after round changes nothing it
+    raises FederationStalled; what it has reached is saved. Where the next round would spend more privacy than there is,
+    the run is over, which is an incident.
     """
 
     def __init__(
@@ -184,7 +186,7 @@ class Server:
             reason = f"{connected} hospitals are connected, but {self.least} are needed: the weights stay"
             self._record(number, [], [LeftOut("all", reason)], {"changed": 0, **self._privacy_row(norm)})
             return
-        work = work_record(LocalWork(self.config.steps_per_round, self.config.averaged, 0.0))
+        work = work_record(LocalWork(self.config.steps_per_round, self.config.averaged, 0.0), self.state.run)
         messages = list(self.strategy.configure_train(number, arrays_of(self.state.weights), work, grid))
         replies = grid.send_and_receive(messages, timeout=self.config.reply_timeout_seconds)
         asked = [message.metadata.dst_node_id for message in messages]

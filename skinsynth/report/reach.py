@@ -10,7 +10,7 @@ matplotlib.use("agg")  # no window: stages run where there is no screen
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter, StrMethodFormatter
+from matplotlib.ticker import FixedLocator, NullFormatter, StrMethodFormatter
 
 from skinsynth.files import written_whole
 
@@ -21,6 +21,9 @@ COLOURS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#5
 MARKERS = ("s", "o", "^", "v", "D", "P", "X", "<", ">")
 DASHES = ("-", "-", "--", "-.", ":")
 TRAIN = "train"
+# Of an axis that is linear to 1 and logarithmic beyond; the finer ones where it ends below 30.
+DECADES = (-100, -10, -1, 0, 1, 10, 100, 1000, 10_000)
+FINER = (-10, -5, -2, -1, -0.5, 0, 0.5, 1, 2, 3, 5, 10, 20)
 APART = 0.012  # of the axis, between the intervals of models that end at the same count
 
 
@@ -78,6 +81,7 @@ def _draw(axes: Axes, curves: Mapping[str, pd.DataFrame], finals: Sequence[Row],
         axes.yaxis.set_minor_formatter(StrMethodFormatter("{x:g}") if few else NullFormatter())
     else:
         axes.set_yscale("symlog", linthresh=1)
+        axes.yaxis.set_major_locator(FixedLocator(FINER if axes.get_ylim()[1] < 30 else DECADES))
         axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axes.grid(alpha=0.25, which="both")
