@@ -25,7 +25,7 @@ from skinsynth.gan.generator import Generator
 from skinsynth.gan.model import Gan
 from skinsynth.gan.presets import FIXED_PRESETS, trainer_config
 from skinsynth.process import keep_freed_memory
-from skinsynth.projection.loss import VggFeatures
+from skinsynth.projection.loss import VggLoss
 from skinsynth.projection.projector import ProjectionConfig, Projector
 
 # StyleGAN2, appendix D.
@@ -91,9 +91,7 @@ def peak_memory_gb(device: torch.device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
 
 
-def measure(
-    gan: Gan, loss: VggFeatures, batch: int, flags: argparse.Namespace, device: torch.device
-) -> dict[str, float]:
+def measure(gan: Gan, loss: VggLoss, batch: int, flags: argparse.Namespace, device: torch.device) -> dict[str, float]:
     """One batch of noise images, projected for the warm-up and the timed steps."""
     config = replace(
         PUBLISHED,
@@ -144,7 +142,7 @@ def main() -> None:
     keep_freed_memory()
     torch.manual_seed(0)
     gan = random_gan(flags.preset, flags.resolution, device)
-    loss = VggFeatures(vgg16(weights=None), device, flags.bfloat16)
+    loss = VggLoss(vgg16(weights=None), device, flags.bfloat16)
     batches = {size: rounded(measure(gan, loss, size, flags, device)) for size in sorted(set(flags.batch))}
     rates = {size: batch["images_an_hour"] for size, batch in batches.items()}
     result = {

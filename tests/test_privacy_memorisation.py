@@ -20,6 +20,7 @@ from skinsynth.privacy.authenticity import authenticity
 from skinsynth.privacy.copying import copying_statistic
 from skinsynth.privacy.distances import paired
 from skinsynth.privacy.novelty import distance_rows
+from skinsynth.projection.loss import PerceptualLoss
 from skinsynth.projection.projector import Projector
 from tests.test_projection_projector import CONFIG
 
@@ -126,7 +127,7 @@ def test_authenticity_and_c_t_tell_it_and_let_fresh_draws_pass(learned):
 
 def distances_to_projections(gan, pixels, config):
     """Cosine distances, and what the table of distances says about them at the paper's bound."""
-    projector = Projector(gan, pooled, config, torch.device("cpu"))
+    projector = Projector(gan, PerceptualLoss(pooled), config, torch.device("cpu"))
     projected = features(projector.project(pixels, labels_of(len(pixels)), range(len(pixels))).pixels)
     rows = distance_rows({}, features(pixels), (features(pixels), projected), close=1e-5)
     found = {row["statistic"]: row["value"] for row in rows if row["distance"] == "cosine"}

@@ -26,7 +26,7 @@ from skinsynth.gan.pixels import from_pixels, to_pixels
 from skinsynth.gan.team import ALONE, Team
 from skinsynth.images.archive import write_archive
 from skinsynth.projection.archive import project_all
-from skinsynth.projection.loss import LossConfig, VggFeatures, build_loss
+from skinsynth.projection.loss import LossConfig, PerceptualLoss, VggLoss, _UnitGap, build_loss, unit_channels
 from skinsynth.projection.noise import GivenNoise, autocorrelation, own_maps, standardise
 from skinsynth.projection.projector import ProjectionConfig, Projector, cut
 from tests.tiny import ROOT
@@ -74,7 +74,7 @@ def test_images_that_the_generator_made_are_found_again(rng):
     gan, features = gan_of(rng), classifier_of().embed_differentiable
     pixels, labels = images_of(gan, 64, rng)
     between = torch.pdist(features(from_pixels(pixels))).median()
-    found = Projector(gan, features, CONFIG, CPU).project(pixels[:8], labels[:8], range(8))
+    found = Projector(gan, PerceptualLoss(features), CONFIG, CPU).project(pixels[:8], labels[:8], range(8))
     assert found.distances.median() <= 0.05 * between
 
 
@@ -89,7 +89,7 @@ def test_noise_maps_of_the_generator_give_its_own_images(rng):
 def test_an_image_with_noise_maps_is_projected_alike_alone_and_in_company(rng, map_weight):
     gan = gan_of(rng, 128, 8, noise_strength=0.5)
     pixels, labels = images_of(gan, 3, rng)
-    projector = Projector(gan, flat, replace(FAST, map_weight=map_weight), CPU)
+    projector = Projector(gan, PerceptualLoss(flat), replace(FAST, map_weight=map_weight), CPU)
     together = projector.project(pixels, labels, range(10, 13))
     for place in range(3):
         one = slice(place, place + 1)
@@ -102,7 +102,7 @@ def test_noise_maps_find_detail_that_w_has_not(rng):
     gan = gan_of(rng, 128, 8, noise_strength=0.5)
     pixels = torch.randint(0, 256, (2, 3, 32, 32), generator=rng, dtype=torch.uint8)
     without, free, bound = (
-        Projector(gan, flat, replace(FAST, steps=60, map_weight=weight), CPU)
+        Projector(gan, PerceptualLoss(flat), replace(FAST, steps=60, map_weight=weight), CPU)
         .project(pixels, torch.tensor([0, 1]), [0, 1])
         .distances
         for weight in (None, 0.0, 1e5)
@@ -152,7 +152,7 @@ def test_a_generator_of_16_bits_is_searched_in_32(rng):
     in_half = replace(gan.config, half_levels=2)
     halved = Generator(in_half, rng).requires_grad_(False)
     halved.load_state_dict(gan.generator.state_dict())
-    projector = Projector(Gan(halved, gan.discriminator, [0, 1]), flat, FAST, CPU)
+    projector = Projector(Gan(halved, gan.discriminator, [0, 1]), PerceptualLoss(flat), FAST, CPU)
     assert projector.generator.config.half_levels == 0
 
 
@@ -167,9 +167,9 @@ class SmallVgg(nn.Module):
 
 
 def test_vgg16_features_are_five_layers_of_unit_length_averaged_over_pixels(rng):
-    features = VggFeatures(SmallVgg(), CPU, False)
+    features = VggLoss(SmallVgg(), CPU, False)
     images = (torch.rand(2, 3, 32, 32, generator=rng) * 2 - 1).requires_grad_()
-    found = features(images)
+    found = features.features(images)
     blocks = zip((64, 128, 256, 512, 512), (32, 16, 8, 4, 2), strict=True)
     assert found.shape == (2, sum(channels * size**2 for channels, size in blocks))
     torch.testing.assert_close(found.square().sum(dim=1), torch.full((2,), 5.0), rtol=1e-2, atol=0)
@@ -178,16 +178,40 @@ def test_vgg16_features_are_five_layers_of_unit_length_averaged_over_pixels(rng)
     assert gradient.abs().max() > 0
 
 
+def test_the_gap_of_vgg16_is_the_squared_distance_of_its_features(rng):
+    loss = VggLoss(SmallVgg(), CPU, False)
+    real, other = (torch.rand(2, 3, 32, 32, generator=rng) * 2 - 1 for _ in range(2))
+    images = other.requires_grad_()
+    expected = (loss.features(images) - loss.features(real)).square().sum(dim=1)
+    gap = loss.towards(real)(images)
+    torch.testing.assert_close(gap, expected, rtol=1e-4, atol=0)
+    torch.testing.assert_close(
+        *(torch.autograd.grad(value.sum(), images)[0] for value in (gap, expected)), rtol=1e-3, atol=1e-6
+    )
+    torch.testing.assert_close(loss.towards(real)(real), torch.zeros(2), rtol=0, atol=1e-5)
+
+
+def test_pixels_where_every_channel_is_silent_have_a_gap_too(rng):
+    x = torch.rand(2, 4, 3, 3, generator=rng, dtype=torch.float64)
+    x[0, :, 1, 1] = 0
+    unit = unit_channels(torch.rand(2, 4, 3, 3, generator=rng, dtype=torch.float64))
+    unit[1, :, 0, 0] = 0
+    expected = (unit_channels(x) - unit).square().sum(dim=1).mean(dim=(1, 2))
+    torch.testing.assert_close(_UnitGap.apply(x, unit), expected)
+    loud = torch.rand(2, 4, 3, 3, generator=rng, dtype=torch.float64).requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: _UnitGap.apply(x, unit), (loud,))
+
+
 def test_vgg16_sees_large_images_at_256_px():
-    features = VggFeatures(SmallVgg(), CPU, False)
+    features = VggLoss(SmallVgg(), CPU, False)
     image = torch.linspace(-1, 1, 256).expand(1, 3, 256, 256)
     twice = image.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
-    torch.testing.assert_close(features(twice), features(image))
+    torch.testing.assert_close(features.features(twice), features.features(image))
 
 
 def test_images_too_small_for_vgg16_are_refused():
     with pytest.raises(ValueError, match=r"vgg16 takes images of at least 16 px.*classifier"):
-        VggFeatures(SmallVgg(), CPU, False)(torch.zeros(1, 3, 8, 8))
+        VggLoss(SmallVgg(), CPU, False).features(torch.zeros(1, 3, 8, 8))
 
 
 def test_weights_that_are_not_there_name_the_loss_that_works_offline(tmp_path):
@@ -211,7 +235,7 @@ class Unmet(Team):
 def test_shares_of_two_processes_together_are_the_whole(rng, tmp_path):
     gan = gan_of(rng, 128, 8)
     pixels, labels = images_of(gan, 10, rng)
-    projector = Projector(gan, flat, replace(FAST, steps=2), CPU)
+    projector = Projector(gan, PerceptualLoss(flat), replace(FAST, steps=2), CPU)
     calls = []
 
     def projector_of(label):
@@ -236,7 +260,7 @@ def test_the_bar_counts_every_step(rng):
     gan = gan_of(rng, 128, 8)
     pixels, labels = images_of(gan, 2, rng)
     steps = []
-    Projector(gan, flat, FAST, CPU).project(pixels, labels, [0, 1], lambda: steps.append(1))
+    Projector(gan, PerceptualLoss(flat), FAST, CPU).project(pixels, labels, [0, 1], lambda: steps.append(1))
     assert len(steps) == FAST.steps
 
 

@@ -10,6 +10,7 @@ from skinsynth.gan.discriminator import Discriminator, DiscriminatorConfig
 from skinsynth.gan.generator import Generator, GeneratorConfig
 from skinsynth.gan.model import Gan
 from skinsynth.gan.pixels import to_pixels
+from skinsynth.projection.loss import PerceptualLoss
 from skinsynth.projection.projector import ProjectionConfig, Projector, latent_statistics
 
 SIZES = GeneratorConfig(8, 3, 6, 6, 0, 2, 32, 4, None, 0, "float16", False)
@@ -76,7 +77,7 @@ def flat(images):
 def test_planted_latents_are_found(rng, class_count, space):
     gan = gan_of(class_count, rng)
     pixels = pixels_of(gan, 4, rng)
-    projector = Projector(gan, flat, replace(CONFIG, space=space), CPU)
+    projector = Projector(gan, PerceptualLoss(flat), replace(CONFIG, space=space), CPU)
     found = projector.project(pixels, labels_of(4), range(4))
     between = torch.pdist(pixels.flatten(1) / 127.5).median()
     assert found.distances.median() < 0.05 * between
@@ -105,7 +106,9 @@ def test_the_projects_own_generator_is_searched_as_well(rng):
     with torch.no_grad():
         pixels = to_pixels(generator(torch.randn(4, 8, generator=rng), c))
     starts, ends = (
-        Projector(gan, flat, replace(CONFIG, steps=steps), CPU).project(pixels, labels_of(4), range(4)).distances
+        Projector(gan, PerceptualLoss(flat), replace(CONFIG, steps=steps), CPU)
+        .project(pixels, labels_of(4), range(4))
+        .distances
         for steps in (0, 100)
     )
     assert ends.median() < 0.5 * starts.median()
@@ -115,7 +118,7 @@ def test_one_w_serves_all_layers_in_w_and_not_in_w_plus(rng):
     gan = gan_of(0, rng)
     pixels = torch.randint(0, 256, (2, 3, 8, 8), generator=rng, dtype=torch.uint8)
     results = [
-        Projector(gan, flat, replace(CONFIG, space=space), CPU).project(pixels, labels_of(2), [0, 1])
+        Projector(gan, PerceptualLoss(flat), replace(CONFIG, space=space), CPU).project(pixels, labels_of(2), [0, 1])
         for space in ("w", "w+")
     ]
     assert results[0].ws[:, 0].equal(results[0].ws[:, 2])
@@ -126,9 +129,9 @@ def test_one_w_serves_all_layers_in_w_and_not_in_w_plus(rng):
 def test_an_image_is_projected_alike_alone_and_in_company(rng):
     gan = gan_of(2, rng)
     pixels, config = pixels_of(gan, 5, rng), replace(CONFIG, pixel_weight=1.0)
-    together = Projector(gan, flat, config, CPU).project(pixels, labels_of(5), range(10, 15))
+    together = Projector(gan, PerceptualLoss(flat), config, CPU).project(pixels, labels_of(5), range(10, 15))
     for place in (0, 3):
-        alone = Projector(gan, flat, config, CPU).project(
+        alone = Projector(gan, PerceptualLoss(flat), config, CPU).project(
             pixels[place : place + 1].numpy(), labels_of(5)[place : place + 1], [10 + place]
         )
         torch.testing.assert_close(alone.ws[0], together.ws[place], rtol=1e-3, atol=1e-3)
@@ -140,7 +143,7 @@ def test_the_seed_and_the_image_number_decide_the_noise(rng):
     pixels = pixels_of(gan, 1, rng)
     few = replace(CONFIG, steps=5)
     ws = [
-        Projector(gan, flat, replace(few, seed=seed), CPU).project(pixels, labels_of(1), [number]).ws
+        Projector(gan, PerceptualLoss(flat), replace(few, seed=seed), CPU).project(pixels, labels_of(1), [number]).ws
         for seed, number in ((0, 0), (0, 0), (0, 1), (1, 0))
     ]
     assert ws[0].equal(ws[1])
@@ -150,7 +153,7 @@ def test_the_seed_and_the_image_number_decide_the_noise(rng):
 
 def test_images_are_written_without_the_noise_that_the_search_had(rng):
     gan = gan_of(0, rng)
-    found = Projector(gan, flat, replace(CONFIG, steps=3, noise=10.0), CPU).project(
+    found = Projector(gan, PerceptualLoss(flat), replace(CONFIG, steps=3, noise=10.0), CPU).project(
         pixels_of(gan, 2, rng), labels_of(2), [0, 1]
     )
     assert found.pixels.equal(to_pixels(gan.generator.synthesis(found.ws, noise_mode="const")))
@@ -165,11 +168,11 @@ def test_each_class_starts_from_its_own_mean(rng):
 
 
 def test_a_label_that_the_generator_does_not_know_is_named(rng):
-    projector = Projector(gan_of(2, rng), flat, CONFIG, CPU)
+    projector = Projector(gan_of(2, rng), PerceptualLoss(flat), CONFIG, CPU)
     with pytest.raises(ValueError, match=r"knows the labels \[4, 7\], but images have \[5\]"):
         projector.project(torch.zeros(1, 3, 8, 8, dtype=torch.uint8), torch.tensor([5]), [0])
 
 
 def test_an_unknown_space_is_refused(rng):
     with pytest.raises(ValueError, match=r"space is one of \['w', 'w\+'\], not 'z'"):
-        Projector(gan_of(0, rng), flat, replace(CONFIG, space="z"), CPU)
+        Projector(gan_of(0, rng), PerceptualLoss(flat), replace(CONFIG, space="z"), CPU)

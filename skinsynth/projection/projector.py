@@ -15,6 +15,7 @@ from skinsynth.gan.family import Family
 from skinsynth.gan.generator import Generator, in_full_precision
 from skinsynth.gan.model import Gan
 from skinsynth.gan.pixels import from_pixels, to_pixels
+from skinsynth.projection.loss import PerceptualLoss
 from skinsynth.projection.noise import GivenNoise, autocorrelation, own_maps, standardise
 
 # Latents mapped at once for their statistics.
@@ -58,16 +59,14 @@ class LatentStatistics(NamedTuple):
 class Projector:
     """Finds images in the latent space of one GAN by one perceptual loss.
 
-    `perceptual` takes images in [-1, 1] to features, with gradient. Every image has a loss, a step size, noise maps and
-    random draws of its own, so that the batch it is in does not matter.
+    Every image has a loss, a step size, noise maps and random draws of its own, so that the batch it is in does not
+    matter.
     """
 
-    def __init__(
-        self, gan: Gan, perceptual: Callable[[Tensor], Tensor], config: ProjectionConfig, device: torch.device
-    ) -> None:
+    def __init__(self, gan: Gan, loss: PerceptualLoss, config: ProjectionConfig, device: torch.device) -> None:
         if config.space not in SPACES:
             raise ValueError(f"space is one of {sorted(SPACES)}, not {config.space!r}")
-        self.gan, self.perceptual, self.config, self.device = gan, perceptual, config, device
+        self.gan, self.loss, self.config, self.device = gan, loss, config, device
         # The gradient of a mean over pixels is too small for 16 bits (StyleGAN2 had 32).
         self.generator = in_full_precision(gan.generator) if gan.config.half_levels else gan.generator
         self._statistics: dict[int, LatentStatistics] = {}
@@ -84,14 +83,12 @@ class Projector:
         `on_step` is called after each step, for who shows progress.
         """
         real = from_pixels(torch.as_tensor(pixels).to(self.device))
-        with torch.no_grad():
-            target = self.perceptual(real).flatten(1)
         statistics = [self.statistics(column) for column in self._columns(torch.as_tensor(labels))]
         noise = self._noise(statistics, image_numbers)
-        ws, maps = self._descend(real, target, statistics, noise, on_step)
+        ws, maps = self._descend(real, statistics, noise, on_step)
         with torch.no_grad():
             images = cut(self._synthesize(ws, maps))
-            distances = (self.perceptual(images).flatten(1) - target).square().sum(dim=1).sqrt()
+            distances = (self.loss.features(images) - self.loss.features(real)).square().sum(dim=1).sqrt()
         return Projections(ws.cpu(), to_pixels(images).cpu(), distances.cpu())
 
     def statistics(self, column: int) -> LatentStatistics:
@@ -130,12 +127,12 @@ class Projector:
     def _descend(
         self,
         real: Float[Tensor, "n 3 size size"],
-        target: Float[Tensor, "n dim"],
         statistics: Sequence[LatentStatistics],
         noise: Float[Tensor, "steps n 1 w"],
         on_step: Callable[[], object],
     ) -> tuple[Float[Tensor, "n layers w"], list[Float[Tensor, "n 1 _ _"]]]:
         """Latents of all layers, and noise maps where these are searched too (else none)."""
+        losses_of = self._losses_towards(real)
         start = torch.stack([about.mean for about in statistics])
         layers = start.shape[1]
         w = start[:, : SPACES[self.config.space](layers)].clone()
@@ -145,7 +142,7 @@ class Projector:
         for step in range(self.config.steps):
             optimizer.param_groups[0]["lr"] = self.config.learning_rate * _ramp(step, self.config)
             noisy = w + noise[step] if step < len(noise) else w
-            losses = self._losses(cut(self._synthesize(noisy.expand(-1, layers, -1), maps)), real, target)
+            losses = losses_of(cut(self._synthesize(noisy.expand(-1, layers, -1), maps)))
             if self.config.map_weight and maps:
                 losses = losses + self.config.map_weight * autocorrelation(maps)
             for variable, gradient in zip(variables, torch.autograd.grad(losses.sum(), variables), strict=True):
@@ -155,17 +152,18 @@ class Projector:
             on_step()
         return w.detach().expand(-1, layers, -1).contiguous(), [noise_map.detach() for noise_map in maps]
 
-    def _losses(
-        self,
-        images: Float[Tensor, "n 3 size size"],
-        real: Float[Tensor, "n 3 size size"],
-        target: Float[Tensor, "n dim"],
-    ) -> Float[Tensor, " n"]:
-        gap = (self.perceptual(images).flatten(1) - target).square().sum(dim=1)
-        # Relative to the target, so that pixel_weight means the same for every extractor.
-        losses = gap / target.square().sum(dim=1).clamp(min=1e-8)
-        if self.config.pixel_weight:
-            losses = losses + self.config.pixel_weight * (images - real).square().mean(dim=(1, 2, 3))
+    def _losses_towards(self, real: Float[Tensor, "n 3 size size"]) -> Callable[[Tensor], Float[Tensor, " n"]]:
+        gap = self.loss.towards(real)
+        with torch.no_grad():
+            size = self.loss.features(real).square().sum(dim=1).clamp(min=1e-8)
+
+        def losses(images: Float[Tensor, "n 3 size size"]) -> Float[Tensor, " n"]:
+            # Relative to the target, so that pixel_weight means the same for every extractor.
+            relative = gap(images) / size
+            if not self.config.pixel_weight:
+                return relative
+            return relative + self.config.pixel_weight * (images - real).square().mean(dim=(1, 2, 3))
+
         return losses
 
     def _synthesize(
@@ -177,13 +175,13 @@ class Projector:
 
 
 def projectors_of(
-    family: Family, perceptual: Callable[[Tensor], Tensor], config: ProjectionConfig, device: torch.device
+    family: Family, loss: PerceptualLoss, config: ProjectionConfig, device: torch.device
 ) -> dict[int, Projector]:
     """Who projects the images of each label: one projector for each GAN."""
     return {
         label: projector
         for gan in family.members.values()
-        for projector in [Projector(gan, perceptual, config, device)]
+        for projector in [Projector(gan, loss, config, device)]
         for label in gan.classes
     }
 
