@@ -24,7 +24,7 @@ from skinsynth.gan.discriminator import Discriminator
 from skinsynth.gan.generator import Generator
 from skinsynth.gan.model import Gan
 from skinsynth.gan.presets import FIXED_PRESETS, trainer_config
-from skinsynth.process import keep_freed_memory
+from skinsynth.process import tune_process
 from skinsynth.projection.loss import VggLoss
 from skinsynth.projection.projector import ProjectionConfig, Projector
 
@@ -139,7 +139,7 @@ def main() -> None:
     """Print one JSON object."""
     flags = parsed()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    keep_freed_memory()
+    tune_process()
     torch.manual_seed(0)
     gan = random_gan(flags.preset, flags.resolution, device)
     loss = VggLoss(vgg16(weights=None), device, flags.bfloat16)

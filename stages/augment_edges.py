@@ -16,12 +16,14 @@ import torch
 from skinsynth.classifier.classifier import load_classifier
 from skinsynth.explanation.cases import hard_cases
 from skinsynth.gan.family import Family, load_family
+from skinsynth.gan.model import render
 from skinsynth.images.archive import Images, read_archive, write_archive
 from skinsynth.partition.split import images_of, read_split
+from skinsynth.process import tune_process
 from skinsynth.projection.archive import project_all
 from skinsynth.projection.loss import LossConfig, build_loss
 from skinsynth.projection.projector import ProjectionConfig, Projections, Projector, projectors_of
-from skinsynth.projection.surroundings import Neighbours, draw_neighbours, render
+from skinsynth.projection.surroundings import Neighbours, draw_neighbours
 from skinsynth.stage import best_device, checkpoint_folder, entry_of, load_params, run, write_metrics, write_rows
 
 
@@ -54,6 +56,7 @@ def main(
 ) -> None:
     """Find hard training images, project them and draw images around them; a killed run goes on with the next batch."""
     settings = load_params("augment_edges", Settings)
+    tune_process()
     device = best_device()
     judge, family = load_classifier(classifier, device), load_family([gan], device)
     real = read_archive(images, images_of(read_split(split), "train")["image_id"].tolist())
@@ -83,7 +86,7 @@ def main(
         for (place, kind), gap in zip(kinds.items(), gaps, strict=True)
     ]
     write_rows(cases, rows)
-    centres = {label: render(member, found.ws[labels == label]) for label, member in members.items()}
+    centres = {label: render(member.generator, found.ws[labels == label]) for label, member in members.items()}
     spread = max(one.statistics(column).spread for one in projectors.values() for column in range(columns_of(one)))
     about = headlines(kinds, found, around, [centres[label] for label in range(len(counts))])
     write_metrics(metrics, {**about, "radius_in_spreads_of_w": settings.radius / spread})

@@ -16,7 +16,7 @@ from skinsynth.gan.family import load_family
 from skinsynth.gan.team import join_team, run_as_team, started_by_torchrun
 from skinsynth.images.archive import read_archive
 from skinsynth.partition.split import images_of, read_split
-from skinsynth.process import keep_freed_memory
+from skinsynth.process import tune_process
 from skinsynth.projection.archive import project_all
 from skinsynth.projection.loss import LossConfig, build_loss
 from skinsynth.projection.pairs import Pairs, write_pairs
@@ -54,7 +54,7 @@ def main(
     real = read_archive(images, rows["image_id"].iloc[np.sort(chosen)].tolist())
     pixels, labels = torch.from_numpy(real.pixels), torch.from_numpy(real.labels)
     batch = settings.projection.batch_size
-    keep_freed_memory()
+    tune_process()
     with join_team() as (team, gpu):
         device = gpu or best_device()
         loss = build_loss(settings.loss, load_classifier(classifier, device), device)

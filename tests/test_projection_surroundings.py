@@ -5,8 +5,8 @@ import torch
 
 from skinsynth.gan.discriminator import Discriminator, DiscriminatorConfig
 from skinsynth.gan.generator import Generator, GeneratorConfig
-from skinsynth.gan.model import Gan
-from skinsynth.projection.surroundings import draw_neighbours, on_sphere, render
+from skinsynth.gan.model import Gan, render
+from skinsynth.projection.surroundings import draw_neighbours, on_sphere
 
 
 @pytest.fixture
@@ -36,10 +36,10 @@ def test_neighbours_go_round_the_centres_and_are_not_alike(gan, ws, rng):
 
 def test_at_no_distance_the_neighbour_is_the_centre(gan, ws, rng):
     found = draw_neighbours(gan, ws, 3, 0.0, rng)
-    assert found.pixels.equal(render(gan, ws))
+    assert found.pixels.equal(render(gan.generator, ws))
 
 
 def test_neighbours_lie_nearer_to_their_own_centre_than_to_the_others(gan, ws, rng):
-    found, centres = draw_neighbours(gan, ws, 30, 0.1, rng), render(gan, ws)
+    found, centres = draw_neighbours(gan, ws, 30, 0.1, rng), render(gan.generator, ws)
     gaps = (found.pixels[:, None].float() - centres.float()).square().mean(dim=(2, 3, 4))
     assert gaps.argmin(dim=1).equal(found.centres)

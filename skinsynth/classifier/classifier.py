@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -82,9 +83,15 @@ class Classifier:
 
 def normalise(images: Float[Tensor, "n 3 size size"]) -> Float[Tensor, "n 3 size size"]:
     """Images in [0, 1] to the mean and spread that ImageNet's networks expect."""
-    mean = images.new_tensor(IMAGENET_MEAN)[:, None, None]
-    std = images.new_tensor(IMAGENET_STD)[:, None, None]
+    mean, std = _imagenet(images.device, images.dtype)
     return (images - mean) / std
+
+
+@cache
+def _imagenet(device: torch.device, dtype: torch.dtype) -> tuple[Float[Tensor, "3 1 1"], Float[Tensor, "3 1 1"]]:
+    """Mean and spread; kept, since a GPU waits for what comes from the CPU."""
+    mean, std = (torch.tensor(values, device=device, dtype=dtype) for values in (IMAGENET_MEAN, IMAGENET_STD))
+    return mean[:, None, None], std[:, None, None]
 
 
 def save_classifier(folder: Path, classifier: Classifier) -> None:

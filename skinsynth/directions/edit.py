@@ -7,11 +7,9 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from skinsynth.gan.generator import Generator
-from skinsynth.gan.pixels import to_pixels
+from skinsynth.gan.model import render
 
 LayerRange = tuple[int, int]  # first and last layer of ws, counted from 0
-# Pixels rendered at once: 16 images of 256 px, which take 1.5 GB on a CPU.
-PIXELS_AT_ONCE = 2**20
 
 
 def layer_slice(layers: LayerRange | None, layer_count: int) -> slice:
@@ -38,7 +36,6 @@ def move(
     return ws[:, None] + lengths * (chosen * direction)
 
 
-@torch.no_grad()
 def render_strips(
     generator: Generator,
     ws: Float[Tensor, "n layers w"],
@@ -48,6 +45,4 @@ def render_strips(
 ) -> UInt8[Tensor, "n steps 3 size size"]:
     """Pixels of each image at each step, on the CPU; the noise is the same in all, so that only w differs."""
     moved = move(ws, direction, steps, layers)
-    batches = moved.flatten(0, 1).split(max(1, PIXELS_AT_ONCE // generator.config.resolution**2))
-    pixels = [to_pixels(generator.synthesis(batch, noise_mode="const")).cpu() for batch in batches]
-    return torch.cat(pixels).unflatten(0, moved.shape[:2])
+    return render(generator, moved.flatten(0, 1)).unflatten(0, moved.shape[:2])

@@ -94,7 +94,8 @@ def weights_of(trainer: Trainer, averaged: tuple[str, ...]) -> Weights:
 
 def load_weights(trainer: Trainer, weights: Mapping[str, Tensor], averaged: tuple[str, ...]) -> None:
     """Put weights into the trainer's networks in place, so that its optimisers keep their moments."""
-    expected = {name: tensor.shape for name, tensor in weights_of(trainer, averaged).items()}
+    networks = {prefix: _network(trainer, prefix).state_dict() for prefix in averaged}
+    expected = {f"{prefix}/{name}": tensor.shape for prefix, own in networks.items() for name, tensor in own.items()}
     if expected != {name: tensor.shape for name, tensor in weights.items()}:
         raise ValueError(
             "the federation's GAN has other networks or sizes than the hospital's: give both the same settings"

@@ -7,6 +7,7 @@ and differentiable any number of times in them, as R1 needs. An image whose gate
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -333,7 +334,8 @@ def turn_about_grey_axis(theta: Float[Tensor, " n"]) -> Float[Tensor, "n 4 4"]:
 def filter_bands(images: Float[Tensor, "n c h w"], p: float, draws: Draws) -> Float[Tensor, "n c h w"]:
     """Four octaves amplified at random, keeping the power of natural images; reflected at the borders."""
     gains = band_gains(p, draws).to(images.device, non_blocking=True)
-    rows, columns = (torch.einsum("nb,bij->nij", gains, band_matrices(size, gains)) for size in images.shape[2:])
+    of = gains.device, gains.dtype
+    rows, columns = (torch.einsum("nb,bij->nij", gains, band_matrices(size, *of)) for size in images.shape[2:])
     return rows[:, None] @ images @ columns.transpose(1, 2)[:, None]
 
 
@@ -373,7 +375,8 @@ def convolve(a: Float[Tensor, " n"], b: Float[Tensor, " m"]) -> Float[Tensor, " 
     return torch.nn.functional.conv1d(a[None, None], b.flip(0)[None, None], padding=len(b) - 1)[0, 0]
 
 
-def band_matrices(size: int, like: Tensor) -> Float[Tensor, "4 size size"]:
+@lru_cache(maxsize=8)
+def band_matrices(size: int, device: torch.device, dtype: torch.dtype) -> Float[Tensor, "4 size size"]:
     """Each octave's filter as a matrix on a line of `size` pixels."""
     position = torch.arange(size)
     bands = []
@@ -382,7 +385,7 @@ def band_matrices(size: int, like: Tensor) -> Float[Tensor, "4 size size"]:
         matrix = torch.zeros(size, size, dtype=torch.float64)
         columns = reflect(position[:, None] + offset, size)
         bands.append(matrix.scatter_add_(1, columns, taps.expand(size, -1)))
-    return torch.stack(bands).to(like)
+    return torch.stack(bands).to(device, dtype)
 
 
 def add_noise(images: Float[Tensor, "n c h w"], p: float, draws: Draws) -> Float[Tensor, "n c h w"]:

@@ -2,11 +2,12 @@
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.autograd import Function
 from torch.nn.functional import conv2d
 
 from skinsynth.gan.backend import kernels_for
@@ -156,7 +157,23 @@ def styled_activation(
     scale, bias = scale.to(y.dtype)[:, :, None, None], bias.to(y.dtype)[None, :, None, None]
     if noise is None:
         return activate(torch.addcmul(bias, y, scale), clamp)
-    return activate(torch.addcmul(noise.to(y.dtype), y, scale).add_(bias), clamp)
+    return activate(_ScaledOnto.apply(noise.to(y.dtype), y, scale).add_(bias), clamp)
+
+
+class _ScaledOnto(Function):
+    """Noise plus scaled maps; PyTorch's own derivative multiplies all maps by one first, a pass over them."""
+
+    @staticmethod
+    def forward(ctx: Any, noise: Tensor, y: Tensor, scale: Tensor) -> Tensor:
+        ctx.save_for_backward(y, scale)
+        ctx.size = noise.shape
+        return torch.addcmul(noise, y, scale)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
+        (gradient,), (y, scale) = gradients, ctx.saved_tensors
+        to_noise = gradient.sum_to_size(ctx.size) if ctx.needs_input_grad[0] else None
+        return to_noise, gradient * scale, (gradient * y).sum_to_size(scale.shape)
 
 
 class ToRGB(nn.Module):

@@ -37,6 +37,12 @@ class Team:
         for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
             tensor.copy_(part.view_as(tensor))
 
+    def meet(self, device: torch.device) -> None:
+        """Go on when every process has come here."""
+        met = torch.zeros(1, device=device)
+        self.sum_([met])
+        met.item()  # a GPU's sum has been asked for until it is read
+
 
 ALONE = Team(0, 1)
 
@@ -79,6 +85,8 @@ def run_as_team(processes: int) -> int:
         raise ValueError(
             f"processes is 0 (one for each GPU) to {gpus or 'any number'}, but {processes} came: change it"
         )
+    # Left alone, torchrun gives each process one thread, and the first one scores for all.
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
     try:
         run(parse_args(["--standalone", f"--nproc-per-node={count}", *sys.argv]))
     except ChildFailedError:

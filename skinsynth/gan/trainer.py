@@ -325,7 +325,7 @@ class Trainer:
         """A step along the gradients of all processes together."""
         gradients = [weight.grad for weight in _weights_of(adam) if weight.grad is not None]
         self.team.sum_(gradients)
-        if self.device.type != "cpu" and self.config.generator.half_levels:
+        if self.device.type != "cpu" and max(self.config.generator.half_levels, self.config.discriminator.half_levels):
             for gradient in gradients:
                 gradient.nan_to_num_(0, HALF_GRADIENT_BOUND, -HALF_GRADIENT_BOUND)
         adam.step()

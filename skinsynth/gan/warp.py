@@ -6,7 +6,6 @@ from functools import lru_cache
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
-from torch.nn.functional import grid_sample
 
 # The sym6 wavelet's low-pass filter: orthonormal, so that upsampling and downsampling alone give the image back.
 SYM6 = (
@@ -27,6 +26,7 @@ SYM6 = (
 CENTRE = 5
 # Pixels of the doubled image that the filter reaches to the left and to the right of one.
 LEFT, RIGHT = CENTRE, len(SYM6) - 1 - CENTRE
+BILINEAR, ZEROS = 0, 0  # as PyTorch numbers ways to sample, and what lies outside
 # Pixels by which the position of a corner may differ between two orders of its sums.
 ROUNDING = 1e-2
 
@@ -68,7 +68,8 @@ class _Sample(torch.autograd.Function):
     def forward(ctx, image: Tensor, grid: Tensor) -> Tensor:
         ctx.save_for_backward(grid)
         ctx.size = image.shape[2:]
-        return grid_sample(image, grid, mode="bilinear", padding_mode="zeros", align_corners=True)
+        # On a GPU, torch.nn.functional.grid_sample may be cuDNN's; its adjoint below is PyTorch's own.
+        return torch.ops.aten.grid_sampler_2d(image, grid, BILINEAR, ZEROS, True)
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
@@ -84,9 +85,8 @@ class _Spread(torch.autograd.Function):
         ctx.save_for_backward(grid)
         # Only the image's shape matters here: the operator is linear.
         image = samples.new_zeros(1).expand(*samples.shape[:2], *size)
-        bilinear, zeros = 0, 0
         return torch.ops.aten.grid_sampler_2d_backward(
-            samples.contiguous(), image, grid, bilinear, zeros, True, [True, False]
+            samples.contiguous(), image, grid, BILINEAR, ZEROS, True, [True, False]
         )[0]
 
     @staticmethod

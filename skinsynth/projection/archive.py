@@ -39,8 +39,7 @@ def project_all(
             numbers = [image_numbers[place] for place in batch.tolist()]
             projector = projector_of(int(labels[batch[0]]))
             _write(file, projector.project(pixels[batch], labels[batch], numbers, bar.update))
-    # A sum that all take part in comes when the last one has done its batches.
-    team.sum_([torch.zeros(1, device=projector_of(int(labels[0])).device)])
+    team.meet(projector_of(int(labels[0])).device)
     if not team.first:
         return None
     done = [_read(file) for file in files]

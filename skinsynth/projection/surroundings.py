@@ -7,11 +7,7 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from skinsynth.gan.model import Gan
-from skinsynth.gan.pixels import to_pixels
-
-# Pixels rendered at once: 16 images of 256 px, which take 1.5 GB on a CPU.
-PIXELS_AT_ONCE = 2**20
+from skinsynth.gan.model import Gan, render
 
 
 class Neighbours(NamedTuple):
@@ -36,12 +32,5 @@ def draw_neighbours(
 ) -> Neighbours:
     """So many neighbours, of the centres in turn; `rng` lies on the GAN's device."""
     centres = torch.arange(count) % len(ws)
-    moved = on_sphere(ws.to(gan.device)[centres.to(gan.device)], radius, rng)
-    return Neighbours(render(gan, moved), centres)
-
-
-@torch.no_grad()
-def render(gan: Gan, ws: Float[Tensor, "n layers w"]) -> UInt8[Tensor, "n 3 size size"]:
-    """Pixels of latents with the generator's own noise, on the CPU."""
-    batches = ws.to(gan.device).split(max(1, PIXELS_AT_ONCE // gan.config.resolution**2))
-    return torch.cat([to_pixels(gan.generator.synthesis(batch, noise_mode="const")).cpu() for batch in batches])
+    moved = on_sphere(ws[centres.to(ws.device)], radius, rng)
+    return Neighbours(render(gan.generator, moved), centres)

@@ -148,6 +148,8 @@ def predict_by_dose(
 def repeated(examples: Examples, count: int) -> Examples:
     """The images over and over, whole rounds, at least `count` of them in all."""
     rounds = -(-count // len(examples.labels))
+    if rounds == 1:
+        return examples  # a copy of all images would be made
     return Examples(examples.pixels.repeat(rounds, 1, 1, 1), examples.labels.repeat(rounds))
 
 
