@@ -6,7 +6,7 @@
 On the CPU a reference implementation does 146 images/s in the two main updates at 170 GFLOP/s of matrix product. On one
 H200, 256 px, NVIDIA's own code with its compiled operators takes 5.65 s per 1,000 images and 17.5 GB. On a GPU every
 way of computing is measured, each in a process of its own, so that one that fails leaves the others; `fastest` is what
-to write into params.yaml. What to expect there is counted by `count_gan.py`, which needs no GPU.
+to write into params.yaml. What to expect there is counted by `count_operators.py`, which needs no GPU.
 """
 
 import argparse
@@ -240,7 +240,7 @@ def main() -> None:
     if flags.paper256 and not torch.cuda.is_available():
         raise SystemExit(
             "train_gan: --paper256 wants a GPU, but torch sees none: leave the flag out to measure the CPU, or count "
-            "with benchmarks/count_gan.py"
+            "with benchmarks/count_operators.py"
         )
     if not flags.paper256:
         measured = measure_cpu()

@@ -7,7 +7,7 @@ import dataclasses
 
 import pytest
 
-from benchmarks.count_gan import Gpu, MetaTrainer, counted
+from benchmarks.count_operators import Gpu, MetaTrainer, counted, counted_projection
 from tests.test_gan_trainer import CONFIG
 
 ONE_A_SECOND = Gpu(1.0, {2: 1.0, 4: 1.0})
@@ -61,3 +61,10 @@ def test_tensors_of_two_devices_do_not_meet_unseen():
     trainer.generator.mapping.fc0.to_empty(device="cpu")
     with pytest.raises(RuntimeError, match="device"):
         trainer.updates()["generator"][0]()
+
+
+@pytest.mark.parametrize("noise_maps", [False, True])
+def test_a_step_of_projection_fits_together_away_from_the_cpu(noise_maps):
+    one, two = (counted_projection(images, noise_maps, ONE_A_SECOND) for images in (1, 2))
+    assert two["operators"] == one["operators"]
+    assert two["tflop"] > 1.9 * one["tflop"]

@@ -1,18 +1,22 @@
-"""What one update of `paper256` costs on any GPU, counted without one, as JSON: `python benchmarks/count_gan.py`.
+"""What a GPU would have to do, counted without one, as JSON.
 
-The trainer runs on tensors without contents, which have sizes, types and devices only: so this also shows that the
-way through 16 bits fits together. By update: operators (each is a launch or a few), arithmetic, bytes that the
-operators read and write, and the most memory that is alive at once. `floor` adds up, over the operators of a step, the
-time that a given GPU needs at least for their arithmetic or their bytes, whichever is longer. **It is no measurement**:
-launches, workspaces and imperfect kernels come on top. Triton's kernels (`fused`) do not run without a GPU.
+    python benchmarks/count_operators.py                   # the updates of a training step of `paper256`
+    python benchmarks/count_operators.py --projection 64   # a step of projection, so many images at once, VGG16
+
+Both run on tensors without contents, which have sizes, types and devices only: so this also shows that the way through
+16 bits fits together. Counted are operators (each is a launch or a few), arithmetic, bytes that the operators read and
+write, and the most memory that is alive at once. `floor` adds up, over the operators, the time that a given GPU needs
+at least for their arithmetic or their bytes, whichever is longer. **It is no measurement**: launches, workspaces and
+imperfect kernels come on top. Triton's kernels (`fused`) do not run without a GPU.
 """
 
 import argparse
+import copy
 import json
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -20,10 +24,14 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
+from torchvision.models import vgg16
 
+from benchmarks.project import MAP_WEIGHT, PUBLISHED, random_gan
 from benchmarks.train_gan import paper256, rounded
 from skinsynth.gan.layers import HALF_TYPES
 from skinsynth.gan.trainer import Trainer, TrainerConfig
+from skinsynth.projection.loss import VggLoss
+from skinsynth.projection.projector import LatentStatistics, Projector
 
 META = torch.device("meta")
 IMAGES = 256
@@ -49,6 +57,27 @@ class Count:
     floor_seconds: float = 0.0
     peak_bytes: int = 0
     by_operator: Counter[str] = field(default_factory=Counter)  # bytes moved
+
+    def row(self) -> dict[str, Any]:
+        return {
+            "operators": self.operators,
+            "tflop": self.flops / 1e12,
+            "gigabytes_moved": self.bytes_moved / 1e9,
+            "peak_gigabytes": self.peak_bytes / 1e9,
+            "floor_ms": 1000 * self.floor_seconds,
+            "most_bytes": {name: moved / 1e9 for name, moved in self.by_operator.most_common(5)},
+        }
+
+    def since(self, earlier: "Count") -> "Count":
+        """What was added; the peak is that of all."""
+        return Count(
+            self.operators - earlier.operators,
+            self.flops - earlier.flops,
+            self.bytes_moved - earlier.bytes_moved,
+            self.floor_seconds - earlier.floor_seconds,
+            self.peak_bytes,
+            self.by_operator - earlier.by_operator,
+        )
 
 
 @dataclass(frozen=True)
@@ -151,7 +180,7 @@ class MetaTrainer(Trainer):
         }
 
     def kept(self) -> list[Tensor]:
-        """What lies on the device between updates; Adam keeps twice the weights of both networks besides."""
+        """What lies on the device between updates, with Adam's moments."""
         networks = (self.generator, self.discriminator, self.generator_ema)
         weights = [tensor for network in networks for tensor in (*network.parameters(), *network.buffers())]
         trained = [*self.generator.parameters(), *self.discriminator.parameters()]
@@ -165,16 +194,8 @@ def counted(trainer: MetaTrainer, gpu: Gpu) -> dict[str, Any]:
     for name, (update, interval) in trainer.updates().items():
         with Counting(gpu, kept) as counting:
             update()
-        count = counting.count
-        step_seconds += count.floor_seconds / interval
-        counts[name] = {
-            "operators": count.operators,
-            "tflop": count.flops / 1e12,
-            "gigabytes_moved": count.bytes_moved / 1e9,
-            "peak_gigabytes": count.peak_bytes / 1e9,
-            "floor_ms": 1000 * count.floor_seconds,
-            "most_bytes": {name: moved / 1e9 for name, moved in count.by_operator.most_common(5)},
-        }
+        step_seconds += counting.count.floor_seconds / interval
+        counts[name] = counting.count.row()
     return {
         "updates": counts,
         "peak_gigabytes": max(count["peak_gigabytes"] for count in counts.values()),
@@ -182,17 +203,38 @@ def counted(trainer: MetaTrainer, gpu: Gpu) -> dict[str, Any]:
     }
 
 
+def counted_projection(images: int, noise_maps: bool, gpu: Gpu) -> dict[str, Any]:
+    """The second step of projecting so many images of 256 px into the sizes of `paper256`, all in 32 bits."""
+    config = replace(PUBLISHED, steps=2, map_weight=MAP_WEIGHT if noise_maps else None)
+    loss = VggLoss(vgg16(weights=None), META, bfloat16=False)
+    projector = Projector(random_gan("paper256", 256, torch.device("cpu")), loss, config, META)
+    sizes = projector.generator.to(META).config
+    centre = LatentStatistics(torch.empty(projector.generator.synthesis.layer_count, sizes.w_size, device=META), 1.0)
+    noise = projector._noise([centre] * images, range(images))
+    real = torch.empty(images, sizes.image_channels, sizes.resolution, sizes.resolution, device=META)
+    steps: list[Count] = []
+    with Counting(gpu, [*projector.generator.parameters(), *loss.layers.parameters()]) as counting:
+        projector._descend(real, [centre] * images, noise, lambda: steps.append(copy.deepcopy(counting.count)))
+    step = steps[1].since(steps[0])
+    return step.row() | {"most_images_an_hour_at_1000_steps": 3.6 * images / step.floor_seconds}
+
+
 def main() -> None:
     """Print one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--half-type", default="float16", choices=HALF_TYPES, help="of the top levels")
+    parser.add_argument("--projection", type=int, metavar="IMAGES", help="a step of projection in place of training")
+    parser.add_argument("--noise-maps", action="store_true", help="projection searches the noise maps too")
+    parser.add_argument("--half-type", default="float16", choices=HALF_TYPES, help="of training's top levels")
     parser.add_argument("--terabytes", type=float, default=4.8, help="the GPU moves a second (H200: 4.8, H100: 3.35)")
     parser.add_argument("--tflops", type=float, default=790, help="it does a second in 16 bits")
     parser.add_argument("--tflops-32", type=float, default=395, help="in 32 bits (TF32, as convolutions do)")
     flags = parser.parse_args()
     gpu = Gpu(flags.terabytes * 1e12, {2: flags.tflops * 1e12, 4: flags.tflops_32 * 1e12})
-    result = {**vars(flags), **counted(MetaTrainer(paper256(flags.half_type, fused=False)), gpu)}
-    print(json.dumps(rounded(result), indent=2))
+    if flags.projection:
+        counts = counted_projection(flags.projection, flags.noise_maps, gpu)
+    else:
+        counts = counted(MetaTrainer(paper256(flags.half_type, fused=False)), gpu)
+    print(json.dumps(rounded(vars(flags) | counts), indent=2))
 
 
 if __name__ == "__main__":
