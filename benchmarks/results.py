@@ -46,6 +46,20 @@ FILES = (
     "metrics/score_authenticity/details/distances.csv",
     *FEDERATION_FILES,
 )
+HOW_NEW = (
+    "Authenticity: the share of images that are further from their nearest training image than the nearest other "
+    "training image is from that one; 0 for copies; what held-out real images score is what new ones would. Copying"
+    " statistic (C_T): a z-score, 0 where images lie as far from training as held-out ones do, below -2 nearer and "
+    "above 2 further than chance allows; by cells, the same within parts of the space. Coverage: the share of "
+    "training images that have one of these near them, which copies raise. How to read all this before a set is "
+    "given away: docs/release.md."
+)
+HOW_FAR = (
+    "Distances of real images to their own projections, and of all generated ones to the nearest training image. "
+    "Under the threshold: under `close` of params.yaml (1e-5 in cosine distance), as exact copies are. Nearer than "
+    "any held-out one: how many lie nearer to training than every held-out image does, beside how many would by "
+    "chance. Pixels: images that equal another one of the set, or a training image, in every pixel."
+)
 COMPARISONS = ("frame-free", "edges", "edges-control", "random")
 
 
@@ -88,16 +102,16 @@ def tables(run: Path, scale: str, metrics: dict) -> str:
     return "\n\n".join(
         [
             f"# Results at scale `{scale}`",
-            f"Images: {json.dumps(metrics['prepare_images'])}. Split: {json.dumps(metrics['split_patients'])}.",
+            f"Images: {in_words(metrics['prepare_images'])}. Split: {in_words(metrics['split_patients'])}.",
             "## Generated images against training images (Table 1)",
             (run / "metrics/write_tables/tables/table1.md").read_text(),
             f"The image set that is projected and judged for novelty (`selected`): "
-            f"{json.dumps(metrics['score_images/selected'])}.",
+            f"{in_words(metrics['score_images/selected'])}.",
             "Colours of generated beside those of training images: distances of the distributions of hue, saturation "
             "and brightness, and the share of images whose mean lies outside the central 98 % of real ones. Real "
             "images of different years differ in colour too: read them by class, in `metrics/score_gan/*/colour.csv`.",
             colour_table(run),
-            f"Selected: {json.dumps(metrics['select_gan'])}.",
+            f"Selected: {in_words(metrics['select_gan'])}.",
             "## Classifiers on real test patients (Table 2)",
             (run / "metrics/write_tables/tables/table2.md").read_text(),
             "AUC of `real` and of one scenario with synthetic images on parts of the test images:",
@@ -109,20 +123,21 @@ def tables(run: Path, scale: str, metrics: dict) -> str:
             "test patients, not over trainings.",
             "## Novelty",
             "In features of two classifiers: of real and synthetic images (`aug-selected`), and of real ones alone.",
+            HOW_NEW,
             novelty_table(run),
             "The same numbers for planted sets of one size, from this run's own images: what a copier would score.",
             planted_table(run),
-            "Distances of real images to their own projections, and of generated ones to the nearest training image:",
+            HOW_FAR,
             distance_table(run),
             "Membership attacks: training images against held-out patients; chance is an AUC of 0.5, a rate of 0.01. "
             "An attack that fails shows its own failure, not that the images are private.",
             attack_table(run),
-            f"Projections: {json.dumps(metrics['project_images'])}.",
+            f"Projections: {in_words(metrics['project_images'])}.",
             "## What the classifier looks at",
-            f"XRAI regions, deletion and insertion: {json.dumps(metrics['explain_classifier'])}.",
-            f"Map of features (t-SNE): {json.dumps(metrics['embed_images'])}.",
+            f"XRAI regions, deletion and insertion: {in_words(metrics['explain_classifier'])}.",
+            f"Map of features (t-SNE): {in_words(metrics['embed_images'])}.",
             "## Artefacts",
-            f"Detectors of artefacts on test patients (AUC): {json.dumps(metrics['train_detectors'])}. What a weak one "
+            f"Detectors of artefacts on test patients (AUC): {in_words(metrics['train_detectors'])}. What a weak one "
             "sees is not to be relied on.",
             "Share of each artefact, and the lesion's mean share of the picture, as detectors and rule see them:",
             trait_table(run, "share"),
@@ -131,14 +146,19 @@ def tables(run: Path, scale: str, metrics: dict) -> str:
             "A frame pasted on test images that have none: share of answers that change, and the mean change.",
             flip_table(run),
             "## Directions and frame removal",
-            f"Directions: {json.dumps(metrics['find_directions'])}.",
-            f"Frame removal: {json.dumps(metrics['remove_frames'])}.",
+            f"Directions: {in_words(metrics['find_directions'])}.",
+            f"Frame removal: {in_words(metrics['remove_frames'])}.",
             "![frames before and after](remove_frames-frames.png)",
             "## Do edited or edge images help?",
-            f"Hard training images and their neighbours: {json.dumps(metrics['augment_edges'])}.",
+            f"Hard training images and their neighbours: {in_words(metrics['augment_edges'])}.",
             comparison_table(run) + "\n",
         ]
     )
+
+
+def in_words(headlines: dict) -> str:
+    """ "train images 1437, test images 308"."""
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in headlines.items())
 
 
 def colour_table(run: Path) -> str:
@@ -199,7 +219,7 @@ def distance_table(run: Path) -> str:
     order = list(dict.fromkeys(table["statistic"]))
     index = ["features_of", "what", "distance"]
     wide = table.pivot_table(index=index, columns="statistic", values="value", sort=False)[order]
-    return markdown(numbers_as_text(wide.reset_index()))
+    return markdown(numbers_as_text(wide.reset_index()).replace("none", ""))
 
 
 def numbers_as_text(table: pd.DataFrame) -> pd.DataFrame:

@@ -10,13 +10,15 @@ import grpc
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
+from deploy.address import host_port
+
 SECONDS = 5.0
 
 
 def main() -> None:
     """Say SERVING, or what is wrong."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("address", help="host:port that --health was given")
+    parser.add_argument("address", type=host_port, help="host:port that --health was given")
     address = parser.parse_args().address
     try:
         with grpc.insecure_channel(address) as channel:

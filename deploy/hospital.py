@@ -1,5 +1,6 @@
 """Take part in a federation as a hospital: a SuperNode that trains on this machine's own images.
 
+    python deploy/hospital.py --name small --folder /srv/skinsynth --superlink federation.example.org:8000 --check
     python deploy/hospital.py --name small --folder /srv/skinsynth --superlink federation.example.org:8000
 
 The folder holds images.zip (and split.csv, where some patients are held back), node.key (deploy/make_keys.py hospital)
@@ -11,11 +12,14 @@ import signal
 import subprocess
 import sys
 import threading
+import zipfile
 from collections import Counter
 from pathlib import Path
 
+from deploy.address import check_reached, host_port, port
 from deploy.environment import prepare_environment
-from skinsynth.federated.deployment import IMAGES, training_images
+from skinsynth.federated.deployment import IMAGES, SPLIT, training_images
+from skinsynth.images.archive import Images
 
 # A SuperNode that was killed is let in again when Flower has noticed, up to a minute later.
 SECONDS_BETWEEN = 10.0
@@ -29,12 +33,13 @@ def main() -> None:
     if missing:
         sys.exit(f"hospital: {folder} lacks {', '.join(missing)}: see deploy/HOSPITAL.md")
     try:
-        own = training_images(folder)
+        print(f"{flags.name}: {images_line(training_images(folder), folder)}", flush=True)
+        if flags.check:
+            check_reached(flags.superlink, folder / "ca.crt")
     except (OSError, ValueError) as error:
         sys.exit(f"hospital: {error}")
-    counts = ", ".join(f"{count} of class {label}" for label, count in sorted(Counter(own.labels.tolist()).items()))
-    print(f"{flags.name}: {len(own.ids)} images of {own.pixels.shape[-1]} px to train on ({counts})", flush=True)
     if flags.check:
+        print(f"{flags.superlink} answers, with a certificate of ca.crt; whether it knows your key shows at the start")
         return
     prepare_environment(folder)
     command = [
@@ -46,6 +51,18 @@ def main() -> None:
         *(("--health-server-address", flags.health) if flags.health else ()),
     ]
     sys.exit(keep_running(command, once=flags.once))
+
+
+def images_line(own: Images, folder: Path) -> str:
+    """How many images there are to train on, and how many of images.zip are held back."""
+    counts = ", ".join(f"{count} of class {label}" for label, count in sorted(Counter(own.labels.tolist()).items()))
+    with zipfile.ZipFile(folder / IMAGES) as archive:
+        held_back = sum(name.endswith(".png") for name in archive.namelist()) - len(own.ids)
+    if (folder / SPLIT).is_file():
+        which, rest = f"{len(own.ids)} images", f"{SPLIT} holds {held_back} back"
+    else:
+        which, rest = f"all {len(own.ids)} images", f"there is no {SPLIT}, so none are held back"
+    return f"{which} of {own.pixels.shape[-1]} px to train on ({counts}); {rest}"
 
 
 def keep_running(command: list[str], once: bool) -> int:
@@ -81,11 +98,13 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--name", required=True, help="of the hospital, as the federation's settings have it")
     parser.add_argument("--folder", type=Path, required=True, help="images and keys; its state is kept there too")
-    parser.add_argument("--superlink", required=True, help="host:port of the federation")
-    parser.add_argument("--port", type=int, default=9094, help="of this machine, for Flower's own processes")
-    parser.add_argument("--health", help="host:port of a gRPC health service, without TLS: keep it on this machine")
+    parser.add_argument("--superlink", type=host_port, required=True, help="host:port of the federation")
+    parser.add_argument("--port", type=port, default=9094, help="of this machine, for Flower's own processes")
+    parser.add_argument(
+        "--health", type=host_port, help="host:port of a gRPC health service, without TLS: keep it on this machine"
+    )
     parser.add_argument("--once", action="store_true", help="end if it is refused, instead of trying again")
-    parser.add_argument("--check", action="store_true", help="look at the folder and end")
+    parser.add_argument("--check", action="store_true", help="look at the folder, call the federation, and end")
     return parser
 
 

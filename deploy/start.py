@@ -20,8 +20,9 @@ from pathlib import Path
 import yaml
 from tqdm import tqdm
 
+from deploy.address import host_port
 from deploy.environment import prepare_environment, shell_lines
-from skinsynth.federated.deployment import START, Deployment, check_deployment, forget
+from skinsynth.federated.deployment import START, Deployment, check_deployment, forget, nodes_of
 from skinsynth.files import written_whole
 from skinsynth.gan.presets import shared_config
 from skinsynth.gan.training import configure
@@ -38,6 +39,10 @@ def main() -> None:
     flags = _parser().parse_args()
     folder = flags.folder.resolve()
     try:
+        check_flags(flags, folder)
+        if flags.who:
+            print(who(folder / flags.run))
+            return
         prepare_environment(folder)
         connect(folder, flags.superlink)
         if flags.forget:
@@ -56,6 +61,25 @@ def main() -> None:
     except (OSError, ValueError) as error:
         sys.exit(f"start: {error}")
     print(f"the GAN is in {folder / flags.run / 'model'}")
+
+
+def check_flags(flags: argparse.Namespace, folder: Path) -> None:
+    """Raises ValueError where the folder is none of a SuperLink's, or a run is to start without hospitals."""
+    if not (folder / "ca.crt").is_file():
+        raise ValueError(
+            f"{folder} is no SuperLink's folder, since it lacks ca.crt: name the one that deploy/superlink.py was given"
+        )
+    if not (flags.hospitals or flags.connect_only or flags.forget or flags.who):
+        raise ValueError("no hospitals are named: give --hospitals and the names of all that may take part")
+
+
+def who(run: Path) -> str:
+    """A line for each hospital of the run: its name, and its node as in `flwr supernode list`."""
+    nodes = nodes_of(run)
+    if not nodes:
+        raise ValueError(f"no hospital has replied in {run} yet: their names come with their first whole replies")
+    width = max(map(len, nodes))
+    return "\n".join(f"{name:<{width}}  {node}" for name, node in nodes.items())
 
 
 def deployment_of(params: Path, hospitals: list[str]) -> Deployment:
@@ -143,9 +167,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--folder", type=Path, required=True, help="the SuperLink's")
     parser.add_argument("--run", default="run", help="its own folder within that")
     parser.add_argument("--hospitals", nargs="+", default=[], help="names of all that may take part")
-    parser.add_argument("--superlink", default="127.0.0.1:8000", help="host:port, as its certificate has it")
+    parser.add_argument(
+        "--superlink", type=host_port, default="127.0.0.1:8000", help="host:port, as its certificate has it"
+    )
     parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="settings, at the scale they name")
     parser.add_argument("--forget", metavar="NAME", help="only let a hospital of the run come back with another key")
+    parser.add_argument("--who", action="store_true", help="only print the run's hospitals and the nodes they are")
     parser.add_argument(
         "--connect-only", action="store_true", help="only tell Flower's command line where the SuperLink is"
     )

@@ -15,12 +15,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, TypeVar, get_args, get_origin
+from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 import dacite
 import yaml
 
 from skinsynth.files import written_whole
+from skinsynth.settings import check_ranges
 
 INTERRUPTED = 130
 T = TypeVar("T")
@@ -100,28 +101,34 @@ def _write_timing(stage: str, item: str | None, start: float) -> None:
 
 
 def load_params(section: str, schema: type[T], path: Path = Path("params.yaml")) -> T:
-    """The settings of one stage at the scale in params.yaml; a missing, unknown or ill-typed key is a ValueError."""
-    values = _section(section, path)
+    """The settings of one stage at the scale in params.yaml.
+
+    A missing or unknown key, a value of another type and a number outside its field's range are ValueErrors.
+    """
+    values, name = _section(section, path)
     config = dacite.Config(strict=True, cast=[tuple], type_hooks={float: float})
     try:
-        return dacite.from_dict(schema, values, config=config)
+        settings = dacite.from_dict(schema, values, config=config)
     except dacite.UnexpectedDataError as error:
         raise ValueError(f"{path}, {section}: {_unknown_key(sorted(error.keys), schema)}") from error
     except dacite.MissingValueError as error:
         raise ValueError(f"{path}, {section}: the key {error.field_path} is missing: add it") from error
     except (dacite.DaciteError, TypeError, ValueError) as error:
         raise ValueError(f"{path}, {section}: {error}") from error
+    check_ranges(settings, f"{path}: {name}")
+    return settings
 
 
 def load_value(section: str, *keys: str, path: Path = Path("params.yaml")) -> Any:
     """A single setting of another stage at the scale in params.yaml, for stages that report what others did."""
-    value, where = _section(section, path), f"{path}, {section}"
+    value, where = _section(section, path)[0], f"{path}, {section}"
     for key in keys:
         value = entry_of(value, key, where)
     return value
 
 
-def _section(section: str, path: Path) -> dict[str, Any]:
+def _section(section: str, path: Path) -> tuple[dict[str, Any], str]:
+    """A stage's settings at the scale in params.yaml, and their place in it: scales.phantom.train_gan."""
     if not path.is_file():
         raise FileNotFoundError(f"no {path} here: run the stage from the project's root")
     try:
@@ -130,7 +137,8 @@ def _section(section: str, path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is not YAML: {error}") from error
     scales = entry_of(params, "scales", str(path))
     scale = entry_of(scales, entry_of(params, "scale", str(path)), f"{path}, scales")
-    return entry_of(scale, section, f"{path}, scale {params['scale']}")
+    values = entry_of(scale, section, f"{path}, scale {params['scale']}")
+    return values, f"scales.{params['scale']}.{section}"
 
 
 def entry_of(mapping: Any, key: str, where: str) -> Any:
@@ -148,9 +156,9 @@ def _unknown_key(keys: list[str], schema: type) -> str:
 
 def _field_names(schema: Any) -> Iterator[str]:
     """Names of the fields of a dataclass and of the dataclasses within it."""
-    for field in dataclasses.fields(schema):
-        yield field.name
-        for kind in (field.type, *get_args(field.type)):
+    for name, kind_of_field in get_type_hints(schema).items():
+        yield name
+        for kind in (kind_of_field, *get_args(kind_of_field)):
             if dataclasses.is_dataclass(kind):
                 yield from _field_names(kind)
 

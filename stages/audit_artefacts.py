@@ -21,6 +21,7 @@ from skinsynth.lesions.table import lesions_of
 from skinsynth.partition.split import images_of, read_split
 from skinsynth.quality.classification import positive_label
 from skinsynth.quality.resampling import Interval, group_draws, percentile_interval, share_interval
+from skinsynth.settings import Count, Names, Share, Whole
 from skinsynth.stage import best_device, load_params, run, write_metrics, write_rows
 
 FRAME, AREA = "black_frame", "lesion_area"
@@ -28,12 +29,12 @@ FRAME, AREA = "black_frame", "lesion_area"
 
 @dataclass(frozen=True)
 class Settings:
-    classes: tuple[str, ...]
+    classes: Names
     positive: str  # the class whose probability is followed
-    least_auc: float  # of a detector on test images; a weaker one's shares are marked as not to be relied on
-    bootstrap_draws: int  # of patients, behind each interval
-    shown: int  # images in the figure of pasted frames
-    seed: int
+    least_auc: Share  # of a detector on test images; a weaker one's shares are marked as not to be relied on
+    bootstrap_draws: Count  # of patients, behind each interval
+    shown: Count  # images in the figure of pasted frames
+    seed: Whole
 
 
 SETTINGS = Settings
@@ -53,6 +54,8 @@ def main(
 ) -> None:
     """Ask the detectors about every set, real ones beside what lesions.csv says, and paste frames on test images."""
     settings = load_params("audit_artefacts", Settings)
+    if len({place.stem for place in synthetic}) < len(synthetic):
+        raise ValueError(f"synthetic sets are told apart by their names, but {[str(p) for p in synthetic]} share one")
     device = best_device()
     judge, seen_by = load_classifier(classifier, device), load_detectors(detectors, device)
     sides = read_split(split)

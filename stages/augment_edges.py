@@ -24,21 +24,22 @@ from skinsynth.projection.archive import project_all
 from skinsynth.projection.loss import LossConfig, build_loss
 from skinsynth.projection.projector import ProjectionConfig, Projections, Projector, projectors_of
 from skinsynth.projection.surroundings import Neighbours, draw_neighbours
+from skinsynth.settings import Count, Names, NotNegative, Positive, Share, Whole
 from skinsynth.stage import best_device, checkpoint_folder, entry_of, load_params, run, write_metrics, write_rows
 
 
 @dataclass(frozen=True)
 class Settings:
-    classes: tuple[str, ...]
-    edge_share: float  # of the training images, nearest to the threshold
-    most: int  # hard cases of each class that are projected: edge cases first, then the surest mistakes
+    classes: Names
+    edge_share: Share  # of the training images, nearest to the threshold
+    most: Count  # hard cases of each class that are projected: edge cases first, then the surest mistakes
     loss: LossConfig
     projection: ProjectionConfig
-    radius: float  # of a neighbour from its centre, Euclidean in w
-    images: dict[str, int]  # neighbours of each class, and as many random images
-    truncation_psi: float  # of the random ones
-    batch_size: int
-    seed: int
+    radius: Positive  # of a neighbour from its centre, Euclidean in w
+    images: dict[str, Whole]  # neighbours of each class, and as many random images
+    truncation_psi: NotNegative  # of the random ones
+    batch_size: Count
+    seed: Whole
 
 
 SETTINGS = Settings

@@ -11,16 +11,17 @@ from skinsynth.lesions.table import FLAGS, lesions_of
 from skinsynth.quality.comparison import comparison_rows
 from skinsynth.quality.predictions import Predictions, read_predictions
 from skinsynth.quality.subgroups import WHOLE
+from skinsynth.settings import Count, Names, Share, Whole
 from skinsynth.stage import load_params, run, write_metrics, write_rows
 
 
 @dataclass(frozen=True)
 class Settings:
-    classes: tuple[str, ...]
+    classes: Names
     positive: str
-    edge_share: float  # of the test images, nearest to the threshold
-    bootstrap_draws: int  # of test patients, behind each interval
-    bootstrap_seed: int
+    edge_share: Share  # of the test images, nearest to the threshold
+    bootstrap_draws: Count  # of test patients, behind each interval
+    bootstrap_seed: Whole
 
 
 SETTINGS = Settings

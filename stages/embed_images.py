@@ -27,6 +27,7 @@ from skinsynth.lesions.table import FLAGS, lesions_of
 from skinsynth.partition.split import images_of, read_split
 from skinsynth.projection.pairs import Pairs, read_pairs
 from skinsynth.report.embedding import draw_maps, write_interactive
+from skinsynth.settings import Count, Names
 from skinsynth.stage import best_device, load_params, run, write_metrics, write_rows
 
 TITLES = {
@@ -37,9 +38,9 @@ TITLES = {
 
 @dataclass(frozen=True)
 class Settings:
-    classes: tuple[str, ...]  # in the order of the labels
+    classes: Names  # in the order of the labels
     positive: str  # the class whose probability is told
-    images_per_class: int  # at most, of each kind
+    images_per_class: Count  # at most, of each kind
     cases: CaseConfig
     embedding: EmbeddingConfig
 

@@ -18,6 +18,7 @@ from skinsynth.explanation.xrai import XraiConfig, heat_map, top_regions
 from skinsynth.images.archive import Images, read_archive
 from skinsynth.partition.split import images_of, read_split
 from skinsynth.report.explanations import draw_explanations
+from skinsynth.settings import Count, Names, Whole
 from skinsynth.stage import best_device, load_params, run, write_metrics, write_rows
 
 TOP_SHARES = (0.1, 0.3)  # of the image, in the figure
@@ -25,13 +26,13 @@ TOP_SHARES = (0.1, 0.3)  # of the image, in the figure
 
 @dataclass(frozen=True)
 class Settings:
-    classes: tuple[str, ...]  # in the order of the labels
+    classes: Names  # in the order of the labels
     positive: str  # the class whose probability is explained
     cases: CaseConfig
     xrai: XraiConfig
     faithfulness: FaithfulnessConfig
-    shown: int  # cases of each kind in the figure
-    seed: int  # of the random orders
+    shown: Count  # cases of each kind in the figure
+    seed: Whole  # of the random orders
 
 
 SETTINGS = Settings

@@ -21,20 +21,21 @@ from skinsynth.gan.family import load_family
 from skinsynth.gan.model import Gan
 from skinsynth.images.grid import save_grid
 from skinsynth.quality.resampling import mean_interval
+from skinsynth.settings import Count, Names, NotNegative, Numbers, Whole
 from skinsynth.stage import best_device, load_params, run, write_metrics, write_rows
 
 
 @dataclass(frozen=True)
 class Settings:
-    classes: tuple[str, ...]  # in the order of the labels
+    classes: Names  # in the order of the labels
     positive: str  # the class whose probability is followed
     sefa_layers: tuple[int, int] | None  # first and last layer of w that SeFa looks at and moves; null: all
-    directions: int  # of each method, the leading ones
-    images: int  # of each GAN, moved along each of its directions
-    steps: tuple[float, ...]  # in standard deviations of w along the direction; 0 is the image itself
-    pca_samples: int  # latents behind PCA and the standard deviations
-    truncation_psi: float  # of the images that are moved
-    seed: int
+    directions: Count  # of each method, the leading ones
+    images: Count  # of each GAN, moved along each of its directions
+    steps: Numbers  # in standard deviations of w along the direction; 0 is the image itself
+    pca_samples: Count  # latents behind PCA and the standard deviations
+    truncation_psi: NotNegative  # of the images that are moved
+    seed: Whole
 
 
 SETTINGS = Settings

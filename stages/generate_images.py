@@ -9,17 +9,18 @@ import torch
 from skinsynth.gan.family import load_family
 from skinsynth.images.archive import write_archive
 from skinsynth.images.grid import save_grid
+from skinsynth.settings import Count, Names, NotNegative, Whole
 from skinsynth.stage import best_device, entry_of, load_params, run, write_rows
 
 
 @dataclass(frozen=True)
 class Settings:
-    classes: tuple[str, ...]  # in the order of the labels
-    images: dict[str, dict[str, int]]  # images of each class, by set
-    truncation_psi: float  # 1: the whole distribution; below 1 closer to the mean
-    batch_size: int
-    shown: int  # images of each class in the sample grid
-    seed: int
+    classes: Names  # in the order of the labels
+    images: dict[str, dict[str, Whole]]  # images of each class, by set
+    truncation_psi: NotNegative  # 1: the whole distribution; below 1 closer to the mean
+    batch_size: Count
+    shown: Count  # images of each class in the sample grid
+    seed: Whole
 
 
 SETTINGS = Settings

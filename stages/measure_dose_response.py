@@ -17,17 +17,18 @@ from skinsynth.process import tune_process
 from skinsynth.quality.classification import positive_label, score_predictions
 from skinsynth.quality.dose_response import DoseConfig, Pool, difference_columns, dose_row, doses, predict_by_dose
 from skinsynth.report.figures import draw_dose_response
+from skinsynth.settings import Count, Names, Whole
 from skinsynth.stage import best_device, checkpoint_folder, entry_of, load_params, run, write_metrics, write_rows
 
 
 @dataclass(frozen=True)
 class Settings:
-    classes: tuple[str, ...]
+    classes: Names
     positive: str
     doses: DoseConfig
     headlines: tuple[str, ...]  # doses whose AUC goes into the metrics
-    bootstrap_draws: int  # of test patients, behind each interval
-    bootstrap_seed: int
+    bootstrap_draws: Count  # of test patients, behind each interval
+    bootstrap_seed: Whole
 
 
 SETTINGS = Settings

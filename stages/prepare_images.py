@@ -13,14 +13,15 @@ from skinsynth.images.decode import Decoding, Facts
 from skinsynth.images.duplicates import DuplicateConfig, find_duplicates
 from skinsynth.lesions.sources import SourceConfigs, load_catalogue
 from skinsynth.lesions.table import write_lesions
+from skinsynth.settings import Count, Names
 from skinsynth.stage import load_params, run, write_metrics
 
 
 @dataclass(frozen=True)
 class Settings:
     source: str  # a key of SOURCES
-    classes: tuple[str, ...]  # in the order of the labels
-    size: int  # pixels, square
+    classes: Names  # in the order of the labels
+    size: Count  # pixels, square
     on_bad_image: str  # stop or skip
     duplicates: DuplicateConfig
     sources: SourceConfigs

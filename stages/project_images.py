@@ -21,13 +21,14 @@ from skinsynth.projection.archive import project_all
 from skinsynth.projection.loss import LossConfig, build_loss
 from skinsynth.projection.pairs import Pairs, write_pairs
 from skinsynth.projection.projector import ProjectionConfig, Projections, projectors_of
+from skinsynth.settings import Count, Whole
 from skinsynth.stage import best_device, checkpoint_folder, load_params, run, write_metrics, write_rows
 
 
 @dataclass(frozen=True)
 class Settings:
-    images: int  # at most, drawn at random from the training images
-    processes: int  # that share the batches, each on a GPU of its own (torchrun); 0: one for each GPU
+    images: Count  # at most, drawn at random from the training images
+    processes: Whole  # that share the batches, each on a GPU of its own (torchrun); 0: one for each GPU
     loss: LossConfig
     projection: ProjectionConfig
 

@@ -40,22 +40,23 @@ from skinsynth.images.archive import write_archive
 from skinsynth.images.grid import save_grid
 from skinsynth.quality.classification import positive_label
 from skinsynth.quality.resampling import mean_interval
+from skinsynth.settings import Count, Names, NotNegative, Whole
 from skinsynth.stage import best_device, entry_of, load_params, run, write_metrics, write_rows
 
 
 @dataclass(frozen=True)
 class Settings:
-    classes: tuple[str, ...]
+    classes: Names
     positive: str  # the class whose probability is to stay
     artefact: str  # whose detector is asked
-    directions: int  # of SeFa and of PCA, tried beside the hyperplanes
-    samples: int  # latents behind PCA, hyperplanes and standard deviations
-    least: int  # images with the artefact; a GAN that makes fewer in most_draws is left as it is
+    directions: Count  # of SeFa and of PCA, tried beside the hyperplanes
+    samples: Count  # latents behind PCA, hyperplanes and standard deviations
+    least: Count  # images with the artefact; a GAN that makes fewer in most_draws is left as it is
     removal: RemovalConfig
-    images: dict[str, int]  # of each class, drawn with and without the move
-    truncation_psi: float
-    shown: int  # images in the figure, before and after
-    seed: int
+    images: dict[str, Whole]  # of each class, drawn with and without the move
+    truncation_psi: NotNegative
+    shown: Count  # images in the figure, before and after
+    seed: Whole
 
 
 SETTINGS = Settings

@@ -22,13 +22,19 @@ from skinsynth.partition.split import images_of, read_split
 from skinsynth.privacy.authenticity import without_duplicates
 from skinsynth.privacy.distances import extreme_places, nearest, paired
 from skinsynth.privacy.membership import CONTROL, AttackConfig, Attacked, feature_attack_rows, other_attack_rows
-from skinsynth.privacy.novelty import NoveltyConfig, distance_histogram, distance_rows, novelty_rows
+from skinsynth.privacy.novelty import HELD_OUT, NoveltyConfig, distance_histogram, distance_rows, novelty_rows
 from skinsynth.privacy.planted import halves, planted_rows
 from skinsynth.projection.pairs import read_pairs
 from skinsynth.quality.neighbours import neighbour_scores
 from skinsynth.quality.proportions import as_frequent_as
 from skinsynth.report.pairs import PairGroup, draw_pairs
+from skinsynth.settings import Count, Names
 from skinsynth.stage import best_device, cache_folder, load_params, run, write_metrics, write_rows
+
+# Of a class: fewer say nothing about copying.
+LEAST_IMAGES = 10
+# Generated images that are nearest to training, by name, for who looks at each.
+LISTED = 100
 
 Row = dict[str, str | float | int]
 Tables = dict[str, list[Row]]
@@ -36,11 +42,11 @@ Tables = dict[str, list[Row]]
 
 @dataclass(frozen=True)
 class Settings:
-    classes: tuple[str, ...]
+    classes: Names
     extractor: ExtractorConfig
     novelty: NoveltyConfig
     attacks: AttackConfig
-    shown_pairs: int  # closest pairs in the figure, and as many furthest ones, for each kind of pair
+    shown_pairs: Count  # closest pairs in the figure, and as many furthest ones, for each kind of pair
 
 
 SETTINGS = Settings
@@ -84,6 +90,7 @@ def main(
     metrics: Annotated[Path, "headlines"],
     details: Annotated[Path, "folder for authenticity, planted, distances, histogram and attacks, each .csv"],
     nearest_pairs: Annotated[Path, "closest and furthest pairs as a figure: shows real images, stays here"],
+    closest: Annotated[Path, "CSV: the synthetic images nearest to training, each with its neighbour's id: stays here"],
     pairs: Annotated[Path | None, "real images and their projections, where a generator was asked for them"] = None,
     gan: Annotated[Path | None, "the generator's folder, where there is one: its discriminator is attacked too"] = None,
 ) -> None:
@@ -96,6 +103,7 @@ def main(
     device = best_device()
     spaces = feature_spaces(classifiers, settings.extractor, device)
     fake = read_image_set(synthetic, settings.classes, image_size(images))
+    check_size(synthetic, fake, settings.classes)
     train, held_out, group_of = distinct_sides(images, lesions, split, np.unique(fake.labels))
     rng = torch.Generator().manual_seed(settings.novelty.seed)
     pooled = as_frequent_as(torch.from_numpy(fake.labels), torch.from_numpy(train.labels), rng)
@@ -108,12 +116,52 @@ def main(
             tables[name] += [{**row, "features_of": space.name, "extractor": space.extractor} for row in rows]
         if space is spaces[0]:
             draw_pairs(nearest_pairs, pair_groups(sets, features, settings.shown_pairs, space.name))
+            write_rows(closest, closest_rows(sets, features, settings.classes))
     family = None if gan is None else load_family([gan], device)
     others = other_attack_rows(*attacked(sets), family, settings.attacks)
     tables["attacks"] += [{**row, "features_of": "none", "extractor": "none"} for row in others]
+    tables["distances"] += [{**row, "features_of": "none", "extractor": "none"} for row in pixel_rows(sets)]
     for name, rows in tables.items():
         write_rows(details / f"{name}.csv", rows)
     write_metrics(metrics, headlines(tables, [space.name for space in spaces]))
+
+
+def check_size(path: Path, fake: Images, classes: tuple[str, ...]) -> None:
+    """Raises ValueError where a class of the set is too small to be judged."""
+    for label, count in zip(*np.unique(fake.labels, return_counts=True), strict=True):
+        if count < LEAST_IMAGES:
+            raise ValueError(
+                f"{path} has {count} images of {classes[label]}, which say nothing about copying: bring {LEAST_IMAGES} "
+                "or more of each class that it has"
+            )
+
+
+def pixel_rows(sets: Sets) -> list[Row]:
+    """Synthetic images that another one of the set, or a training image, equals in every pixel."""
+    generated, real = ([image.tobytes() for image in images.pixels] for images in (sets.fake, sets.train))
+    training = set(real)
+    found = {
+        "repeated": len(generated) - len(set(generated)),
+        "identical_to_training": sum(image in training for image in generated),
+    }
+    return [{"what": "generated", "distance": "pixels", "statistic": name, "value": n} for name, n in found.items()]
+
+
+def closest_rows(sets: Sets, features: Features, classes: tuple[str, ...]) -> list[Row]:
+    """The synthetic images that are nearest to a training image, the nearest first."""
+    gaps, partners = nearest(features.fake, features.train, "cosine")
+    bound = nearest(features.held_out, features.train, "cosine")[0].min()
+    places = extreme_places(gaps, LISTED)[0].tolist()
+    return [
+        {
+            "synthetic_image": sets.fake.ids[place],
+            "class": classes[sets.fake.labels[place]],
+            "nearest_training_image": sets.train.ids[int(partners[place])],
+            "cosine_distance": float(gaps[place]),
+            "nearer_than_any_held_out": int(gaps[place] < bound),
+        }
+        for place in places
+    ]
 
 
 def feature_spaces(classifiers: list[Path], config: ExtractorConfig, device: torch.device) -> list[Space]:
@@ -155,10 +203,11 @@ def features_in(space: Space, sets: Sets) -> Features:
 
 def judge(space: Space, sets: Sets, features: Features, settings: Settings) -> Tables:
     """What one space's distances say, a list of rows for each file of `details`."""
-    train, held_out, _, fake, pairs = features
+    train, held_out, every_fake, fake, pairs = features
     coverage = coverage_within(settings.novelty.neighbours)
     groups = sets.group_of.loc[sets.held_out.ids].to_numpy()
-    asked = {"generated": fake, "held-out real": held_out}
+    # Each image by itself, so none is left out for the shares of classes.
+    asked = {"generated": every_fake, HELD_OUT: held_out}
     gaps = {name: nearest(images, train, "cosine")[0] for name, images in asked.items()}
     if pairs is not None:
         gaps["own projection"] = paired(*pairs, "cosine")
@@ -241,19 +290,27 @@ def headlines(tables: Tables, spaces: list[str]) -> dict[str, str | float]:
     """Novelty in the first space, the strongest attack in any, and projections in the last.
 
     Projections are sought in features of the classifier of real images, where they come near by themselves. That none
-    is a copy stays in the tables: it is so for a GAN that has learnt images by heart, too.
+    is a copy stays in the tables: it is so for a GAN that has learnt images by heart, too. There are also classes,
+    intervals and coverage, which copies raise.
     """
     space, last = spaces[0], spaces[-1]
     pooled = [row for row in tables["authenticity"] if row["class"] == "all" and row["features_of"] == space]
     value_of = {(row["metric"], row["of"]): float(row["value"]) for row in pooled}
     attacks = [row for row in tables["attacks"] if row["metric"] == "auc" and row["attack"] != CONTROL]
     strongest = max(attacks, key=lambda row: float(row["value"]))
+    of_generated = [row for row in tables["distances"] if row["what"] == "generated to nearest training image"]
+    distances = {
+        str(row["statistic"]): float(row["value"])
+        for row in of_generated
+        if (row["features_of"], row["distance"]) == (space, "cosine")
+    }
     found: dict[str, str | float] = {
         "features_of": space,
+        "images": int(distances["count"]),
         "authenticity": value_of["authenticity", "generated"],
         "authenticity_of_held_out_real": value_of["authenticity", "held-out real"],
         "copying_statistic": value_of["copying_statistic", "generated"],
-        "coverage": value_of["coverage", "generated"],
+        "nearer_than_any_held_out": int(distances["nearer_than_any_held_out"]),
         "strongest_attack_auc": float(strongest["value"]),
         "strongest_attack_auc_low": float(strongest["low"]),
     }

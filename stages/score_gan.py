@@ -14,18 +14,19 @@ from skinsynth.quality.fidelity import FidelityConfig
 from skinsynth.quality.image_set import judge_images, real_sides
 from skinsynth.quality.path_length import PathConfig, build_path_distance, path_row
 from skinsynth.quality.proportions import in_proportion
+from skinsynth.settings import Count, Names, Whole
 from skinsynth.stage import best_device, cache_folder, load_params, run, write_metrics, write_rows
 
 
 @dataclass(frozen=True)
 class Settings:
-    classes: tuple[str, ...]
-    images: int  # generated, in the proportions of the real training images
+    classes: Names
+    images: Count  # generated, in the proportions of the real training images
     extractor: ExtractorConfig
     fidelity: FidelityConfig
     path: PathConfig
-    batch_size: int
-    seed: int
+    batch_size: Count
+    seed: Whole
 
 
 SETTINGS = Settings

@@ -10,15 +10,16 @@ from skinsynth.images.archive import image_size
 from skinsynth.images.sets import read_image_set
 from skinsynth.quality.fidelity import FidelityConfig
 from skinsynth.quality.image_set import judge_images, pooled_places, real_sides
+from skinsynth.settings import Names, Whole
 from skinsynth.stage import best_device, cache_folder, load_params, run, write_metrics, write_rows
 
 
 @dataclass(frozen=True)
 class Settings:
-    classes: tuple[str, ...]
+    classes: Names
     extractor: ExtractorConfig
     fidelity: FidelityConfig
-    seed: int
+    seed: Whole
 
 
 SETTINGS = Settings

@@ -17,18 +17,19 @@ from skinsynth.partition.split import images_of, read_split
 from skinsynth.quality.by_class import Judged, Labelled, features_of, first_of_each, score_by_class
 from skinsynth.quality.fidelity import FidelityConfig, FidelityScores
 from skinsynth.quality.selection import Candidate, rank, ranking_rows, selection_headlines, verdicts
+from skinsynth.settings import Count, Names, Whole
 from skinsynth.stage import best_device, cache_folder, entry_of, load_params, run, write_metrics, write_rows
 
 
 @dataclass(frozen=True)
 class Settings:
-    classes: tuple[str, ...]
-    candidates: dict[str, tuple[str, ...]]  # candidate: the GANs that together make every class
-    images_per_class: int  # of each candidate and of the real training images; the rarest class may set fewer
+    classes: Names
+    candidates: dict[str, Names]  # candidate: the GANs that together make every class
+    images_per_class: Count  # of each candidate and of the real training images; the rarest class may set fewer
     extractor: ExtractorConfig
     fidelity: FidelityConfig
-    batch_size: int
-    seed: int
+    batch_size: Count
+    seed: Whole
 
 
 SETTINGS = Settings

@@ -15,19 +15,20 @@ from skinsynth.partition.split import images_of, read_split
 from skinsynth.process import tune_process
 from skinsynth.quality.classification import confusion_rows, confusion_shares, headlines, positive_label, roc_points
 from skinsynth.quality.predictions import prediction_rows
-from skinsynth.quality.subgroups import WHOLE, Outcomes, arm_rows, subgroup_rows
+from skinsynth.quality.subgroups import WHOLE, Outcomes, arm, arm_rows, subgroup_rows
+from skinsynth.settings import Count, Names, Whole
 from skinsynth.stage import best_device, entry_of, load_params, run, write_metrics, write_rows
 
 
 @dataclass(frozen=True)
 class Settings:
-    classes: tuple[str, ...]  # in the order of the labels
+    classes: Names  # in the order of the labels
     positive: str  # the class that sensitivity is about
     scenarios: dict[str, Scenario]
     classifier: ClassifierConfig
     arms: dict[str, dict[str, str]]  # parts of the test set by values of lesions.csv, beside the whole of it
-    bootstrap_draws: int  # of test patients, behind each interval
-    bootstrap_seed: int
+    bootstrap_draws: Count  # of test patients, behind each interval
+    bootstrap_seed: Whole
 
 
 SETTINGS = Settings
@@ -52,6 +53,9 @@ def main(
     ids = {side: table["image_id"].tolist() for side, table in rows.items()}
     train = training_examples(scenario, images, ids["train"], synthetic, settings.classes)
     validation, test = examples(images, ids["validation"]), examples(images, ids["test"])
+    about = lesions_of(lesions, ids["test"])
+    for condition in settings.arms.values():
+        arm(about, condition)  # a column that is not there is told before training
     trained = train_classifiers(train, validation, settings.classifier, len(settings.classes), best_device())
     save_classifier(model, trained[0].classifier)
     write_rows(details / "history.csv", [row for one in trained for row in one.history])
@@ -60,7 +64,7 @@ def main(
     outcomes = Outcomes(test.labels.numpy(), np.stack(probabilities), groups, positive)
     seeds = settings.classifier.seeds
     write_rows(details / "predictions.csv", prediction_rows(ids["test"], outcomes, settings.classes, seeds))
-    report(outcomes, lesions_of(lesions, ids["test"]), settings, metrics, details)
+    report(outcomes, about, settings, metrics, details)
 
 
 def report(outcomes: Outcomes, lesions: pd.DataFrame, settings: Settings, metrics: Path, details: Path) -> None:

@@ -29,6 +29,7 @@ from skinsynth.images.grid import save_grid
 from skinsynth.partition.split import images_of, read_split
 from skinsynth.process import tune_process
 from skinsynth.quality.curve import scorer_of
+from skinsynth.settings import Count, Names
 from skinsynth.stage import (
     best_device,
     cache_folder,
@@ -43,12 +44,12 @@ from skinsynth.stage import (
 
 @dataclass(frozen=True)
 class Settings:
-    cohorts: dict[str, tuple[str, ...]]  # hospitals of the split that train a GAN together
+    cohorts: dict[str, Names]  # hospitals of the split that train a GAN together
     gan: RunConfig
     start_from: str | None  # what in the folder of initial weights; None: noise
     federation: FederationConfig
-    scored_images: int  # generated for each point of the curve
-    shown_images: int  # in the sample grid
+    scored_images: Count  # generated for each point of the curve
+    shown_images: Count  # in the sample grid
     extractor: ExtractorConfig
     preset: PresetConfig | None  # published numbers for the images' size, instead of `trainer`
     trainer: TrainerConfig | None  # class counts and the augmentation come from `gan`

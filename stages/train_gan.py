@@ -22,6 +22,7 @@ from skinsynth.images.grid import save_grid
 from skinsynth.partition.split import images_of, read_split
 from skinsynth.process import tune_process
 from skinsynth.quality.curve import scorer_of
+from skinsynth.settings import Count, Names, Whole
 from skinsynth.stage import (
     best_device,
     cache_folder,
@@ -36,13 +37,13 @@ from skinsynth.stage import (
 
 @dataclass(frozen=True)
 class Settings:
-    classes: tuple[str, ...]  # in the order of the labels
+    classes: Names  # in the order of the labels
     runs: dict[str, RunConfig]
     start_from: str | None  # what in the folder of initial weights; None: noise
-    processes: int  # that train together, each on a GPU of its own (torchrun); 0: one for each GPU
+    processes: Whole  # that train together, each on a GPU of its own (torchrun); 0: one for each GPU
     schedule: Schedule
-    scored_images: int  # generated for each point of the FID curve
-    shown_images: int  # in the sample grid
+    scored_images: Count  # generated for each point of the FID curve
+    shown_images: Count  # in the sample grid
     extractor: ExtractorConfig
     preset: PresetConfig | None  # published numbers for the images' size, instead of `trainer`
     trainer: TrainerConfig | None  # class counts and the augmentation come from the run

@@ -22,15 +22,16 @@ from skinsynth.report.tables import (
     fidelity_table,
     prediction_table,
 )
+from skinsynth.settings import Count, Names, Whole
 from skinsynth.stage import load_params, load_value, run
 
 
 @dataclass(frozen=True)
 class Settings:
-    classes: tuple[str, ...]
+    classes: Names
     positive: str
-    bootstrap_draws: int  # of test patients, behind the interval of the majority-class baseline
-    bootstrap_seed: int
+    bootstrap_draws: Count  # of test patients, behind the interval of the majority-class baseline
+    bootstrap_seed: Whole
 
 
 SETTINGS = Settings

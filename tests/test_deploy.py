@@ -1,5 +1,6 @@
 """Between real machines: keys, the gate, the two apps with their folders, and (slow) the whole on loopback."""
 
+import argparse
 import asyncio
 import dataclasses
 import fcntl
@@ -7,10 +8,13 @@ import itertools
 import json
 import os
 import re
+import socket
+import ssl
 import stat
 import subprocess
 import sys
 import threading
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,10 +27,20 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization.ssh import load_ssh_private_key, load_ssh_public_key
 from flwr.app import Context, RecordDict
 
-from deploy.hospital import keep_running
+from deploy.address import check_free, check_reached, host_port, port
+from deploy.hospital import images_line, keep_running
 from deploy.make_keys import make_node_key, make_server_keys
-from deploy.start import deployment_of, write_app
-from skinsynth.federated.deployment import Deployment, check_deployment, forget, hospital_app, hospital_in, serve
+from deploy.start import deployment_of, who, write_app
+from deploy.start import main as start
+from skinsynth.federated.deployment import (
+    Deployment,
+    check_deployment,
+    forget,
+    hospital_app,
+    hospital_in,
+    serve,
+    training_images,
+)
 from skinsynth.federated.folder import alone_in
 from skinsynth.federated.gate import Gate
 from skinsynth.federated.hospital import first_weights, weights_of
@@ -317,6 +331,14 @@ def test_a_hospital_with_a_new_key_comes_back_once_it_is_forgotten(folders):
     assert state.nodes == {"a": 7, "b": 2}
 
 
+def test_names_and_nodes_are_told_once_hospitals_have_replied(folders):
+    with pytest.raises(ValueError, match="no hospital has replied"):
+        who(folders / "server")
+    settings = deployment(rounds=1)
+    serve(grid_of(settings, folders), settings, folders / "server")
+    assert who(folders / "server") == "a  1\nb  2"
+
+
 def test_a_late_hospital_ends_a_round_before_the_next(folders):
     """Flower starts a process for each message and waits for none."""
     settings = deployment(rounds=1)
@@ -336,6 +358,124 @@ def test_a_late_hospital_ends_a_round_before_the_next(folders):
     assert over == ["trained"]
 
 
+# What is checked before Flower starts
+
+
+def test_a_hospital_is_told_how_many_images_are_held_back(folders):
+    own = training_images(folders / "a")
+    assert images_line(own, folders / "a").startswith("all 8 images")
+    assert images_line(own, folders / "a").endswith("there is no split.csv, so none are held back")
+    ids, _, labels = images(8, 0)
+    write_split(folders / "a" / "split.csv", ids, labels, ["train"] * 5 + ["test"] * 3, "a")
+    own = training_images(folders / "a")
+    assert images_line(own, folders / "a").startswith("5 images")
+    assert images_line(own, folders / "a").endswith("split.csv holds 3 back")
+
+
+@pytest.mark.parametrize("address", ["federation.example.org:8000", "127.0.0.1:1", "[::1]:65535"])
+def test_an_address_is_a_host_and_a_port(address):
+    assert host_port(address) == address
+
+
+@pytest.mark.parametrize("address", ["federation.example.org", "https://a:8000", ":8000", "a:", "a:x", "::1:80", "a:0"])
+def test_what_is_no_address_is_refused(address):
+    with pytest.raises(argparse.ArgumentTypeError, match="came"):
+        host_port(address)
+
+
+def test_ports_end_at_65535():
+    assert port("65535") == 65535
+    with pytest.raises(argparse.ArgumentTypeError, match="from 1 to 65535, but '99999' came"):
+        port("99999")
+
+
+@contextmanager
+def listening(folder=None):
+    """A port of this machine that somebody listens at, with the certificate of a folder; without one it says "no"."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def greet():
+            with suppress(OSError):
+                wire = server.accept()[0]
+                if folder is None:
+                    wire.sendall(b"no, not here")
+                    wire.close()
+                    return
+                context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+                context.load_cert_chain(folder / "server.crt", folder / "server.key")
+                with context.wrap_socket(wire, server_side=True) as secure:
+                    secure.recv(1)
+
+        greeting = threading.Thread(target=greet)
+        greeting.start()
+        yield server.getsockname()[1]
+        with suppress(OSError):
+            socket.create_connection(server.getsockname()).close()  # where nobody came
+        greeting.join(10.0)
+
+
+@pytest.fixture
+def authorities(tmp_path):
+    for name in ("ours", "theirs"):
+        make_server_keys(tmp_path / name, ["localhost"], [])
+    return tmp_path
+
+
+def test_a_federation_that_answers_with_a_certificate_of_the_authority_is_reached(authorities):
+    with listening(authorities / "ours") as number:
+        check_reached(f"127.0.0.1:{number}", authorities / "ours" / "ca.crt")
+
+
+def test_a_federation_of_another_authority_is_not_trusted(authorities):
+    with listening(authorities / "theirs") as number, pytest.raises(OSError, match="certificate is not trusted"):
+        check_reached(f"127.0.0.1:{number}", authorities / "ours" / "ca.crt")
+
+
+def test_who_listens_without_tls_is_no_superlink(authorities):
+    with listening() as number, pytest.raises(OSError, match="speaks no TLS"):
+        check_reached(f"127.0.0.1:{number}", authorities / "ours" / "ca.crt")
+
+
+def test_a_port_without_a_listener_is_told(authorities):
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        with pytest.raises(OSError, match="nobody listens there"):
+            check_reached(f"127.0.0.1:{held.getsockname()[1]}", authorities / "ours" / "ca.crt")
+
+
+def test_a_name_that_does_not_resolve_is_told(authorities):
+    with pytest.raises(OSError, match="the name nowhere.invalid does not resolve"):
+        check_reached("nowhere.invalid:8000", authorities / "ours" / "ca.crt")
+
+
+def test_a_file_that_is_no_certificate_is_told(tmp_path):
+    (tmp_path / "ca.crt").write_text("none")
+    with pytest.raises(OSError, match="ca.crt is no certificate"):
+        check_reached("localhost:8000", tmp_path / "ca.crt")
+
+
+def test_a_port_in_use_is_told_in_one_line():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        number = server.getsockname()[1]
+        with pytest.raises(OSError, match=f"cannot listen at port {number} of 127.0.0.1.*choose another"):
+            check_free("127.0.0.1", number)
+    check_free("127.0.0.1", number)
+
+
+def test_a_run_without_hospitals_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "ca.crt").touch()
+    monkeypatch.setattr("sys.argv", ["start.py", "--folder", str(tmp_path)])
+    with pytest.raises(SystemExit, match="start: no hospitals are named: give --hospitals"):
+        start()
+
+
+def test_a_folder_without_keys_is_refused_and_not_made(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["start.py", "--folder", str(tmp_path / "typo"), "--connect-only"])
+    with pytest.raises(SystemExit, match="start: .*typo is no SuperLink's folder, since it lacks ca.crt"):
+        start()
+    assert not (tmp_path / "typo").exists()
+
+
 # What a service does
 
 
@@ -351,7 +491,8 @@ def test_flowers_programs_are_found_without_an_activated_environment(tmp_path):
 
 NODE = """
 import sys
-from deploy.hospital import keep_running
+from deploy.address import check_free, check_reached, host_port, port
+from deploy.hospital import images_line, keep_running
 keep_running([sys.executable, "-c", "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(3)); "
               "print('begun', flush=True); time.sleep(60)"], once=False)
 print("ended")

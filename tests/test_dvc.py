@@ -24,6 +24,7 @@ SHOWS_REAL_IMAGES = (
     "data/images.zip",
     "data/projections/pairs.zip",
     "metrics/score_authenticity/nearest_pairs.png",
+    "metrics/score_authenticity/closest.csv",
     "metrics/explain_classifier/regions.png",
     "metrics/audit_artefacts/pasted.png",
     "data/projections/latents.safetensors",

@@ -242,6 +242,15 @@ def test_images_without_a_class_are_refused(tmp_path, names, said):
     assert said in refusal(unpacked(tmp_path / "set", content_of))
 
 
+@pytest.mark.parametrize("name", ["benign/2.gif", "vendor/Malignant/deep/3.jfif", "benign/no suffix"])
+def test_pictures_of_a_kind_that_is_not_read_are_named_and_not_left_out_in_silence(tmp_path, name):
+    top = "vendor/" if name.startswith("vendor") else ""
+    content_of = {f"{top}benign/1.png": encoded(0), f"{top}malignant/1.png": encoded(0), name: b"GIF89a"}
+    said = refusal(zipped(tmp_path / "set.zip", content_of))
+    assert "1 files in folders of a class are of no kind that is read" in said
+    assert name in said
+
+
 def test_a_class_may_have_no_image(tmp_path):
     path = zipped(tmp_path / "set.zip", {"malignant/1.png": encoded(0)})
     assert read_image_set(path, CLASSES, 8).labels.tolist() == [1]

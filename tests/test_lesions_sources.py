@@ -51,7 +51,8 @@ def test_rows_without_their_image_are_counted_and_left_out(isic):
     catalogue = load_catalogue("isic", configs(isic), CLASSES)
     assert len(catalogue.table) == 2_108 + 940
     assert catalogue.table["label"].sum() == 31 + 940
-    (note,) = catalogue.notes
+    about_patients, note = catalogue.notes
+    assert "ISIC 2019 names no patients" in about_patients
     assert f"{37_648 - 3_048} of 37648 rows have no image" in note
     assert catalogue.rows_without_image == 37_648 - 3_048
     assert all(catalogue.pictures[image_id].is_file() for image_id in catalogue.table["image_id"][:20])
@@ -82,6 +83,18 @@ def test_a_source_without_files_says_what_is_missing_where(tmp_path, source):
     with pytest.raises(FileNotFoundError, match=str(tmp_path)) as caught:
         load_catalogue(source, configs(tmp_path / "nothing"), CLASSES)
     assert "\n" not in str(caught.value)
+
+
+def test_a_row_that_says_its_label_twice_and_differently_is_refused(isic, tmp_path):
+    for path in isic.glob("*.csv"):
+        (tmp_path / path.name).symlink_to(path)
+    truth = tmp_path / "ISIC_2020_Training_GroundTruth_v2.csv"
+    lines = truth.read_text().splitlines()
+    truth.unlink()
+    assert lines[5].endswith("benign,0")
+    truth.write_text("\n".join([*lines[:5], lines[5][:-1] + "1", *lines[6:]]))
+    with pytest.raises(ValueError, match=rf"{lines[5].split(',')[0]} is benign with target '1' \(1 such rows\)"):
+        read_isic(IsicConfig(str(tmp_path)))
 
 
 def test_csvs_without_any_image_are_an_error(isic, tmp_path):

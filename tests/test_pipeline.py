@@ -123,6 +123,7 @@ def test_what_shows_a_real_image_is_neither_cached_nor_committed():
         ("project_images", "data/projections/pairs.zip"),
         ("project_images", "data/projections/latents.safetensors"),
         ("score_authenticity", "metrics/score_authenticity/nearest_pairs.png"),
+        ("score_authenticity", "metrics/score_authenticity/closest.csv"),
         ("explain_classifier", "metrics/explain_classifier/regions.png"),
     ):
         options = next(entry[out] for entry in STAGES[stage]["outs"] if isinstance(entry, dict) and out in entry)

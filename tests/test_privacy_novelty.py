@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 
 from skinsynth.privacy.copying import copying_by_cells, copying_statistic
-from skinsynth.privacy.novelty import NoveltyConfig, distance_histogram, distance_rows, novelty_rows
+from skinsynth.privacy.distances import nearest
+from skinsynth.privacy.novelty import NoveltyConfig, distance_histogram, distance_rows, nearer_than_any, novelty_rows
 from skinsynth.privacy.planted import halves, planted_rows
 from skinsynth.quality.neighbours import neighbour_scores
 from skinsynth.report.pairs import PairGroup, draw_pairs
@@ -123,6 +124,22 @@ def test_distances_are_counted_in_both_metrics_and_their_own_projections_known(r
         assert value_of["generated to nearest training image", metric, "under_threshold"] == 0
         assert ("generated to nearest training image", metric, "memorised") not in value_of
     assert not any("projection" in row["what"] for row in distance_rows({"generated": fake}, real, None, 1e-5))
+
+
+def test_images_nearer_than_any_held_out_one_are_as_many_as_chance_has_it_unless_they_are_copies(rng):
+    train, held_out = torch.randn(200, 4, generator=rng), torch.randn(99, 4, generator=rng)
+    found = []
+    for _ in range(30):
+        fresh = torch.randn(100, 4, generator=rng)
+        gaps, gaps_of_held_out = (nearest(images, train)[0] for images in (fresh, held_out))
+        found.append(nearer_than_any(gaps, gaps_of_held_out))
+    assert {row.expected_by_chance for row in found} == {1.0}
+    assert np.mean([row.nearer_than_any_held_out for row in found]) < 4
+    # Copies that are not exact are under no bound of 1e-5.
+    blurred = torch.cat([train[:7] + 1e-3, fresh])
+    gaps = nearest(blurred, train)[0]
+    assert (gaps > 1e-5).all()
+    assert nearer_than_any(gaps, gaps_of_held_out).nearer_than_any_held_out >= 7
 
 
 def test_a_histogram_holds_every_image_once(rng):

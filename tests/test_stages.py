@@ -256,6 +256,14 @@ def test_asking_for_more_synthetic_images_than_there_are_names_both_counts(copie
     assert "17" in message
 
 
+def test_an_arm_of_an_unknown_column_is_told_before_training(copied, monkeypatch):
+    params = tiny_params()
+    params["scales"]["phantom"]["train_classifier"]["arms"] = {"no-frame": {"black_fram": "0"}}
+    write_params(copied, params)
+    monkeypatch.setattr("stages.train_classifier.train_classifiers", lambda *_: pytest.fail("it trained"))
+    assert "black_fram" in fails_in_one_line("train_classifier", "real", monkeypatch)
+
+
 def vendor(folder: Path) -> Path:
     """JPEGs of 40 px in a folder for each class, as somebody else would send them."""
     images = read_archive(folder / "data/synthetic/cgan.zip")
@@ -297,6 +305,39 @@ def test_a_set_from_elsewhere_is_judged_by_every_stage_and_needs_no_generator(co
         found = copied / given[given.index("--metrics") + 1]
         assert found.read_text() != before[stage], stage
     assert "projection_median_cosine" not in metrics(copied, "score_authenticity")
+
+
+def test_copies_in_a_set_from_elsewhere_are_counted_and_named_and_none_is_left_out_for_the_shares(copied, monkeypatch):
+    place = vendor(copied)
+    sides = pd.read_csv(copied / "data/splits/main.csv", dtype=str)
+    train = sides[(sides["split"] == "train") & (sides["label"] == "1")]["image_id"].tolist()[:3]
+    stolen = read_archive(copied / "data/images.zip", train)
+    for number, pixels in enumerate(stolen.pixels):
+        Image.fromarray(pixels.transpose(1, 2, 0)).save(place / "malignant" / f"stolen{number}.png")
+    first = next((place / "malignant").glob("*.jpg"))
+    (place / "malignant" / "again.jpg").write_bytes(first.read_bytes())
+    given = without("--gan", without("--pairs", command("score_authenticity", None)))
+    given[given.index("--synthetic") + 1] = str(place)
+    call_with("score_authenticity", given, monkeypatch)
+    distances = pd.read_csv(copied / "metrics/score_authenticity/details/distances.csv")
+    value_of = distances[distances["what"].str.startswith("generated")].set_index(["distance", "statistic"])["value"]
+    assert value_of["pixels", "identical_to_training"] == 3
+    assert value_of["pixels", "repeated"] == 1
+    assert (value_of["cosine", "count"] == len(list(place.rglob("*.*")))).all()
+    assert (value_of["cosine", "nearer_than_any_held_out"] >= 3).all()
+    closest = pd.read_csv(copied / "metrics/score_authenticity/closest.csv")
+    named = closest.head(3).set_index("synthetic_image")["nearest_training_image"].to_dict()
+    assert named == {f"malignant-stolen{number}": image_id for number, image_id in enumerate(train)}
+    assert metrics(copied, "score_authenticity")["nearer_than_any_held_out"] >= 3
+
+
+def test_a_set_too_small_to_be_judged_is_refused(copied, monkeypatch):
+    for file in sorted((vendor(copied) / "malignant").iterdir())[4:]:
+        file.unlink()
+    given = without("--gan", without("--pairs", command("score_authenticity", None)))
+    given[given.index("--synthetic") + 1] = str(copied / "vendor")
+    with pytest.raises(SystemExit, match="vendor has 4 images of malignant, which say nothing about copying"):
+        call_with("score_authenticity", given, monkeypatch)
 
 
 def test_a_set_from_elsewhere_is_ranked_beside_the_gans_and_never_selected(copied, monkeypatch):

@@ -10,12 +10,13 @@ import torch
 from skinsynth.classifier.training import Examples
 from skinsynth.images.archive import image_size, read_archive
 from skinsynth.images.sets import read_image_set
+from skinsynth.settings import Whole
 
 
 @dataclass(frozen=True)
 class Scenario:
     real: bool  # whether the real training images are used
-    synthetic: dict[str, int]  # synthetic images added, by class
+    synthetic: dict[str, Whole]  # synthetic images added, by class
 
 
 def examples(archive: Path, image_ids: list[str]) -> Examples:

@@ -4,7 +4,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 from jaxtyping import Float, Int64, UInt8
@@ -17,24 +17,25 @@ from tqdm import tqdm
 from skinsynth.classifier.augmentation import augment
 from skinsynth.classifier.classifier import Architecture, Classifier, normalise
 from skinsynth.classifier.networks import Network, build_network
+from skinsynth.settings import Count, NotEmpty, NotNegative, Positive, ProperShare, ShareBelowOne, Whole
 
 
 @dataclass(frozen=True)
 class ClassifierConfig:
     network: str  # cnn-108k, googlenet, or any name that timm knows, such as efficientnet_b2
     pretrained: bool  # start from ImageNet weights
-    dropout: float
-    epochs: int  # at most
-    patience: int  # epochs without a lower validation loss before training ends
-    learning_rate: float
-    batch_size: int
-    rotation_degrees: float  # largest turn either way
+    dropout: ShareBelowOne
+    epochs: Count  # at most
+    patience: Count  # epochs without a lower validation loss before training ends
+    learning_rate: Positive
+    batch_size: Count
+    rotation_degrees: NotNegative  # largest turn either way
     flips: bool
     balance: str  # a key of BALANCES
-    plateau_factor: float  # what the learning rate is multiplied by on a plateau
-    plateau_patience: int  # epochs without a lower validation loss before that
+    plateau_factor: ProperShare  # what the learning rate is multiplied by on a plateau
+    plateau_patience: Whole  # epochs without a lower validation loss before that
     mixed_precision: bool  # bfloat16 where there is a GPU
-    seeds: tuple[int, ...]  # one training each
+    seeds: Annotated[tuple[Whole, ...], NotEmpty()]  # one training each
 
 
 class Examples(NamedTuple):

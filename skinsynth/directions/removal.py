@@ -13,6 +13,7 @@ from skinsynth.directions.edit import LayerRange, render_strips
 from skinsynth.directions.hyperplane import attribute_normal, conditioned, hyperplane_normal
 from skinsynth.directions.principal import sample_w, within_classes
 from skinsynth.gan.model import Gan
+from skinsynth.settings import Count, NotNegative, Numbers, Share
 
 Pixels = UInt8[Tensor, "n 3 size size"]
 # Radius, in sides of the image, of the disc in which an image's identity is looked for: a frame lies beyond it.
@@ -23,14 +24,14 @@ CLEAR_SHARE = 0.1
 
 @dataclass(frozen=True)
 class RemovalConfig:
-    images: int  # with the artefact behind the choice of a move, and as many fresh ones behind its measure
-    most_draws: int  # latents drawn to find them, each time
+    images: Count  # with the artefact behind the choice of a move, and as many fresh ones behind its measure
+    most_draws: Count  # latents drawn to find them, each time
     layers: tuple[LayerRange | None, ...]  # ranges of layers of w that a move may be confined to; null: all
-    steps: tuple[float, ...]  # in standard deviations of w along the direction, either way
-    most_change: float  # of the mean absolute change of the class's probability; moves beyond it are out
-    most_centre_change: float  # of the image's centre, as a share of what lies between two random images
-    random_directions: int  # as long as the chosen one: the baseline
-    batch_size: int
+    steps: Numbers  # in standard deviations of w along the direction, either way
+    most_change: Share  # of the mean absolute change of the class's probability; moves beyond it are out
+    most_centre_change: NotNegative  # of the image's centre, as a share of what lies between two random images
+    random_directions: Count  # as long as the chosen one: the baseline
+    batch_size: Count
 
 
 class Seers(NamedTuple):

@@ -5,9 +5,12 @@ clusters and nearest neighbours then speak of one geometry.
 """
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from jaxtyping import Float
+
+from skinsynth.settings import AtLeast, Count, Whole
 
 AXES = 3
 EXAGGERATION = 12.0  # of the first attractive forces of t-SNE
@@ -15,13 +18,13 @@ EXAGGERATION = 12.0  # of the first attractive forces of t-SNE
 
 @dataclass(frozen=True)
 class EmbeddingConfig:
-    pca_components: int  # at most, before t-SNE and clusters
-    perplexity: float  # of t-SNE: about how many neighbours count for each point
+    pca_components: Count  # at most, before t-SNE and clusters
+    perplexity: Annotated[float, AtLeast(1)]  # of t-SNE: about how many neighbours count for each point
     iterations: int  # of t-SNE
     neighbours: int  # nearest ones of a real point, among which synthetic ones are counted
     min_cluster_size: int  # points
     cluster_samples: int  # neighbours within reach that make a place dense: more leave more points in no cluster
-    seed: int
+    seed: Whole
 
     def __post_init__(self) -> None:
         # One of a projection's neighbours may be its own original, which says nothing of classes; t-SNE exaggerates

@@ -6,14 +6,16 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int64
 
+from skinsynth.settings import Count, Share
+
 KINDS = ("central", "edge", "misclassified")
 
 
 @dataclass(frozen=True)
 class CaseConfig:
-    edge_share: float  # of the images: those nearest to the decision threshold
-    central_share: float  # of each class: those nearest to its centroid
-    most: int  # cases of each kind
+    edge_share: Share  # of the images: those nearest to the decision threshold
+    central_share: Share  # of each class: those nearest to its centroid
+    most: Count  # cases of each kind
 
 
 def find_cases(

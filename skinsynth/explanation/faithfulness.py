@@ -8,13 +8,14 @@ from jaxtyping import Float, Int64, UInt8
 from scipy.ndimage import gaussian_filter
 
 from skinsynth.classifier.classifier import Classifier
+from skinsynth.settings import Count, Positive
 
 
 @dataclass(frozen=True)
 class FaithfulnessConfig:
-    steps: int  # equal shares of the image that are replaced one after another
-    blur: float  # standard deviation of what replaces the image, in sides of the image
-    random_orders: int  # of the same regions: the baseline is their mean
+    steps: Count  # equal shares of the image that are replaced one after another
+    blur: Positive  # standard deviation of what replaces the image, in sides of the image
+    random_orders: Count  # of the same regions: the baseline is their mean
 
 
 class Faithfulness(NamedTuple):

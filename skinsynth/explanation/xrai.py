@@ -14,6 +14,7 @@ from saliency.core.base import INPUT_OUTPUT_GRADIENTS
 from saliency.core.xrai import XRAI, XRAIParameters, _get_segments_felzenszwalb
 
 from skinsynth.classifier.classifier import Classifier, normalise
+from skinsynth.settings import Count
 
 ALGORITHMS = ("full", "fast")  # of the paper's appendix: with or without what earlier regions hold already
 # The library means its numbers for images of this side; it segments at this side whatever the image's own.
@@ -24,9 +25,9 @@ SMALLEST_GAIN = 50  # pixels that a segment must add to those before it
 
 @dataclass(frozen=True)
 class XraiConfig:
-    steps: int  # of the path from each baseline to the image (the paper: 100)
+    steps: Count  # of the path from each baseline to the image (the paper: 100)
     algorithm: str  # one of ALGORITHMS
-    batch_size: int  # steps at once
+    batch_size: Count  # steps at once
 
 
 def heat_map(

@@ -20,6 +20,7 @@ from skinsynth.features.pretrained import (
     Weights,
     load_network,
 )
+from skinsynth.settings import Count, NotNegative
 
 
 @runtime_checkable
@@ -70,8 +71,8 @@ class ModelExtractor:
 class ExtractorConfig:
     name: str  # a key of EXTRACTORS
     weights: Weights  # of a published network; the classifier has its own
-    batch_size: int  # of a published network
-    cache_gigabytes: float  # of features kept on disk, whoever computed them; 0: none are kept
+    batch_size: Count  # of a published network
+    cache_gigabytes: NotNegative  # of features kept on disk, whoever computed them; 0: none are kept
 
 
 Builder = Callable[[Embedder, Weights, torch.device, int], ModelExtractor]

@@ -23,7 +23,7 @@ from skinsynth.federated.hospital import Hospital, Weights, first_weights, netwo
 from skinsynth.federated.privacy import mods_of
 from skinsynth.federated.server import FederationConfig, FederationState, Server, check_federation
 from skinsynth.files import written_whole
-from skinsynth.gan.checkpoint import read_checkpoint, write_checkpoint
+from skinsynth.gan.checkpoint import INDEX, read_checkpoint, write_checkpoint
 from skinsynth.gan.family import Cost, save_cost
 from skinsynth.gan.model import flops_per_image, save_gan
 from skinsynth.gan.trainer import Trainer, TrainerConfig
@@ -141,6 +141,17 @@ def forget(folder: Path, name: str) -> None:
             raise ValueError(f"{folder} has heard of {known}, but not of {name!r}: there is nothing to forget")
         del nodes[name]
         write_checkpoint(folder / "checkpoint", found)
+
+
+def nodes_of(folder: Path) -> dict[str, int]:
+    """Flower's node of each hospital of the run in `folder`, by name, from its first whole reply on.
+
+    It may be asked while the run is at work, which replaces this file in one step.
+    """
+    index = folder / "checkpoint" / INDEX
+    if not index.is_file():
+        return {}
+    return dict(sorted(json.loads(index.read_text())["numbers"]["state"]["nodes"].items()))
 
 
 def _start(folder: Path, deployment: Deployment) -> Weights:

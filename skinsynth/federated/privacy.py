@@ -13,6 +13,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from flwr.app import ArrayRecord, Context, Message, MetricRecord
@@ -33,6 +34,7 @@ from flwr.supercore.privacy_accounting.rdp_accountant import RdpAccountant
 
 from skinsynth.federated.hospital import MEASURED
 from skinsynth.federated.messages import ARRAYS, IMAGES, IMAGES_SHOWN, METRICS
+from skinsynth.settings import Between, Positive, ProperShare, Share
 
 # Noise is added after a strategy's step; z C / n is right for these, whose step is the mean of n.
 PLAIN_MEANS = ("FedAvg", "FedProx")
@@ -42,22 +44,22 @@ PLAIN_MEANS = ("FedAvg", "FedProx")
 class AdaptiveConfig:
     """How the clipping norm follows the updates' lengths (Andrew et al. 2021, algorithm 1)."""
 
-    target_clipped_quantile: float  # the share of hospitals that is to be clipped: 1 - gamma
-    clip_norm_lr: float  # eta_C
-    clipped_count_stddev: float  # sigma_b: of the noise on how many hospitals were clipped; more than z / 2
+    target_clipped_quantile: Share  # the share of hospitals that is to be clipped: 1 - gamma
+    clip_norm_lr: Positive  # eta_C
+    clipped_count_stddev: Positive  # sigma_b: of the noise on how many hospitals were clipped; more than z / 2
 
 
 @dataclass(frozen=True)
 class PrivacyConfig:
     where: str  # a key of CLIPPED_AT: who clips; the noise is the server's either way
-    noise_multiplier: float  # z: the noise on the mean of n updates has a deviation of z C / n in each weight
-    clipping_norm: float  # C: no update is longer; where it adapts, its start
+    noise_multiplier: Positive  # z: the noise on the mean of n updates has a deviation of z C / n in each weight
+    clipping_norm: Positive  # C: no update is longer; where it adapts, its start
     adaptive: AdaptiveConfig | None  # None: C is fixed
-    delta: float  # less than one in the number of hospitals
-    max_epsilon: float | None  # the run ends before a round that would spend more; None: it is only counted
+    delta: ProperShare  # less than one in the number of hospitals
+    max_epsilon: Positive | None  # the run ends before a round that would spend more; None: it is only counted
     # Of the noise; None: from the operating system. A known seed makes runs repeatable, but whoever knows it can take
     # the noise off again, and two runs with one seed have the same noise, which cancels in their difference.
-    seed: int | None
+    seed: Annotated[int, Between(0, 2**32 - 1)] | None
 
 
 class _AsPublished(DifferentialPrivacyAdaptiveBase):

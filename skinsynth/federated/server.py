@@ -34,6 +34,7 @@ from skinsynth.federated.strategies import (
     remind,
 )
 from skinsynth.gan.trainer import State
+from skinsynth.settings import Count, Names, Positive
 
 LOG = logging.getLogger(__name__)
 SECONDS_PER_LOOK = 1.0  # at who is connected
@@ -44,14 +45,14 @@ Score = Callable[[Weights], dict[str, float]]
 
 @dataclass(frozen=True)
 class FederationConfig:
-    rounds: int
-    steps_per_round: int  # of each hospital's trainer
-    averaged: tuple[str, ...]  # of generator, discriminator and ema; the others stay at each hospital
+    rounds: Count
+    steps_per_round: Count  # of each hospital's trainer
+    averaged: Names  # of generator, discriminator and ema; the others stay at each hospital
     strategy: StrategyConfig
-    least_hospitals: int  # whose replies a round must have to change the weights
-    patience_rounds: int  # so many in a row may change nothing; then the run stops
-    rounds_per_score: int
-    reply_timeout_seconds: float  # who is later is left out of the round; in one process nobody is late
+    least_hospitals: Count  # whose replies a round must have to change the weights
+    patience_rounds: Count  # so many in a row may change nothing; then the run stops
+    rounds_per_score: Count
+    reply_timeout_seconds: Positive  # who is later is left out of the round; in one process nobody is late
     privacy: PrivacyConfig | None  # None: the weights of a round say what they say about each hospital
 
 

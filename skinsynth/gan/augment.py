@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol, runtime_checkable
+from typing import Annotated, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from skinsynth.gan.draws import RandomDraws, angle
 from skinsynth.gan.warp import reflect, warp
+from skinsynth.settings import Between, Count, Share
 
 BLIT = ("xflip", "rotate90", "xint")
 GEOM = ("scale", "rotate", "aniso", "xfrac")
@@ -59,11 +60,11 @@ GREY_AXIS = (1 / math.sqrt(3), 1 / math.sqrt(3), 1 / math.sqrt(3))
 @dataclass(frozen=True)
 class AugmentConfig:
     preset: str  # a key of PRESETS; "none" augments nothing
-    initial_p: float  # strength at the start, in [0, 1]
+    initial_p: Share  # strength at the start, in [0, 1]
     adaptive: bool  # whether the strength is steered; otherwise it stays
-    target_sign: float  # mean sign of the discriminator at real images that we steer to
-    interval: int  # steps between two adjustments
-    images_to_full: int  # images in which the strength may go from 0 to 1
+    target_sign: Annotated[float, Between(-1, 1)]  # mean sign of the discriminator at real images that we steer to
+    interval: Count  # steps between two adjustments
+    images_to_full: Count  # images in which the strength may go from 0 to 1
 
 
 class AdaController:

@@ -19,23 +19,24 @@ from skinsynth.gan.layers import (
     resolutions_to,
 )
 from skinsynth.gan.resample import downsample2d
+from skinsynth.settings import Count, Positive, Whole
 
 Architecture = Literal["resnet", "skip", "orig"]
 
 
 @dataclass(frozen=True)
 class DiscriminatorConfig:
-    resolution: int  # pixels, a power of two
-    image_channels: int
-    class_count: int  # 0: unconditional
-    mapping_layers: int  # of the classes' mapping
-    channel_base: int  # feature maps times resolution …
-    channel_max: int  # … but at most so many
+    resolution: Count  # pixels, a power of two
+    image_channels: Count
+    class_count: Whole  # 0: unconditional
+    mapping_layers: Count  # of the classes' mapping
+    channel_base: Count  # feature maps times resolution …
+    channel_max: Count  # … but at most so many
     architecture: Architecture  # resnet: a way past the convolutions; skip: each resolution sees the image; orig: plain
-    mbstd_group: int  # images over which the minibatch deviation is taken
-    mbstd_channels: int  # feature maps of deviation; 0: none
-    activation_clamp: float | None  # bound of the activations, for 16 bits; None: no bound
-    half_levels: int  # so many top resolutions in 16 bits on a GPU
+    mbstd_group: Count  # images over which the minibatch deviation is taken
+    mbstd_channels: Whole  # feature maps of deviation; 0: none
+    activation_clamp: Positive | None  # bound of the activations, for 16 bits; None: no bound
+    half_levels: Whole  # so many top resolutions in 16 bits on a GPU
     half_type: HalfType
     fused: bool  # Triton kernels on a GPU
 

@@ -26,22 +26,23 @@ from skinsynth.gan.layers import (
     resolutions_to,
 )
 from skinsynth.gan.resample import conv_up2, upsample2d
+from skinsynth.settings import Count, Positive, Whole
 
 NoiseMode = Literal["const", "random", "none"]
 
 
 @dataclass(frozen=True)
 class GeneratorConfig:
-    resolution: int  # pixels, a power of two
-    image_channels: int
-    z_size: int
-    w_size: int
-    class_count: int  # 0: unconditional
-    mapping_layers: int
-    channel_base: int  # feature maps times resolution …
-    channel_max: int  # … but at most so many
-    activation_clamp: float | None  # bound of the activations, for 16 bits; None: no bound
-    half_levels: int  # so many top resolutions in 16 bits on a GPU
+    resolution: Count  # pixels, a power of two
+    image_channels: Count
+    z_size: Count
+    w_size: Count
+    class_count: Whole  # 0: unconditional
+    mapping_layers: Count
+    channel_base: Count  # feature maps times resolution …
+    channel_max: Count  # … but at most so many
+    activation_clamp: Positive | None  # bound of the activations, for 16 bits; None: no bound
+    half_levels: Whole  # so many top resolutions in 16 bits on a GPU
     half_type: HalfType
     fused: bool  # Triton kernels on a GPU
 

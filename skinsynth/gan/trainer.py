@@ -24,6 +24,7 @@ from skinsynth.gan.losses import (
     r1_penalty,
 )
 from skinsynth.gan.team import ALONE, Team
+from skinsynth.settings import Count, NotNegative, Positive, Share, ShareBelowOne, Whole
 
 # Path lengths are taken on a batch smaller by this (StyleGAN2, appendix B).
 PATH_BATCH_SHRINK = 2
@@ -40,21 +41,21 @@ class TrainerConfig:
     generator: GeneratorConfig
     discriminator: DiscriminatorConfig
     augment: AugmentConfig
-    batch_size: int
-    learning_rate: float
-    betas: tuple[float, float]  # Adam's
-    r1_gamma: float  # weight of R1; 0: none
-    r1_interval: int  # steps between two R1 updates
-    path_length_weight: float  # 0: none
-    path_length_interval: int  # steps between two path-length updates
-    path_length_decay: float  # share of a batch in the running mean of path lengths
-    style_mixing_probability: float
-    ema_half_life_images: float  # half-life of the averaged generator
-    ema_rampup: float | None  # the half-life is at most this share of the images seen; None: no ramp
+    batch_size: Count
+    learning_rate: Positive
+    betas: tuple[ShareBelowOne, ShareBelowOne]  # Adam's
+    r1_gamma: NotNegative  # weight of R1; 0: none
+    r1_interval: Count  # steps between two R1 updates
+    path_length_weight: NotNegative  # 0: none
+    path_length_interval: Count  # steps between two path-length updates
+    path_length_decay: Share  # share of a batch in the running mean of path lengths
+    style_mixing_probability: Share
+    ema_half_life_images: Positive  # half-life of the averaged generator
+    ema_rampup: Positive | None  # the half-life is at most this share of the images seen; None: no ramp
     x_flip: bool  # mirror real images at random
-    frozen_levels: int  # top resolutions of the discriminator that are not trained (Freeze-D); 0: none
-    images_per_pass: int | None  # of a process's share of the batch; the passes accumulate; None: all at once
-    seed: int
+    frozen_levels: Whole  # top resolutions of the discriminator that are not trained (Freeze-D); 0: none
+    images_per_pass: Count | None  # of a process's share of the batch; the passes accumulate; None: all at once
+    seed: Whole
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from skinsynth.gan.checkpoint import read_checkpoint, write_checkpoint
 from skinsynth.gan.generator import Generator
 from skinsynth.gan.model import training_flops_per_image
 from skinsynth.gan.trainer import StepReport, Trainer, TrainerConfig
+from skinsynth.settings import Count, Names
 
 Row = dict[str, float | int]
 
@@ -24,7 +25,7 @@ Row = dict[str, float | int]
 class RunConfig:
     """What sets one GAN of a study apart from the others."""
 
-    classes: tuple[str, ...]  # whose images it is trained on
+    classes: Names  # whose images it is trained on
     conditional: bool
     augment: str  # a key of PRESETS
     adaptive: bool  # whether ADA steers the strength
@@ -32,9 +33,9 @@ class RunConfig:
 
 @dataclass(frozen=True)
 class Schedule:
-    images: int  # real images shown to the discriminator in all
-    images_per_tick: int  # between two checkpoints
-    ticks_per_score: int
+    images: Count  # real images shown to the discriminator in all
+    images_per_tick: Count  # between two checkpoints
+    ticks_per_score: Count
 
 
 @dataclass

@@ -12,6 +12,12 @@ from skinsynth.gan.model import load_gan
 from skinsynth.gan.snapshot import gan_of_snapshot, read_snapshot
 from skinsynth.gan.trainer import Trainer
 
+# Settings of the networks that give weights their names and shapes, of which others tell nothing.
+SIZES = (
+    *("resolution", "image_channels", "z_size", "w_size", "class_count", "mapping_layers"),
+    *("channel_base", "channel_max", "architecture", "mbstd_channels"),
+)
+
 
 def initial_weights(folder: Path, name: str | None, frozen_levels: int) -> list[Path]:
     """The file or folder of weights to start from, if any; the settings name it within `folder`."""
@@ -49,8 +55,8 @@ def start_from(trainer: Trainer, generator: Generator, discriminator: Discrimina
     count = sum(len(target.state_dict()) for target, _ in pairs.values())
     if 2 * len(own) > count:
         raise ValueError(
-            f"only {count - len(own)} of {count} weights have the name and shape of those to start from: set "
-            "resolution, channel_base, channel_max, z_size, w_size and mapping_layers as they are there"
+            f"only {count - len(own)} of {count} weights have the name and shape of those to start from: set as it is "
+            f"there, but for class_count: {_differences(trainer, generator, discriminator)}"
         )
     frozen = trainer.frozen_prefixes()
     if random := [name for name in own if name.removeprefix("discriminator.").startswith(frozen)]:
@@ -68,6 +74,20 @@ def start_all(trainers: Sequence[Trainer], places: Sequence[Path]) -> list[str]:
         own = {name: None for trainer in trainers for name in start_from(trainer, *networks)}
         lines.append(f"starting from {place}, but from noise: {', '.join(own) or 'nothing'}")
     return lines
+
+
+def _differences(trainer: Trainer, generator: Generator, discriminator: Discriminator) -> str:
+    """The sizes that are others there, by their names in the settings."""
+    sides = {
+        "generator": (trainer.generator.config, generator.config),
+        "discriminator": (trainer.discriminator.config, discriminator.config),
+    }
+    return ", ".join(
+        f"{side}.{size} {getattr(there, size)} (here {getattr(here, size)})"
+        for side, (here, there) in sides.items()
+        for size in SIZES
+        if getattr(there, size, None) != getattr(here, size, None)
+    )
 
 
 @torch.no_grad()

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Annotated
 
 import imagehash
 import numpy as np
@@ -10,6 +11,8 @@ from jaxtyping import Bool, Float32, Int64, UInt8
 from PIL import Image
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+
+from skinsynth.settings import Between
 
 HASH_SIZE = 16  # a hash has 16 x 16 bits
 # imagehash computes its DCT on a square of HASH_SIZE * factor pixels; 32 px is the smallest size that we train at, so
@@ -30,7 +33,7 @@ class DuplicateConfig:
     the split), a copy that is missed leaks.
     """
 
-    max_distance: int  # bits, 0 to 256; 40 where the images are dermoscopy
+    max_distance: Annotated[int, Between(0, 256)]  # bits, 0 to 256; 40 where the images are dermoscopy
 
 
 @dataclass(frozen=True)

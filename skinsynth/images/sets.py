@@ -19,13 +19,15 @@ from jaxtyping import UInt8
 from tqdm import tqdm
 
 from skinsynth.images.archive import LABELS, Images
-from skinsynth.images.decode import decode_bytes, pillow_warnings
+from skinsynth.images.decode import BadImage, decode_bytes, pillow_warnings
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 # What a file of such a name may hold. Pillow would try its other readers too, one of which starts Ghostscript.
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
 # As many as the largest image that we decode (decode.MAX_PIXELS) takes without compression.
 MAX_BYTES = 2**28
+TEXTS = (".txt", ".md", ".csv", ".tsv", ".json", ".yaml", ".yml", ".xml", ".html", ".log")  # about images
+CLUTTER = ("__MACOSX", "Thumbs.db", "desktop.ini")
 # Other methods inflate without a bound on what comes out.
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 ENCRYPTED = 0x1  # the bit of an entry's flags
@@ -46,6 +48,7 @@ def read_image_set(path: Path, classes: Sequence[str], size: int) -> Images:
             readers = files
             label_of = _listed_labels(path, files[LABELS](), files.keys(), classes)
         else:
+            _check_all_are_images(path, files.keys(), classes)
             readers = _without_top({name: read for name, read in files.items() if _is_image(name)}, classes)
             label_of = _folder_labels(path, readers.keys(), classes)
         if not label_of:
@@ -127,9 +130,29 @@ def _check_bytes(where: str, count: int) -> None:
 
 
 def _is_image(name: str) -> bool:
-    """By its suffix; what is hidden, or put beside the images by macOS, does not count."""
-    clutter = any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
-    return not clutter and name.lower().endswith(SUFFIXES)
+    """By its suffix."""
+    return not _is_clutter(name) and name.lower().endswith(SUFFIXES)
+
+
+def _is_clutter(name: str) -> bool:
+    """Whether it is hidden, a text, or put beside images by macOS or Windows."""
+    return name.lower().endswith(TEXTS) or any(part.startswith(".") or part in CLUTTER for part in name.split("/"))
+
+
+def _check_all_are_images(path: Path, names: Collection[str], classes: Sequence[str]) -> None:
+    """Raises ValueError where a folder of a class holds something else: it would be left out without a word."""
+    others = sorted(
+        name
+        for name in names
+        if not _is_image(name)
+        and not _is_clutter(name)
+        and any(_label_of(folder, classes) is not None for folder in name.split("/")[:-1])
+    )
+    if others:
+        raise ValueError(
+            f"{path}: {len(others)} files in folders of a class are of no kind that is read ({', '.join(SUFFIXES)}), "
+            f"such as {others[0]!r}: convert them or leave them out"
+        )
 
 
 def _without_top(readers: dict[str, Reader], classes: Sequence[str]) -> dict[str, Reader]:
@@ -241,7 +264,10 @@ def _decode_all(path: Path, readers: Mapping[str, Reader], size: int) -> UInt8[n
         chunk = range(start, min(start + CHUNK, len(names)))
         for number in chunk:
             name = names[number]
-            image = decode_bytes(readers[name](), f"{path}, {name!r}", size, FORMATS)
+            try:
+                image = decode_bytes(readers[name](), f"{path}, {name!r}", size, FORMATS)
+            except BadImage as error:
+                raise BadImage(f"{error}: mend this file or leave it out") from error
             pixels[number] = image.transpose(2, 0, 1)
         return len(chunk)
 

@@ -37,7 +37,10 @@ def class_labels(diagnosis: pd.Series, malignancy: pd.Series, classes: Sequence[
     if unknown.any():
         counts = (diagnosis.where(diagnosis != "", word)[unknown]).value_counts()
         named = ", ".join(f"{name or 'unknown'} ({count})" for name, count in counts.items())
-        raise ValueError(f"classes are {', '.join(classes)}, and these lesions are in none of them: {named}")
+        raise ValueError(
+            f"classes are {', '.join(classes)}, and these lesions are in none of them: {named}; "
+            "write them as the classes are written, or add them to the classes"
+        )
     return label.to_numpy(dtype=np.int64)
 
 

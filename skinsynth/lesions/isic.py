@@ -39,7 +39,8 @@ def read_isic(config: IsicConfig) -> Catalogue:
             pictures[image_id] = path
     listed = read_csv(root / DUPLICATES_2020, ("image_name_1", "image_name_2"))
     pairs = list(zip(listed["image_name_1"], listed["image_name_2"], strict=True))
-    return Catalogue(f"ISIC in {root}", _with_artefacts(table, root / ARTEFACTS), pictures, pairs)
+    notes = ["ISIC 2019 names no patients: of its melanomas only lesions and duplicates are kept together"]
+    return Catalogue(f"ISIC in {root}", _with_artefacts(table, root / ARTEFACTS), pictures, pairs, notes)
 
 
 def _rows_2020(root: Path) -> pd.DataFrame:
@@ -53,8 +54,21 @@ def _rows_2020(root: Path) -> pd.DataFrame:
         "age_approx": "age",
         "anatom_site_general_challenge": "site",
     }
-    table = read_csv(root / TRUTH_2020, columns)[list(columns)].rename(columns=columns)
+    table = read_csv(root / TRUTH_2020, (*columns, "target"))
+    _check_target(table, root / TRUTH_2020)
+    table = table[list(columns)].rename(columns=columns)
     return table.replace({"diagnosis": {"unknown": ""}}).assign(source="ISIC 2020", age=whole_years(table["age"]))
+
+
+def _check_target(table: pd.DataFrame, path: Path) -> None:
+    """The official table says each label twice; a ValueError where the two differ."""
+    differing = table[(table["benign_malignant"] == MALIGNANT) != (table["target"] == "1")]
+    if len(differing):
+        first = differing.iloc[0]
+        raise ValueError(
+            f"{path}: {first['image_name']} is {first['benign_malignant']} with target {first['target']!r} "
+            f"({len(differing)} such rows): mend the table, or get it again from {DOWNLOADS}"
+        )
 
 
 def _melanomas_2019(root: Path) -> pd.DataFrame:

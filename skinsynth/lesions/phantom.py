@@ -1,6 +1,7 @@
 """Patients, lesions and images that the project draws itself: a machine without data runs the whole study."""
 
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,7 @@ from skinsynth.lesions.catalogue import Catalogue
 from skinsynth.lesions.diagnoses import BENIGN, MALIGNANCY_OF
 from skinsynth.lesions.phantom_image import Picture, Skin
 from skinsynth.lesions.phantom_lesion import KERATOSIS, MEAN_SIGNS, MELANOMA, NEVUS, Lesion
+from skinsynth.settings import AtLeast, Between, Count, Share, Whole
 
 SITES = ("torso", "lower extremity", "upper extremity", "head/neck", "palms/soles")
 SITE_SHARES = (0.5, 0.24, 0.17, 0.07, 0.02)
@@ -21,25 +23,25 @@ PATIENT, LESION, IMAGE, COPY = range(4)
 class Rate:
     """Share of the images that have an artefact."""
 
-    benign: float
-    malignant: float
+    benign: Share
+    malignant: Share
 
 
 @dataclass(frozen=True)
 class PhantomConfig:
-    seed: int
-    patients: int
-    lesions_per_patient: float  # on average; a patient has 1 to 20, most of them few
-    second_images: float  # share of lesions with a second image
-    nevus_share: float  # of the lesions
-    keratosis_share: float  # of the lesions; the rest are melanomas
-    height: int  # pixels drawn; the width is 4/3 of it
+    seed: Whole
+    patients: Count
+    lesions_per_patient: Annotated[float, Between(1, 20)]  # on average; a patient has 1 to 20, most of them few
+    second_images: Share  # share of lesions with a second image
+    nevus_share: Share  # of the lesions
+    keratosis_share: Share  # of the lesions; the rest are melanomas
+    height: Annotated[int, AtLeast(16)]  # pixels drawn; the width is 4/3 of it
     hair: Rate
     black_frame: Rate
     ruler: Rate
     bubbles: Rate
-    exact_copies: float  # share of images that come again, byte for byte
-    near_copies: float  # share of images that come again altered, without their patient's name
+    exact_copies: Share  # share of images that come again, byte for byte
+    near_copies: Share  # share of images that come again altered, without their patient's name
 
 
 def draw_phantom(config: PhantomConfig) -> Catalogue:

@@ -9,6 +9,7 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from skinsynth.partition.groups import independent_groups, spread
+from skinsynth.settings import Names, Positive, ProperShare, Whole
 
 SIDES = ("train", "validation", "test")
 COLUMNS = ("image_id", "label", "split", "hospital", "group")
@@ -21,12 +22,12 @@ CLASS_WEIGHT = 10
 @dataclass(frozen=True)
 class SplitConfig:
     protocol: str  # a key of PROTOCOLS
-    classes: tuple[str, ...]  # in the order of the labels
-    validation_share: float  # of the images, between 0 and 1
-    test_share: float
-    hospitals: dict[str, float]  # name: share of the training images (only the proportions count)
-    class_skew: float | None  # Dirichlet's concentration behind each class's shares; None: all classes have the same
-    seed: int
+    classes: Names  # in the order of the labels
+    validation_share: ProperShare  # of the images, between 0 and 1
+    test_share: ProperShare
+    hospitals: dict[str, Positive]  # name: share of the training images (only the proportions count)
+    class_skew: Positive | None  # Dirichlet's concentration behind each class's shares; None: all classes have the same
+    seed: Whole
 
 
 def split_patients(lesions: pd.DataFrame, config: SplitConfig) -> pd.DataFrame:

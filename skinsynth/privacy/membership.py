@@ -20,16 +20,17 @@ from skinsynth.privacy.attacks import (
     halves_by_group,
     reconstruction_scores,
 )
+from skinsynth.settings import Count, Whole
 
 CONTROL = "random guess"
 
 
 @dataclass(frozen=True)
 class AttackConfig:
-    components: int  # of the features, in which densities are estimated (DOMIAS)
-    draws: int  # of patients, behind each interval
-    batch_size: int
-    seed: int  # of the halves of the held-out patients and of the draws
+    components: Count  # of the features, in which densities are estimated (DOMIAS)
+    draws: Count  # of patients, behind each interval
+    batch_size: Count
+    seed: Whole  # of the halves of the held-out patients and of the draws
 
 
 class Attacked(NamedTuple):

@@ -12,6 +12,9 @@ from torch import Tensor
 from skinsynth.privacy.authenticity import Share, authenticity
 from skinsynth.privacy.copying import CopyingByCells, copying_by_cells, copying_statistic
 from skinsynth.privacy.distances import METRICS, nearest, paired, summary
+from skinsynth.settings import Count, NotNegative, Whole
+
+HELD_OUT = "held-out real"  # whom all that is said of generated images is read against
 
 Row = dict[str, str | float | int]
 Coverage = Callable[[Tensor, Tensor], float]  # share of the first set with one of the second in its neighbourhood
@@ -19,11 +22,18 @@ Coverage = Callable[[Tensor, Tensor], float]  # share of the first set with one 
 
 @dataclass(frozen=True)
 class NoveltyConfig:
-    close: float  # distance under which a pair is suspiciously close (the paper: 1e-5 in cosine distance)
-    cells: int  # of C_T by cells
-    neighbours: int  # k of coverage
-    planted_images: int  # of each planted set, at most
-    seed: int  # of cells, of planted sets and of the halves of the held-out patients
+    close: NotNegative  # distance under which a pair is suspiciously close (the paper: 1e-5 in cosine distance)
+    cells: Count  # of C_T by cells
+    neighbours: Count  # k of coverage
+    planted_images: Count  # of each planted set, at most
+    seed: Whole  # of cells, of planted sets and of the halves of the held-out patients
+
+
+class Nearer(NamedTuple):
+    """How many images are nearer to training than every held-out one, and how many would be by chance."""
+
+    nearer_than_any_held_out: int
+    expected_by_chance: float
 
 
 class Novelty(NamedTuple):
@@ -73,13 +83,13 @@ def novelty_rows(
             ("copying_statistic_by_cells", _alone(of_fake.by_cells.value)),
             ("held_out_share_in_judged_cells", _alone(of_fake.by_cells.judged_share)),
         ],
-        "held-out real": [
+        HELD_OUT: [
             ("authenticity", authenticity(train, held_out)),
             ("median_cosine_to_train", _alone(_median_gap(held_out, train))),
             ("coverage", _alone(coverage(train, held_out))),
         ],
     }
-    count_of = {"generated": len(fake), "held-out real": len(held_out)}
+    count_of = {"generated": len(fake), HELD_OUT: len(held_out)}
     counts: Row = {"train_images": len(train), "held_out_images": len(held_out)}
     return [
         {"metric": metric, **share._asdict(), "of": name, "images": count_of[name], **counts}
@@ -98,14 +108,17 @@ def distance_rows(
 
     Projections come as (real, projected), row by row; `own_is_nearest` counts the images whose own projection is the
     nearest of all projections, `memorised` those of them that are under `close` (papers/000, section 4.3). The paper's
-    `close` is meant for cosine distances, and the same number is a far stricter bound on Euclidean ones.
+    `close` is meant for cosine distances, and the same number is a far stricter bound on Euclidean ones; it finds
+    copies that are exact. `nearer_than_any_held_out` finds those that are not (`nearer_than_any`).
     """
     rows: list[Row] = []
     for metric in METRICS:
-        for name, images in to_train.items():
-            gaps = nearest(images, train, metric)[0]
-            found = summary(gaps, torch.zeros(len(gaps), dtype=torch.bool), close)
+        gaps_of = {name: nearest(images, train, metric)[0] for name, images in to_train.items()}
+        for name, gaps in gaps_of.items():
+            found = summary(gaps, torch.zeros_like(gaps, dtype=torch.bool), close)
             del found["memorised"]  # asks about projections
+            if HELD_OUT in gaps_of and name != HELD_OUT:
+                found |= nearer_than_any(gaps, gaps_of[HELD_OUT])._asdict()
             rows += _statistics(f"{name} to nearest training image", metric, found)
         if projections is not None:
             real, projected = projections
@@ -113,6 +126,15 @@ def distance_rows(
             found = {**summary(paired(real, projected, metric), own, close), "own_is_nearest": int(own.sum())}
             rows += _statistics("real image to own projection", metric, found)
     return rows
+
+
+def nearer_than_any(gaps: Float[Tensor, " n"], gaps_of_held_out: Float[Tensor, " m"]) -> Nearer:
+    """Images that lie nearer to a training image than any held-out image does.
+
+    If they came from where held-out images come from, each would with probability 1 / (m + 1): n / (m + 1) in all.
+    """
+    found = int((gaps < gaps_of_held_out.min()).sum())
+    return Nearer(found, len(gaps) / (len(gaps_of_held_out) + 1))
 
 
 def distance_histogram(gaps_of: Mapping[str, Float[Tensor, " n"]], bins: int = 30) -> list[Row]:

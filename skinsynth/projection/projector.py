@@ -17,6 +17,7 @@ from skinsynth.gan.model import Gan
 from skinsynth.gan.pixels import from_pixels, to_pixels
 from skinsynth.projection.loss import PerceptualLoss
 from skinsynth.projection.noise import GivenNoise, autocorrelation, own_maps, standardise
+from skinsynth.settings import Count, NotNegative, Positive, Share, Whole
 
 # Latents mapped at once for their statistics.
 MAPPED_AT_ONCE = 1024
@@ -25,17 +26,17 @@ MAPPED_AT_ONCE = 1024
 @dataclass(frozen=True)
 class ProjectionConfig:
     space: str  # a key of SPACES: one w for all layers, or one for each
-    steps: int
-    learning_rate: float  # Adam's, at its highest
-    ramp_up: float  # share of the steps in which the rate rises
-    ramp_down: float  # share of the steps in which it falls again
-    noise: float  # on w, in its standard deviation, at the start
-    noise_ramp: float  # share of the steps until that is gone
-    map_weight: float | None  # of the noise maps' autocorrelation; None: the maps stay as the generator has them
-    pixel_weight: float  # of the mean squared pixel difference beside the relative feature distance
-    statistics_samples: int  # latents behind the mean and the spread of w
-    batch_size: int  # images at once
-    seed: int
+    steps: Count
+    learning_rate: Positive  # Adam's, at its highest
+    ramp_up: Share  # share of the steps in which the rate rises
+    ramp_down: Share  # share of the steps in which it falls again
+    noise: NotNegative  # on w, in its standard deviation, at the start
+    noise_ramp: Share  # share of the steps until that is gone
+    map_weight: NotNegative | None  # of the noise maps' autocorrelation; None: the maps stay as the generator has them
+    pixel_weight: NotNegative  # of the mean squared pixel difference beside the relative feature distance
+    statistics_samples: Count  # latents behind the mean and the spread of w
+    batch_size: Count  # images at once
+    seed: Whole
 
 
 SPACES: dict[str, Callable[[int], int]] = {"w": lambda _: 1, "w+": lambda layers: layers}

@@ -20,16 +20,17 @@ from skinsynth.classifier.training import ClassifierConfig, Examples, train_clas
 from skinsynth.files import written_whole
 from skinsynth.quality.delong import AucDifference, compare_aucs
 from skinsynth.quality.proportions import counts_in_proportion
+from skinsynth.settings import NotNegative, Share, Whole
 
 
 @dataclass(frozen=True)
 class DoseConfig:
-    patient_shares: tuple[float, ...]  # of the training patients, 0 to 1: a curve for each of `beside_patients`
-    beside_patients: tuple[float, ...]  # synthetic shares
-    synthetic_shares: tuple[float, ...]  # synthetic images for each real training image: a curve for `beside_synthetic`
-    beside_synthetic: tuple[float, ...]  # patient shares
+    patient_shares: tuple[Share, ...]  # of the training patients, 0 to 1: a curve for each of `beside_patients`
+    beside_patients: tuple[NotNegative, ...]  # synthetic shares
+    synthetic_shares: tuple[NotNegative, ...]  # synthetic images for each real one: a curve for `beside_synthetic`
+    beside_synthetic: tuple[Share, ...]  # patient shares
     classifier: ClassifierConfig
-    seed: int  # of the order in which patients and synthetic images are taken
+    seed: Whole  # of the order in which patients and synthetic images are taken
 
 
 class Dose(NamedTuple):
@@ -85,7 +86,7 @@ class Pool:
         """
         patients = self.patient_order[: self._patient_count(dose.patient_share)]
         real = torch.nonzero(torch.isin(self.patients, patients))[:, 0]
-        synthetic = self._synthetic(round(dose.synthetic_share * len(self.real.labels)))
+        synthetic = self.synthetic_places(dose)
         parts = ((self.real, real), (self.synthetic, synthetic))
         examples = Examples(
             torch.cat([part.pixels[places] for part, places in parts]),
@@ -97,7 +98,9 @@ class Pool:
         """At least as many as bring every class."""
         return max(len(self.real.labels.unique()), round(share * len(self.patient_order))) if share else 0
 
-    def _synthetic(self, count: int) -> Int64[Tensor, " count"]:
+    def synthetic_places(self, dose: Dose) -> Int64[Tensor, " n"]:
+        """Places of the synthetic images that a dose takes; ValueError where the set holds too few of a class."""
+        count = round(dose.synthetic_share * len(self.real.labels))
         labels, places = self.synthetic.labels[self.synthetic_order], []
         for label, wanted in enumerate(counts_in_proportion(self.real.labels, count).tolist()):
             found = self.synthetic_order[labels == label]
@@ -134,6 +137,8 @@ def predict_by_dose(
     An epoch of a small dose repeats its images until it is as long as one of all real images: few images shall not
     mean few steps besides.
     """
+    for dose in doses(config):
+        pool.synthetic_places(dose)  # too few images are told before the first training
     for dose in tqdm(doses(config), unit="dose", desc="doses"):
         taken, file = pool.take(dose), checkpoints / f"{dose.name}.npy"
         if not file.is_file():

@@ -13,6 +13,7 @@ from skinsynth.quality.fid import enough_to_extrapolate, extrapolated_frechet_di
 from skinsynth.quality.kid import kernel_distance, kernel_distance_of_subsets
 from skinsynth.quality.neighbours import neighbour_scores
 from skinsynth.quality.resampling import Interval, half_sample_intervals
+from skinsynth.settings import Count, Whole
 
 # What tables call the sets of images.
 GENERATED = "generated"
@@ -32,10 +33,10 @@ HEADLINES = {
 
 @dataclass(frozen=True)
 class FidelityConfig:
-    neighbours: int  # k of precision, recall, density and coverage
-    kid_subset_size: int  # of the published KID, at most; 0 leaves it out
-    kid_subsets: int
-    interval_draws: int  # random halves behind each interval
+    neighbours: Count  # k of precision, recall, density and coverage
+    kid_subset_size: Whole  # of the published KID, at most; 0 leaves it out
+    kid_subsets: Count
+    interval_draws: Count  # random halves behind each interval
 
 
 @dataclass(frozen=True)

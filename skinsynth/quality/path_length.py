@@ -13,6 +13,7 @@ from skinsynth.gan.generator import Generator, in_full_precision
 from skinsynth.gan.model import Gan
 from skinsynth.quality.proportions import in_proportion
 from skinsynth.quality.resampling import mean_interval
+from skinsynth.settings import Count, Positive
 
 Distance = Callable[[Tensor, Tensor], Tensor]
 
@@ -26,9 +27,9 @@ class PathDistanceConfig:
 
 @dataclass(frozen=True)
 class PathConfig:
-    samples: int  # paths, in the class shares of the images
-    epsilon: float  # step, as a share of the way between two latents
-    batch_size: int
+    samples: Count  # paths, in the class shares of the images
+    epsilon: Positive  # step, as a share of the way between two latents
+    batch_size: Count
     distance: PathDistanceConfig
 
 

@@ -40,7 +40,7 @@ FIDELITY_NAMES = {
 PREDICTION_NAMES = {
     "accuracy": "accuracy",
     "auc": "AUC",
-    "auc_difference": "AUC minus that of real",
+    "auc_difference": "AUC of the seeds' mean answer, minus that of real",
     "balanced_accuracy": "balanced accuracy",
     "average_precision": "average precision",
     "f1": "F1",
