@@ -63,8 +63,7 @@ def test_tensors_of_two_devices_do_not_meet_unseen():
         trainer.updates()["generator"][0]()
 
 
-@pytest.mark.parametrize("noise_maps", [False, True])
-def test_a_step_of_projection_fits_together_away_from_the_cpu(noise_maps):
-    one, two = (counted_projection(images, noise_maps, ONE_A_SECOND) for images in (1, 2))
+def test_a_step_of_projection_fits_together_away_from_the_cpu():
+    one, two = (counted_projection(images, True, ONE_A_SECOND) for images in (1, 2))
     assert two["operators"] == one["operators"]
     assert two["tflop"] > 1.9 * one["tflop"]

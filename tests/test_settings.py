@@ -137,12 +137,6 @@ def load_with(name: str, tmp_path: Path, scale: str, key: str = "", value: Any =
     load_params(name, importlib.import_module(f"stages.{name}").SETTINGS, path)
 
 
-@pytest.mark.parametrize("scale", PARAMS["scales"])
-@pytest.mark.parametrize("name", SCRIPTS)
-def test_every_scale_is_within_its_ranges(name, scale, tmp_path):
-    load_with(name, tmp_path, scale)
-
-
 @pytest.mark.parametrize(
     ("name", "key", "value"),
     [
