@@ -5,9 +5,9 @@
 
 Both run on tensors without contents, which have sizes, types and devices only: so this also shows that the way through
 16 bits fits together. Counted are operators (each is a launch or a few), arithmetic, bytes that the operators read and
-write, and the most memory that is alive at once. `floor` adds up, over the operators, the time that a given GPU needs
-at least for their arithmetic or their bytes, whichever is longer. **It is no measurement**: launches, workspaces and
-imperfect kernels come on top. Triton's kernels (`fused`) do not run without a GPU.
+write, and the most memory that is alive at once. `floor` adds up, over the operators, the time that a given GPU (by
+its data sheet) needs at least for their arithmetic or their bytes, whichever is longer. **It is no measurement**:
+launches, workspaces and imperfect kernels come on top. Triton's kernels (`fused`) do not run without a GPU.
 """
 
 import argparse
@@ -50,7 +50,7 @@ class MetaGenerator(torch.Generator):
 
 
 @dataclass
-class Count:
+class Tally:
     operators: int = 0
     flops: int = 0
     bytes_moved: int = 0
@@ -68,9 +68,9 @@ class Count:
             "most_bytes": {name: moved / 1e9 for name, moved in self.by_operator.most_common(5)},
         }
 
-    def since(self, earlier: "Count") -> "Count":
+    def since(self, earlier: "Tally") -> "Tally":
         """What was added; the peak is that of all."""
-        return Count(
+        return Tally(
             self.operators - earlier.operators,
             self.flops - earlier.flops,
             self.bytes_moved - earlier.bytes_moved,
@@ -95,7 +95,7 @@ class Counting(TorchDispatchMode):
 
     def __init__(self, gpu: Gpu, alive: list[Tensor]) -> None:
         super().__init__()
-        self.gpu, self.count = gpu, Count()
+        self.gpu, self.count = gpu, Tally()
         self.alive: dict[int, int] = {}
         for tensor in alive:
             self._see(tensor)
@@ -212,7 +212,7 @@ def counted_projection(images: int, noise_maps: bool, gpu: Gpu) -> dict[str, Any
     centre = LatentStatistics(torch.empty(projector.generator.synthesis.layer_count, sizes.w_size, device=META), 1.0)
     noise = projector._noise([centre] * images, range(images))
     real = torch.empty(images, sizes.image_channels, sizes.resolution, sizes.resolution, device=META)
-    steps: list[Count] = []
+    steps: list[Tally] = []
     with Counting(gpu, [*projector.generator.parameters(), *loss.layers.parameters()]) as counting:
         projector._descend(real, [centre] * images, noise, lambda: steps.append(copy.deepcopy(counting.count)))
     step = steps[1].since(steps[0])
@@ -226,8 +226,8 @@ def main() -> None:
     parser.add_argument("--noise-maps", action="store_true", help="projection searches the noise maps too")
     parser.add_argument("--half-type", default="float16", choices=HALF_TYPES, help="of training's top levels")
     parser.add_argument("--terabytes", type=float, default=4.8, help="the GPU moves a second (H200: 4.8, H100: 3.35)")
-    parser.add_argument("--tflops", type=float, default=790, help="it does a second in 16 bits")
-    parser.add_argument("--tflops-32", type=float, default=395, help="in 32 bits (TF32, as convolutions do)")
+    parser.add_argument("--tflops", type=float, default=989, help="it does a second in 16 bits, dense")
+    parser.add_argument("--tflops-32", type=float, default=495, help="in 32 bits (TF32, as convolutions do)")
     flags = parser.parse_args()
     gpu = Gpu(flags.terabytes * 1e12, {2: flags.tflops * 1e12, 4: flags.tflops_32 * 1e12})
     if flags.projection:

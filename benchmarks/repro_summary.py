@@ -77,7 +77,7 @@ def verdict(changed: bool, outputs: Collection[str], missing: list[str]) -> str:
             "dvc.lock differs from the committed one: settings, code or data changed, or this machine rounds "
             "differently.\nSee what moved with: dvc metrics diff   git diff dvc.lock"
         )
-    return "dvc.lock is the committed one, and all outputs are here: these are the published results, to the byte."
+    return "dvc.lock is the committed one, and all outputs are here; after `dvc repro` these are the published results."
 
 
 def print_places() -> None:

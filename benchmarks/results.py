@@ -44,6 +44,7 @@ FILES = (
     "metrics/embed_images/clusters.csv",
     "metrics/score_authenticity/details/planted.csv",
     "metrics/score_authenticity/details/distances.csv",
+    "metrics/score_authenticity/details/copies.csv",
     *FEDERATION_FILES,
 )
 HOW_NEW = (
@@ -55,10 +56,13 @@ HOW_NEW = (
     "given away: docs/release.md."
 )
 HOW_FAR = (
-    "Distances of real images to their own projections, and of all generated ones to the nearest training image. "
-    "Under the threshold: under `close` of params.yaml (1e-5 in cosine distance), as exact copies are. Nearer than "
-    "any held-out one: how many lie nearer to training than every held-out image does, beside how many would by "
-    "chance. Pixels: images that equal another one of the set, or a training image, in every pixel."
+    "Distances of real images to their own projections, and of generated ones, in training's class shares, to the "
+    "nearest training image. Under the threshold: under `close` of params.yaml (1e-5 in cosine distance), as exact "
+    "copies are."
+)
+HOW_NEAR = (
+    "Copies among all generated images, by class: how many lie nearer to a training image than any held-out one does, "
+    "how many would by chance, and the chance of as many."
 )
 COMPARISONS = ("frame-free", "edges", "edges-control", "random")
 
@@ -127,6 +131,8 @@ def tables(run: Path, scale: str, metrics: dict) -> str:
             novelty_table(run),
             "The same numbers for planted sets of one size, from this run's own images: what a copier would score.",
             planted_table(run),
+            HOW_NEAR,
+            markdown(numbers_as_text(pd.read_csv(run / "metrics/score_authenticity/details/copies.csv"))),
             HOW_FAR,
             distance_table(run),
             "Membership attacks: training images against held-out patients; chance is an AUC of 0.5, a rate of 0.01. "

@@ -32,7 +32,10 @@ def parts_of(address: str) -> tuple[str, int]:
 
 def check_free(host: str, number: int) -> None:
     """Raises OSError where this machine cannot listen there."""
-    family, kind, _, _, place = socket.getaddrinfo(host, number, type=socket.SOCK_STREAM)[0]
+    try:
+        family, kind, _, _, place = socket.getaddrinfo(host, number, type=socket.SOCK_STREAM)[0]
+    except socket.gaierror as error:
+        raise OSError(f"the name {host} does not resolve ({error.strerror}): is it one of this machine?") from None
     with socket.socket(family, kind) as one:
         one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as Flower does: free once its owner is gone
         try:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Protocol, Union, get_args, get_origin, get_ty
 
 @runtime_checkable
 class Rule(Protocol):
-    """What one value is held to; as text it goes on from "but it"."""
+    """What one value is held to; as text it goes on from "but it must"."""
 
     def holds(self, value: Any) -> bool: ...
 
@@ -22,7 +22,7 @@ class AtLeast:
         return self.least <= value < math.inf
 
     def __str__(self) -> str:
-        return f"is {self.least} or more"
+        return f"be {self.least} or more"
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Above:
         return self.bound < value < math.inf
 
     def __str__(self) -> str:
-        return f"is above {self.bound}"
+        return f"be above {self.bound}"
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Below:
         return -math.inf < value < self.bound
 
     def __str__(self) -> str:
-        return f"is below {self.bound}"
+        return f"be below {self.bound}"
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Between:
         return self.least <= value <= self.most
 
     def __str__(self) -> str:
-        return f"is {self.least} to {self.most}"
+        return f"be {self.least} to {self.most}"
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Finite:
         return -math.inf < value < math.inf
 
     def __str__(self) -> str:
-        return "is finite"
+        return "be finite"
 
 
 @dataclass(frozen=True)
@@ -76,11 +76,12 @@ class NotEmpty:
         return len(value) > 0
 
     def __str__(self) -> str:
-        return "has one entry or more"
+        return "have one entry or more"
 
 
 Count = Annotated[int, AtLeast(1)]
 Whole = Annotated[int, AtLeast(0)]
+Seed = Annotated[int, Between(0, 2**32 - 1)]  # as scikit-learn takes
 Positive = Annotated[float, Above(0)]
 NotNegative = Annotated[float, AtLeast(0)]
 Number = Annotated[float, Finite()]
@@ -111,7 +112,7 @@ def _check(value: Any, kind: Any, where: str) -> None:
         for rule in rules:
             if isinstance(rule, Rule) and not rule.holds(value):
                 shown = list(value) if isinstance(value, tuple) else value  # as YAML has it
-                raise ValueError(f"{where} is {shown}, but it {rule}: change it")
+                raise ValueError(f"{where} is {shown}, but it must {rule}: change it")
         _check(value, bare, where)
     else:
         for entry, entry_kind, place in _entries(value, kind):

@@ -21,7 +21,7 @@ from skinsynth.lesions.table import lesions_of
 from skinsynth.partition.split import images_of, read_split
 from skinsynth.quality.classification import positive_label
 from skinsynth.quality.resampling import Interval, group_draws, percentile_interval, share_interval
-from skinsynth.settings import Count, Names, Share, Whole
+from skinsynth.settings import Count, Names, Seed, Share
 from skinsynth.stage import best_device, load_params, run, write_metrics, write_rows
 
 FRAME, AREA = "black_frame", "lesion_area"
@@ -34,7 +34,7 @@ class Settings:
     least_auc: Share  # of a detector on test images; a weaker one's shares are marked as not to be relied on
     bootstrap_draws: Count  # of patients, behind each interval
     shown: Count  # images in the figure of pasted frames
-    seed: Whole
+    seed: Seed
 
 
 SETTINGS = Settings

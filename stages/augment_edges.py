@@ -24,7 +24,7 @@ from skinsynth.projection.archive import project_all
 from skinsynth.projection.loss import LossConfig, build_loss
 from skinsynth.projection.projector import ProjectionConfig, Projections, Projector, projectors_of
 from skinsynth.projection.surroundings import Neighbours, draw_neighbours
-from skinsynth.settings import Count, Names, NotNegative, Positive, Share, Whole
+from skinsynth.settings import Count, Names, NotNegative, Positive, Seed, Share, Whole
 from skinsynth.stage import best_device, checkpoint_folder, entry_of, load_params, run, write_metrics, write_rows
 
 
@@ -39,7 +39,7 @@ class Settings:
     images: dict[str, Whole]  # neighbours of each class, and as many random images
     truncation_psi: NotNegative  # of the random ones
     batch_size: Count
-    seed: Whole
+    seed: Seed
 
 
 SETTINGS = Settings

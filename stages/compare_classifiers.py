@@ -11,7 +11,7 @@ from skinsynth.lesions.table import FLAGS, lesions_of
 from skinsynth.quality.comparison import comparison_rows
 from skinsynth.quality.predictions import Predictions, read_predictions
 from skinsynth.quality.subgroups import WHOLE
-from skinsynth.settings import Count, Names, Share, Whole
+from skinsynth.settings import Count, Names, Seed, Share
 from skinsynth.stage import load_params, run, write_metrics, write_rows
 
 
@@ -21,7 +21,7 @@ class Settings:
     positive: str
     edge_share: Share  # of the test images, nearest to the threshold
     bootstrap_draws: Count  # of test patients, behind each interval
-    bootstrap_seed: Whole
+    bootstrap_seed: Seed
 
 
 SETTINGS = Settings

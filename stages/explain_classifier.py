@@ -18,7 +18,7 @@ from skinsynth.explanation.xrai import XraiConfig, heat_map, top_regions
 from skinsynth.images.archive import Images, read_archive
 from skinsynth.partition.split import images_of, read_split
 from skinsynth.report.explanations import draw_explanations
-from skinsynth.settings import Count, Names, Whole
+from skinsynth.settings import Count, Names, Seed
 from skinsynth.stage import best_device, load_params, run, write_metrics, write_rows
 
 TOP_SHARES = (0.1, 0.3)  # of the image, in the figure
@@ -32,7 +32,7 @@ class Settings:
     xrai: XraiConfig
     faithfulness: FaithfulnessConfig
     shown: Count  # cases of each kind in the figure
-    seed: Whole  # of the random orders
+    seed: Seed  # of the random orders
 
 
 SETTINGS = Settings

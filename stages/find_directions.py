@@ -21,7 +21,7 @@ from skinsynth.gan.family import load_family
 from skinsynth.gan.model import Gan
 from skinsynth.images.grid import save_grid
 from skinsynth.quality.resampling import mean_interval
-from skinsynth.settings import Count, Names, NotNegative, Numbers, Whole
+from skinsynth.settings import Count, Names, NotNegative, Numbers, Seed
 from skinsynth.stage import best_device, load_params, run, write_metrics, write_rows
 
 
@@ -35,7 +35,7 @@ class Settings:
     steps: Numbers  # in standard deviations of w along the direction; 0 is the image itself
     pca_samples: Count  # latents behind PCA and the standard deviations
     truncation_psi: NotNegative  # of the images that are moved
-    seed: Whole
+    seed: Seed
 
 
 SETTINGS = Settings

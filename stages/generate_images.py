@@ -9,7 +9,7 @@ import torch
 from skinsynth.gan.family import load_family
 from skinsynth.images.archive import write_archive
 from skinsynth.images.grid import save_grid
-from skinsynth.settings import Count, Names, NotNegative, Whole
+from skinsynth.settings import Count, Names, NotNegative, Seed, Whole
 from skinsynth.stage import best_device, entry_of, load_params, run, write_rows
 
 
@@ -20,7 +20,7 @@ class Settings:
     truncation_psi: NotNegative  # 1: the whole distribution; below 1 closer to the mean
     batch_size: Count
     shown: Count  # images of each class in the sample grid
-    seed: Whole
+    seed: Seed
 
 
 SETTINGS = Settings

@@ -17,7 +17,7 @@ from skinsynth.process import tune_process
 from skinsynth.quality.classification import positive_label, score_predictions
 from skinsynth.quality.dose_response import DoseConfig, Pool, difference_columns, dose_row, doses, predict_by_dose
 from skinsynth.report.figures import draw_dose_response
-from skinsynth.settings import Count, Names, Whole
+from skinsynth.settings import Count, Names, Seed
 from skinsynth.stage import best_device, checkpoint_folder, entry_of, load_params, run, write_metrics, write_rows
 
 
@@ -28,7 +28,7 @@ class Settings:
     doses: DoseConfig
     headlines: tuple[str, ...]  # doses whose AUC goes into the metrics
     bootstrap_draws: Count  # of test patients, behind each interval
-    bootstrap_seed: Whole
+    bootstrap_seed: Seed
 
 
 SETTINGS = Settings

@@ -27,11 +27,11 @@ from skinsynth.directions.removal import (
     draw_with_artefact,
     effect,
     hyperplane_strides,
+    latents_at,
     moved_pixels,
     moves,
     random_gap,
     random_moves,
-    render,
 )
 from skinsynth.directions.search import find_axes
 from skinsynth.gan.family import load_family
@@ -40,7 +40,7 @@ from skinsynth.images.archive import write_archive
 from skinsynth.images.grid import save_grid
 from skinsynth.quality.classification import positive_label
 from skinsynth.quality.resampling import mean_interval
-from skinsynth.settings import Count, Names, NotNegative, Whole
+from skinsynth.settings import Count, Names, NotNegative, Seed, Whole
 from skinsynth.stage import best_device, entry_of, load_params, run, write_metrics, write_rows
 
 
@@ -56,7 +56,7 @@ class Settings:
     images: dict[str, Whole]  # of each class, drawn with and without the move
     truncation_psi: NotNegative
     shown: Count  # images in the figure, before and after
-    seed: Whole
+    seed: Seed
 
 
 SETTINGS = Settings
@@ -180,7 +180,7 @@ def draw_pairs(
     gan: Gan, labels: torch.Tensor, move: Move | None, seers: Seers, settings: Settings, rng: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Images of random latents, the same with the artefact moved out, and which ones were moved."""
-    before = render(gan, sample_w(gan, labels, rng, settings.truncation_psi), labels, seers)
+    before = latents_at(gan, sample_w(gan, labels, rng, settings.truncation_psi), labels, seers)
     after, seen = before.pixels.clone(), seers.sees(before.pixels)
     if move is None or not seen.any():
         return before.pixels, after, torch.zeros_like(seen)

@@ -22,7 +22,14 @@ from skinsynth.partition.split import images_of, read_split
 from skinsynth.privacy.authenticity import without_duplicates
 from skinsynth.privacy.distances import extreme_places, nearest, paired
 from skinsynth.privacy.membership import CONTROL, AttackConfig, Attacked, feature_attack_rows, other_attack_rows
-from skinsynth.privacy.novelty import HELD_OUT, NoveltyConfig, distance_histogram, distance_rows, novelty_rows
+from skinsynth.privacy.novelty import (
+    HELD_OUT,
+    NoveltyConfig,
+    distance_histogram,
+    distance_rows,
+    nearer_than_any,
+    novelty_rows,
+)
 from skinsynth.privacy.planted import halves, planted_rows
 from skinsynth.projection.pairs import read_pairs
 from skinsynth.quality.neighbours import neighbour_scores
@@ -71,6 +78,14 @@ class Sets(NamedTuple):
     pairs: tuple[np.ndarray, np.ndarray] | None  # pixels of real images and of their projections
 
 
+class Gaps(NamedTuple):
+    """Cosine distances to the nearest training image, and which one that is for the synthetic images."""
+
+    fake: Tensor
+    partners: Tensor
+    held_out: Tensor
+
+
 class Features(NamedTuple):
     """The same in one space."""
 
@@ -88,7 +103,7 @@ def main(
     split: Annotated[Path, "who is on which side"],
     classifiers: Annotated[list[Path], "classifiers whose features distances are measured in: the first has headlines"],
     metrics: Annotated[Path, "headlines"],
-    details: Annotated[Path, "folder for authenticity, planted, distances, histogram and attacks, each .csv"],
+    details: Annotated[Path, "folder of CSVs: authenticity, planted, copies, pixels, distances, histogram, attacks"],
     nearest_pairs: Annotated[Path, "closest and furthest pairs as a figure: shows real images, stays here"],
     closest: Annotated[Path, "CSV: the synthetic images nearest to training, each with its neighbour's id: stays here"],
     pairs: Annotated[Path | None, "real images and their projections, where a generator was asked for them"] = None,
@@ -97,7 +112,7 @@ def main(
     """Judge by features; duplicates leave the training set first. Far away does not mean private.
 
     Real images are those of the synthetic classes. What is said of all classes at once is said of synthetic images in
-    the shares of training: C_T of a balanced set would tell how classes are mixed.
+    the shares of training: C_T of a balanced set would tell how classes are mixed. Copies are sought in the whole set.
     """
     settings = load_params("score_authenticity", Settings)
     device = best_device()
@@ -112,15 +127,17 @@ def main(
     tables: Tables = defaultdict(list)
     for space in spaces:
         features = features_in(space, sets)
-        for name, rows in judge(space, sets, features, settings).items():
+        gaps = gaps_in(features)
+        found = judge(space, sets, features, settings) | {"copies": copy_rows(sets, gaps, settings.classes)}
+        for name, rows in found.items():
             tables[name] += [{**row, "features_of": space.name, "extractor": space.extractor} for row in rows]
         if space is spaces[0]:
-            draw_pairs(nearest_pairs, pair_groups(sets, features, settings.shown_pairs, space.name))
-            write_rows(closest, closest_rows(sets, features, settings.classes))
+            draw_pairs(nearest_pairs, pair_groups(sets, features, gaps, settings.shown_pairs, space.name))
+            write_rows(closest, closest_rows(sets, gaps, settings.classes))
     family = None if gan is None else load_family([gan], device)
     others = other_attack_rows(*attacked(sets), family, settings.attacks)
     tables["attacks"] += [{**row, "features_of": "none", "extractor": "none"} for row in others]
-    tables["distances"] += [{**row, "features_of": "none", "extractor": "none"} for row in pixel_rows(sets)]
+    tables["pixels"] = [pixel_row(fake, images, split)]
     for name, rows in tables.items():
         write_rows(details / f"{name}.csv", rows)
     write_metrics(metrics, headlines(tables, [space.name for space in spaces]))
@@ -136,29 +153,41 @@ def check_size(path: Path, fake: Images, classes: tuple[str, ...]) -> None:
             )
 
 
-def pixel_rows(sets: Sets) -> list[Row]:
-    """Synthetic images that another one of the set, or a training image, equals in every pixel."""
-    generated, real = ([image.tobytes() for image in images.pixels] for images in (sets.fake, sets.train))
-    training = set(real)
-    found = {
-        "repeated": len(generated) - len(set(generated)),
-        "identical_to_training": sum(image in training for image in generated),
-    }
-    return [{"what": "generated", "distance": "pixels", "statistic": name, "value": n} for name, n in found.items()]
+def pixel_row(fake: Images, images: Path, split: Path) -> Row:
+    """Synthetic images that equal another one of the set, or a real one of any class, in every pixel."""
+    sides = read_split(split)
+    is_training = sides["split"] == "train"
+    made = [image.tobytes() for image in fake.pixels]
+    found: Row = {"images": len(made), "repeated": len(made) - len(set(made))}
+    for name, ids in (("training", sides[is_training]["image_id"]), ("held_out", sides[~is_training]["image_id"])):
+        real = {image.tobytes() for image in read_archive(images, ids.tolist()).pixels}
+        found[f"identical_to_{name}"] = sum(image in real for image in made)
+    return found
 
 
-def closest_rows(sets: Sets, features: Features, classes: tuple[str, ...]) -> list[Row]:
-    """The synthetic images that are nearest to a training image, the nearest first."""
-    gaps, partners = nearest(features.fake, features.train, "cosine")
-    bound = nearest(features.held_out, features.train, "cosine")[0].min()
-    places = extreme_places(gaps, LISTED)[0].tolist()
+def copy_rows(sets: Sets, gaps: Gaps, classes: tuple[str, ...]) -> list[Row]:
+    """For each class, how many synthetic images are nearer to training than every held-out image of that class."""
+    rows: list[Row] = []
+    for label in np.unique(sets.fake.labels):
+        fake, held_out = (
+            part[torch.from_numpy(images.labels == label).to(part.device)]
+            for part, images in ((gaps.fake, sets.fake), (gaps.held_out, sets.held_out))
+        )
+        rows.append({"class": classes[label], **nearer_than_any(fake, held_out)._asdict()})
+    return rows
+
+
+def closest_rows(sets: Sets, gaps: Gaps, classes: tuple[str, ...]) -> list[Row]:
+    """The synthetic images nearest to training, the nearest first, with all that are nearer than any held-out image."""
+    bound = gaps.held_out.min()
+    places = extreme_places(gaps.fake, max(LISTED, int((gaps.fake < bound).sum())))[0].tolist()
     return [
         {
             "synthetic_image": sets.fake.ids[place],
             "class": classes[sets.fake.labels[place]],
-            "nearest_training_image": sets.train.ids[int(partners[place])],
-            "cosine_distance": float(gaps[place]),
-            "nearer_than_any_held_out": int(gaps[place] < bound),
+            "nearest_training_image": sets.train.ids[int(gaps.partners[place])],
+            "cosine_distance": float(gaps.fake[place]),
+            "nearer_than_any_held_out": int(gaps.fake[place] < bound),
         }
         for place in places
     ]
@@ -201,13 +230,18 @@ def features_in(space: Space, sets: Sets) -> Features:
     return Features(train, held_out, fake, fake[sets.pooled.to(fake.device)], pairs)
 
 
+def gaps_in(features: Features) -> Gaps:
+    """Of every synthetic and every held-out image."""
+    fake, partners = nearest(features.fake, features.train, "cosine")
+    return Gaps(fake, partners, nearest(features.held_out, features.train, "cosine")[0])
+
+
 def judge(space: Space, sets: Sets, features: Features, settings: Settings) -> Tables:
     """What one space's distances say, a list of rows for each file of `details`."""
-    train, held_out, every_fake, fake, pairs = features
+    train, held_out, _, fake, pairs = features
     coverage = coverage_within(settings.novelty.neighbours)
     groups = sets.group_of.loc[sets.held_out.ids].to_numpy()
-    # Each image by itself, so none is left out for the shares of classes.
-    asked = {"generated": every_fake, HELD_OUT: held_out}
+    asked = {"generated": fake, HELD_OUT: held_out}
     gaps = {name: nearest(images, train, "cosine")[0] for name, images in asked.items()}
     if pairs is not None:
         gaps["own projection"] = paired(*pairs, "cosine")
@@ -270,9 +304,9 @@ def attacked(sets: Sets, features: Features | None = None) -> tuple[Attacked, At
     return train, held_out
 
 
-def pair_groups(sets: Sets, features: Features, count: int, space: str) -> list[PairGroup]:
+def pair_groups(sets: Sets, features: Features, found: Gaps, count: int, space: str) -> list[PairGroup]:
     """The closest pairs in red and the furthest in blue: real beside projection, synthetic beside nearest training."""
-    gaps, partners = nearest(features.fake, features.train, "cosine")
+    gaps, partners = found.fake, found.partners
     beside = sets.train.pixels[partners.cpu().numpy()]
     kinds = [("synthetic and nearest training image", sets.fake.pixels, beside, gaps)]
     if sets.pairs is not None and features.pairs is not None:
@@ -287,8 +321,9 @@ def pair_groups(sets: Sets, features: Features, count: int, space: str) -> list[
 
 
 def headlines(tables: Tables, spaces: list[str]) -> dict[str, str | float]:
-    """Novelty in the first space, the strongest attack in any, and projections in the last.
+    """Novelty and copies in the first space, the strongest attack in any, and projections in the last.
 
+    Copies are counted among all `images`; authenticity and C_T are of those in training's class shares.
     Projections are sought in features of the classifier of real images, where they come near by themselves. That none
     is a copy stays in the tables: it is so for a GAN that has learnt images by heart, too. There are also classes,
     intervals and coverage, which copies raise.
@@ -298,19 +333,14 @@ def headlines(tables: Tables, spaces: list[str]) -> dict[str, str | float]:
     value_of = {(row["metric"], row["of"]): float(row["value"]) for row in pooled}
     attacks = [row for row in tables["attacks"] if row["metric"] == "auc" and row["attack"] != CONTROL]
     strongest = max(attacks, key=lambda row: float(row["value"]))
-    of_generated = [row for row in tables["distances"] if row["what"] == "generated to nearest training image"]
-    distances = {
-        str(row["statistic"]): float(row["value"])
-        for row in of_generated
-        if (row["features_of"], row["distance"]) == (space, "cosine")
-    }
+    copies = [row for row in tables["copies"] if row["features_of"] == space]
     found: dict[str, str | float] = {
         "features_of": space,
-        "images": int(distances["count"]),
+        "images": sum(int(row["images"]) for row in copies),
         "authenticity": value_of["authenticity", "generated"],
-        "authenticity_of_held_out_real": value_of["authenticity", "held-out real"],
+        "authenticity_of_held_out_real": value_of["authenticity", HELD_OUT],
         "copying_statistic": value_of["copying_statistic", "generated"],
-        "nearer_than_any_held_out": int(distances["nearer_than_any_held_out"]),
+        "nearer_than_any_held_out": sum(int(row["nearer_than_any_held_out"]) for row in copies),
         "strongest_attack_auc": float(strongest["value"]),
         "strongest_attack_auc_low": float(strongest["low"]),
     }

@@ -17,7 +17,7 @@ from skinsynth.quality.image_set import real_sides
 from skinsynth.quality.proportions import in_proportion
 from skinsynth.quality.reach import CENTRAL, curve_rows, federations_of, reach_rows, read_curves
 from skinsynth.report.reach import draw_reach
-from skinsynth.settings import Count, Names, Whole
+from skinsynth.settings import Count, Names, Seed
 from skinsynth.stage import best_device, cache_folder, entry_of, load_params, run, write_metrics, write_rows
 
 
@@ -28,7 +28,7 @@ class Settings:
     extractor: ExtractorConfig
     fidelity: FidelityConfig
     batch_size: Count
-    seed: Whole
+    seed: Seed
 
 
 SETTINGS = Settings

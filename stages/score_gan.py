@@ -14,7 +14,7 @@ from skinsynth.quality.fidelity import FidelityConfig
 from skinsynth.quality.image_set import judge_images, real_sides
 from skinsynth.quality.path_length import PathConfig, build_path_distance, path_row
 from skinsynth.quality.proportions import in_proportion
-from skinsynth.settings import Count, Names, Whole
+from skinsynth.settings import Count, Names, Seed
 from skinsynth.stage import best_device, cache_folder, load_params, run, write_metrics, write_rows
 
 
@@ -26,7 +26,7 @@ class Settings:
     fidelity: FidelityConfig
     path: PathConfig
     batch_size: Count
-    seed: Whole
+    seed: Seed
 
 
 SETTINGS = Settings

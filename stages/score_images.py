@@ -10,7 +10,7 @@ from skinsynth.images.archive import image_size
 from skinsynth.images.sets import read_image_set
 from skinsynth.quality.fidelity import FidelityConfig
 from skinsynth.quality.image_set import judge_images, pooled_places, real_sides
-from skinsynth.settings import Names, Whole
+from skinsynth.settings import Names, Seed
 from skinsynth.stage import best_device, cache_folder, load_params, run, write_metrics, write_rows
 
 
@@ -19,7 +19,7 @@ class Settings:
     classes: Names
     extractor: ExtractorConfig
     fidelity: FidelityConfig
-    seed: Whole
+    seed: Seed
 
 
 SETTINGS = Settings

@@ -17,7 +17,7 @@ from skinsynth.partition.split import images_of, read_split
 from skinsynth.quality.by_class import Judged, Labelled, features_of, first_of_each, score_by_class
 from skinsynth.quality.fidelity import FidelityConfig, FidelityScores
 from skinsynth.quality.selection import Candidate, rank, ranking_rows, selection_headlines, verdicts
-from skinsynth.settings import Count, Names, Whole
+from skinsynth.settings import Count, Names, Seed
 from skinsynth.stage import best_device, cache_folder, entry_of, load_params, run, write_metrics, write_rows
 
 
@@ -29,7 +29,7 @@ class Settings:
     extractor: ExtractorConfig
     fidelity: FidelityConfig
     batch_size: Count
-    seed: Whole
+    seed: Seed
 
 
 SETTINGS = Settings

@@ -16,7 +16,7 @@ from skinsynth.process import tune_process
 from skinsynth.quality.classification import confusion_rows, confusion_shares, headlines, positive_label, roc_points
 from skinsynth.quality.predictions import prediction_rows
 from skinsynth.quality.subgroups import WHOLE, Outcomes, arm, arm_rows, subgroup_rows
-from skinsynth.settings import Count, Names, Whole
+from skinsynth.settings import Count, Names, Seed
 from skinsynth.stage import best_device, entry_of, load_params, run, write_metrics, write_rows
 
 
@@ -28,7 +28,7 @@ class Settings:
     classifier: ClassifierConfig
     arms: dict[str, dict[str, str]]  # parts of the test set by values of lesions.csv, beside the whole of it
     bootstrap_draws: Count  # of test patients, behind each interval
-    bootstrap_seed: Whole
+    bootstrap_seed: Seed
 
 
 SETTINGS = Settings

@@ -16,7 +16,7 @@ from skinsynth.lesions.table import lesions_of
 from skinsynth.partition.split import images_of, read_split
 from skinsynth.process import tune_process
 from skinsynth.quality.classification import score_predictions
-from skinsynth.settings import Count, Whole
+from skinsynth.settings import Count, Seed
 from skinsynth.stage import best_device, load_params, run, write_metrics, write_rows
 
 
@@ -26,7 +26,7 @@ class Settings:
     least: Count  # images with and without the artefact that each side must have; else there is no detector of it
     classifier: ClassifierConfig
     bootstrap_draws: Count  # of test patients, behind each interval
-    bootstrap_seed: Whole
+    bootstrap_seed: Seed
 
 
 SETTINGS = Settings

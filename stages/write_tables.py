@@ -22,7 +22,7 @@ from skinsynth.report.tables import (
     fidelity_table,
     prediction_table,
 )
-from skinsynth.settings import Count, Names, Whole
+from skinsynth.settings import Count, Names, Seed
 from skinsynth.stage import load_params, load_value, run
 
 
@@ -31,7 +31,7 @@ class Settings:
     classes: Names
     positive: str
     bootstrap_draws: Count  # of test patients, behind the interval of the majority-class baseline
-    bootstrap_seed: Whole
+    bootstrap_seed: Seed
 
 
 SETTINGS = Settings

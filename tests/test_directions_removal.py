@@ -15,11 +15,11 @@ from skinsynth.directions.removal import (
     draw_with_artefact,
     effect,
     hyperplane_strides,
+    latents_at,
     moved_pixels,
     moves,
     random_gap,
     random_moves,
-    render,
 )
 from skinsynth.gan.discriminator import Discriminator, DiscriminatorConfig
 from skinsynth.gan.generator import Generator, GeneratorConfig
@@ -164,6 +164,6 @@ def test_the_centre_does_not_see_the_corners():
 def test_images_of_two_classes_are_not_compared_with_each_other(gan, seers):
     w = torch.zeros(4, W)
     w[[1, 3], 1] = 3
-    images = render(gan, w, torch.tensor([0, 1, 0, 1]), seers)
+    images = latents_at(gan, w, torch.tensor([0, 1, 0, 1]), seers)
     assert random_gap(images) == 0
     assert random_gap(images._replace(labels=torch.zeros(4, dtype=torch.int64))) > 0

@@ -251,6 +251,13 @@ def test_pictures_of_a_kind_that_is_not_read_are_named_and_not_left_out_in_silen
     assert name in said
 
 
+def test_files_that_a_list_of_labels_leaves_out_are_named(tmp_path):
+    content_of = {"1.png": encoded(0), "2.png": encoded(1), "about.txt": b"", "dataset.json": listing([["1.png", 0]])}
+    assert "dataset.json does not list 1 of its files, such as '2.png'" in refusal(
+        zipped(tmp_path / "s.zip", content_of)
+    )
+
+
 def test_a_class_may_have_no_image(tmp_path):
     path = zipped(tmp_path / "set.zip", {"malignant/1.png": encoded(0)})
     assert read_image_set(path, CLASSES, 8).labels.tolist() == [1]

@@ -32,7 +32,7 @@ def test_missing_outputs_are_no_published_results():
 
 
 def test_results_are_the_published_ones_only_where_the_lock_is():
-    assert "published results, to the byte" in verdict(changed=False, outputs=["models"], missing=[])
+    assert "these are the published results" in verdict(changed=False, outputs=["models"], missing=[])
     assert "published" not in verdict(changed=True, outputs=["models"], missing=[])
 
 

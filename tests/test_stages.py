@@ -307,7 +307,7 @@ def test_a_set_from_elsewhere_is_judged_by_every_stage_and_needs_no_generator(co
     assert "projection_median_cosine" not in metrics(copied, "score_authenticity")
 
 
-def test_copies_in_a_set_from_elsewhere_are_counted_and_named_and_none_is_left_out_for_the_shares(copied, monkeypatch):
+def test_copies_in_a_set_from_elsewhere_are_counted_and_named_and_none_is_left_out(copied, monkeypatch):
     place = vendor(copied)
     sides = pd.read_csv(copied / "data/splits/main.csv", dtype=str)
     train = sides[(sides["split"] == "train") & (sides["label"] == "1")]["image_id"].tolist()[:3]
@@ -319,12 +319,14 @@ def test_copies_in_a_set_from_elsewhere_are_counted_and_named_and_none_is_left_o
     given = without("--gan", without("--pairs", command("score_authenticity", None)))
     given[given.index("--synthetic") + 1] = str(place)
     call_with("score_authenticity", given, monkeypatch)
-    distances = pd.read_csv(copied / "metrics/score_authenticity/details/distances.csv")
-    value_of = distances[distances["what"].str.startswith("generated")].set_index(["distance", "statistic"])["value"]
-    assert value_of["pixels", "identical_to_training"] == 3
-    assert value_of["pixels", "repeated"] == 1
-    assert (value_of["cosine", "count"] == len(list(place.rglob("*.*")))).all()
-    assert (value_of["cosine", "nearer_than_any_held_out"] >= 3).all()
+    (pixels,) = pd.read_csv(copied / "metrics/score_authenticity/details/pixels.csv").to_dict("records")
+    count = len(list(place.rglob("*.*")))
+    assert pixels == {"images": count, "repeated": 1, "identical_to_training": 3, "identical_to_held_out": 0}
+    copies = pd.read_csv(copied / "metrics/score_authenticity/details/copies.csv")
+    assert (copies.groupby("features_of")["images"].sum() == count).all()
+    malignant = copies[copies["class"] == "malignant"]
+    assert (malignant["nearer_than_any_held_out"] >= 3).all()
+    assert (malignant["chance_of_as_many"] < 0.2).all()
     closest = pd.read_csv(copied / "metrics/score_authenticity/closest.csv")
     named = closest.head(3).set_index("synthetic_image")["nearest_training_image"].to_dict()
     assert named == {f"malignant-stolen{number}": image_id for number, image_id in enumerate(train)}

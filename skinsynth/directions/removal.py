@@ -96,7 +96,7 @@ def draw_with_artefact(
     draws = 0
     while draws < config.most_draws and sum(len(part.labels) for part in kept) < config.images:
         asked = torch.tensor(labels)[torch.arange(config.batch_size) % len(labels)]
-        batch = render(gan, sample_w(gan, asked, rng, truncation_psi), asked, seers)
+        batch = latents_at(gan, sample_w(gan, asked, rng, truncation_psi), asked, seers)
         seen = seers.sees(batch.pixels)
         kept.append(Latents(*(part[seen.to(part.device)] for part in batch)))
         draws += len(asked)
@@ -104,7 +104,7 @@ def draw_with_artefact(
     return Drawn(Latents(*(part[: config.images] for part in every)), len(every.labels), draws)
 
 
-def render(gan: Gan, w: Float[Tensor, "n w"], labels: Int64[Tensor, " n"], seers: Seers) -> Latents:
+def latents_at(gan: Gan, w: Float[Tensor, "n w"], labels: Int64[Tensor, " n"], seers: Seers) -> Latents:
     """The latents with their images and answers."""
     pixels = moved_pixels(gan, w, Move("", 0, None, 0.0, torch.zeros(w.shape[1], device=w.device)))
     return Latents(w, labels, pixels, seers.answers(pixels))
@@ -121,7 +121,7 @@ def hyperplane_strides(
 ) -> dict[str, Float[Tensor, "1 w"]]:
     """The normal between images with and without the artefact, as it is and conditioned on the class (InterFaceGAN)."""
     asked = torch.tensor(labels)[torch.arange(samples) % len(labels)]
-    others = render(gan, sample_w(gan, asked, rng), asked, seers)
+    others = latents_at(gan, sample_w(gan, asked, rng), asked, seers)
     within = within_classes(torch.cat([others.w, seen.w]), torch.cat([asked, seen.labels]))
     has = torch.cat([seers.sees(others.pixels), torch.ones(len(seen.labels), dtype=torch.bool)])
     if has.all() or not has.any():

@@ -10,7 +10,7 @@ from typing import Annotated
 import numpy as np
 from jaxtyping import Float
 
-from skinsynth.settings import AtLeast, Count, Whole
+from skinsynth.settings import AtLeast, Count, Seed
 
 AXES = 3
 EXAGGERATION = 12.0  # of the first attractive forces of t-SNE
@@ -24,7 +24,7 @@ class EmbeddingConfig:
     neighbours: int  # nearest ones of a real point, among which synthetic ones are counted
     min_cluster_size: int  # points
     cluster_samples: int  # neighbours within reach that make a place dense: more leave more points in no cluster
-    seed: Whole
+    seed: Seed
 
     def __post_init__(self) -> None:
         # One of a projection's neighbours may be its own original, which says nothing of classes; t-SNE exaggerates

@@ -13,7 +13,6 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Annotated
 
 import numpy as np
 from flwr.app import ArrayRecord, Context, Message, MetricRecord
@@ -34,7 +33,7 @@ from flwr.supercore.privacy_accounting.rdp_accountant import RdpAccountant
 
 from skinsynth.federated.hospital import MEASURED
 from skinsynth.federated.messages import ARRAYS, IMAGES, IMAGES_SHOWN, METRICS
-from skinsynth.settings import Between, Positive, ProperShare, Share
+from skinsynth.settings import Positive, ProperShare, Seed, Share
 
 # Noise is added after a strategy's step; z C / n is right for these, whose step is the mean of n.
 PLAIN_MEANS = ("FedAvg", "FedProx")
@@ -59,7 +58,7 @@ class PrivacyConfig:
     max_epsilon: Positive | None  # the run ends before a round that would spend more; None: it is only counted
     # Of the noise; None: from the operating system. A known seed makes runs repeatable, but whoever knows it can take
     # the noise off again, and two runs with one seed have the same noise, which cancels in their difference.
-    seed: Annotated[int, Between(0, 2**32 - 1)] | None
+    seed: Seed | None
 
 
 class _AsPublished(DifferentialPrivacyAdaptiveBase):

@@ -24,7 +24,7 @@ FORMAT = "skinsynth gan 1"
 FILES = {"generator": "generator.safetensors", "discriminator": "discriminator.safetensors"}
 C = TypeVar("C", GeneratorConfig, DiscriminatorConfig)
 # Pixels rendered at once: 16 images of 256 px take 1.5 GB on a CPU.
-PIXELS_AT_ONCE = {"cpu": 2**20, "cuda": 2**24}
+PIXELS_AT_ONCE = {"cpu": 2**20, "cuda": 2**22}
 
 
 @dataclass(frozen=True)

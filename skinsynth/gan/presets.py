@@ -7,7 +7,7 @@ from skinsynth.gan.augment import AugmentConfig
 from skinsynth.gan.discriminator import Architecture, DiscriminatorConfig
 from skinsynth.gan.generator import GeneratorConfig
 from skinsynth.gan.trainer import TrainerConfig
-from skinsynth.settings import Whole
+from skinsynth.settings import Seed
 
 CHANNEL_BASE = 32768  # feature maps times resolution in the full network
 
@@ -16,7 +16,7 @@ CHANNEL_BASE = 32768  # feature maps times resolution in the full network
 class PresetConfig:
     name: str  # auto, or a key of FIXED_PRESETS
     x_flip: bool
-    seed: Whole
+    seed: Seed
 
 
 @runtime_checkable

@@ -24,7 +24,7 @@ from skinsynth.gan.losses import (
     r1_penalty,
 )
 from skinsynth.gan.team import ALONE, Team
-from skinsynth.settings import Count, NotNegative, Positive, Share, ShareBelowOne, Whole
+from skinsynth.settings import Count, NotNegative, Positive, Seed, Share, ShareBelowOne, Whole
 
 # Path lengths are taken on a batch smaller by this (StyleGAN2, appendix B).
 PATH_BATCH_SHRINK = 2
@@ -55,7 +55,7 @@ class TrainerConfig:
     x_flip: bool  # mirror real images at random
     frozen_levels: Whole  # top resolutions of the discriminator that are not trained (Freeze-D); 0: none
     images_per_pass: Count | None  # of a process's share of the batch; the passes accumulate; None: all at once
-    seed: Whole
+    seed: Seed
 
 
 @dataclass(frozen=True)

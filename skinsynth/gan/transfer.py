@@ -14,7 +14,7 @@ from skinsynth.gan.trainer import Trainer
 
 # Settings of the networks that give weights their names and shapes, of which others tell nothing.
 SIZES = (
-    *("resolution", "image_channels", "z_size", "w_size", "class_count", "mapping_layers"),
+    *("resolution", "image_channels", "z_size", "w_size", "mapping_layers"),
     *("channel_base", "channel_max", "architecture", "mbstd_channels"),
 )
 
@@ -55,8 +55,8 @@ def start_from(trainer: Trainer, generator: Generator, discriminator: Discrimina
     count = sum(len(target.state_dict()) for target, _ in pairs.values())
     if 2 * len(own) > count:
         raise ValueError(
-            f"only {count - len(own)} of {count} weights have the name and shape of those to start from: set as it is "
-            f"there, but for class_count: {_differences(trainer, generator, discriminator)}"
+            f"only {count - len(own)} of {count} weights have the name and shape of those to start from; set these as "
+            f"they are there: {_differences(trainer, generator, discriminator)}"
         )
     frozen = trainer.frozen_prefixes()
     if random := [name for name in own if name.removeprefix("discriminator.").startswith(frozen)]:

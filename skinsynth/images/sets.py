@@ -47,6 +47,7 @@ def read_image_set(path: Path, classes: Sequence[str], size: int) -> Images:
         if LABELS in files:
             readers = files
             label_of = _listed_labels(path, files[LABELS](), files.keys(), classes)
+            _check_all_are_listed(path, files.keys() - label_of.keys() if label_of else ())
         else:
             _check_all_are_images(path, files.keys(), classes)
             readers = _without_top({name: read for name, read in files.items() if _is_image(name)}, classes)
@@ -137,6 +138,16 @@ def _is_image(name: str) -> bool:
 def _is_clutter(name: str) -> bool:
     """Whether it is hidden, a text, or put beside images by macOS or Windows."""
     return name.lower().endswith(TEXTS) or any(part.startswith(".") or part in CLUTTER for part in name.split("/"))
+
+
+def _check_all_are_listed(path: Path, others: Collection[str]) -> None:
+    """Raises ValueError where a file is in no list of labels: it would be given away unjudged."""
+    unlisted = sorted(name for name in others if not _is_clutter(name))
+    if unlisted:
+        raise ValueError(
+            f"{path}: {LABELS} does not list {len(unlisted)} of its files, such as {unlisted[0]!r}: list them or leave "
+            "them out"
+        )
 
 
 def _check_all_are_images(path: Path, names: Collection[str], classes: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ from skinsynth.lesions.catalogue import Catalogue
 from skinsynth.lesions.diagnoses import BENIGN, MALIGNANCY_OF
 from skinsynth.lesions.phantom_image import Picture, Skin
 from skinsynth.lesions.phantom_lesion import KERATOSIS, MEAN_SIGNS, MELANOMA, NEVUS, Lesion
-from skinsynth.settings import AtLeast, Between, Count, Share, Whole
+from skinsynth.settings import AtLeast, Between, Count, Seed, Share
 
 SITES = ("torso", "lower extremity", "upper extremity", "head/neck", "palms/soles")
 SITE_SHARES = (0.5, 0.24, 0.17, 0.07, 0.02)
@@ -29,7 +29,7 @@ class Rate:
 
 @dataclass(frozen=True)
 class PhantomConfig:
-    seed: Whole
+    seed: Seed
     patients: Count
     lesions_per_patient: Annotated[float, Between(1, 20)]  # on average; a patient has 1 to 20, most of them few
     second_images: Share  # share of lesions with a second image

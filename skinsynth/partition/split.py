@@ -9,7 +9,7 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from skinsynth.partition.groups import independent_groups, spread
-from skinsynth.settings import Names, Positive, ProperShare, Whole
+from skinsynth.settings import Names, Positive, ProperShare, Seed
 
 SIDES = ("train", "validation", "test")
 COLUMNS = ("image_id", "label", "split", "hospital", "group")
@@ -27,7 +27,7 @@ class SplitConfig:
     test_share: ProperShare
     hospitals: dict[str, Positive]  # name: share of the training images (only the proportions count)
     class_skew: Positive | None  # Dirichlet's concentration behind each class's shares; None: all classes have the same
-    seed: Whole
+    seed: Seed
 
 
 def split_patients(lesions: pd.DataFrame, config: SplitConfig) -> pd.DataFrame:

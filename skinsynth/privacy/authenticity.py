@@ -13,7 +13,7 @@ from skinsynth.privacy.distances import nearest, nearest_other
 NORMAL_95 = 1.959964
 
 
-class Share(NamedTuple):
+class Estimate(NamedTuple):
     value: float
     low: float
     high: float
@@ -32,8 +32,8 @@ def authentic(train: Float[Tensor, "n dim"], fake: Float[Tensor, "m dim"]) -> Bo
     return to_train > among_train[closest]
 
 
-def authenticity(train: Float[Tensor, "n dim"], fake: Float[Tensor, "m dim"]) -> Share:
-    """Share of authentic fakes, 0 to 1, higher is better, with Wilson's 95 % interval over the fakes.
+def authenticity(train: Float[Tensor, "n dim"], fake: Float[Tensor, "m dim"]) -> Estimate:
+    """Estimate of authentic fakes, 0 to 1, higher is better, with Wilson's 95 % interval over the fakes.
 
     A held-out real set does not reach 1: its score, by this same function, is what the generated one is read against.
     """
@@ -41,12 +41,12 @@ def authenticity(train: Float[Tensor, "n dim"], fake: Float[Tensor, "m dim"]) ->
     return wilson_share(int(verdicts.sum()), len(verdicts))
 
 
-def wilson_share(count: int, total: int) -> Share:
+def wilson_share(count: int, total: int) -> Estimate:
     """A share and its 95 % interval (Wilson 1927)."""
     share, spread = count / total, NORMAL_95**2 / total
     centre = (share + spread / 2) / (1 + spread)
     reach = math.sqrt(NORMAL_95**2 * share * (1 - share) / total + spread**2 / 4) / (1 + spread)
-    return Share(share, min(centre - reach, share), max(centre + reach, share))
+    return Estimate(share, min(centre - reach, share), max(centre + reach, share))
 
 
 def without_duplicates(groups: Sequence[str]) -> Int64[np.ndarray, " kept"]:

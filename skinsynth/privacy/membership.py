@@ -20,7 +20,7 @@ from skinsynth.privacy.attacks import (
     halves_by_group,
     reconstruction_scores,
 )
-from skinsynth.settings import Count, Whole
+from skinsynth.settings import Count, Seed
 
 CONTROL = "random guess"
 
@@ -30,7 +30,7 @@ class AttackConfig:
     components: Count  # of the features, in which densities are estimated (DOMIAS)
     draws: Count  # of patients, behind each interval
     batch_size: Count
-    seed: Whole  # of the halves of the held-out patients and of the draws
+    seed: Seed  # of the halves of the held-out patients and of the draws
 
 
 class Attacked(NamedTuple):

@@ -1,5 +1,6 @@
 """Everything that distances say about how new a set of images is, beside the same for real images held out."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -9,10 +10,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from skinsynth.privacy.authenticity import Share, authenticity
+from skinsynth.privacy.authenticity import Estimate, authenticity
 from skinsynth.privacy.copying import CopyingByCells, copying_by_cells, copying_statistic
 from skinsynth.privacy.distances import METRICS, nearest, paired, summary
-from skinsynth.settings import Count, NotNegative, Whole
+from skinsynth.settings import Count, NotNegative, Seed
 
 HELD_OUT = "held-out real"  # whom all that is said of generated images is read against
 
@@ -26,20 +27,24 @@ class NoveltyConfig:
     cells: Count  # of C_T by cells
     neighbours: Count  # k of coverage
     planted_images: Count  # of each planted set, at most
-    seed: Whole  # of cells, of planted sets and of the halves of the held-out patients
+    seed: Seed  # of cells, of planted sets and of the halves of the held-out patients
 
 
 class Nearer(NamedTuple):
-    """How many images are nearer to training than every held-out one, and how many would be by chance."""
+    """How many images are nearer to training than every held-out one, beside what chance would have."""
 
+    images: int
+    held_out_images: int
+    smallest_held_out_gap: float  # near 0 a held-out image equals a training one, and nothing can be told
     nearer_than_any_held_out: int
     expected_by_chance: float
+    chance_of_as_many: float  # or more
 
 
 class Novelty(NamedTuple):
     """What one set of images is told by; no number of these stands alone, and none says "private"."""
 
-    authenticity: Share
+    authenticity: Estimate
     copying: float
     by_cells: CopyingByCells
     coverage: float
@@ -74,7 +79,7 @@ def novelty_rows(
     images, which differs between the two: for equal numbers see the planted table.
     """
     of_fake = novelty(train, held_out, fake, config, coverage)
-    scores: dict[str, list[tuple[str, Share]]] = {
+    scores: dict[str, list[tuple[str, Estimate]]] = {
         "generated": [
             ("authenticity", of_fake.authenticity),
             ("median_cosine_to_train", _alone(_median_gap(fake, train))),
@@ -109,16 +114,14 @@ def distance_rows(
     Projections come as (real, projected), row by row; `own_is_nearest` counts the images whose own projection is the
     nearest of all projections, `memorised` those of them that are under `close` (papers/000, section 4.3). The paper's
     `close` is meant for cosine distances, and the same number is a far stricter bound on Euclidean ones; it finds
-    copies that are exact. `nearer_than_any_held_out` finds those that are not (`nearer_than_any`).
+    copies that are exact, `nearer_than_any` others too.
     """
     rows: list[Row] = []
     for metric in METRICS:
-        gaps_of = {name: nearest(images, train, metric)[0] for name, images in to_train.items()}
-        for name, gaps in gaps_of.items():
+        for name, images in to_train.items():
+            gaps = nearest(images, train, metric)[0]
             found = summary(gaps, torch.zeros_like(gaps, dtype=torch.bool), close)
             del found["memorised"]  # asks about projections
-            if HELD_OUT in gaps_of and name != HELD_OUT:
-                found |= nearer_than_any(gaps, gaps_of[HELD_OUT])._asdict()
             rows += _statistics(f"{name} to nearest training image", metric, found)
         if projections is not None:
             real, projected = projections
@@ -131,14 +134,17 @@ def distance_rows(
 def nearer_than_any(gaps: Float[Tensor, " n"], gaps_of_held_out: Float[Tensor, " m"]) -> Nearer:
     """Images that lie nearer to a training image than any held-out image does.
 
-    If they came from where held-out images come from, each would with probability 1 / (m + 1): n / (m + 1) in all.
+    If both came from one distribution, all orders of the n + m gaps would be as likely, and the first k of them would
+    be the images' with probability n / (n + m) times (n - 1) / (n + m - 1) and so on.
     """
-    found = int((gaps < gaps_of_held_out.min()).sum())
-    return Nearer(found, len(gaps) / (len(gaps_of_held_out) + 1))
+    n, m, bound = len(gaps), len(gaps_of_held_out), gaps_of_held_out.min()
+    found = int((gaps < bound).sum())
+    chance = math.prod((n - first) / (n + m - first) for first in range(found))
+    return Nearer(n, m, float(bound), found, n / (m + 1), chance)
 
 
 def distance_histogram(gaps_of: Mapping[str, Float[Tensor, " n"]], bins: int = 30) -> list[Row]:
-    """Share of each set's cosine distances in bins of one width, from 0 to the largest distance of all."""
+    """Estimate of each set's cosine distances in bins of one width, from 0 to the largest distance of all."""
     edges = np.linspace(0, max(float(gaps.max()) for gaps in gaps_of.values()), bins + 1)
     shares = {name: np.histogram(gaps.cpu().numpy(), edges)[0] / len(gaps) for name, gaps in gaps_of.items()}
     return [
@@ -148,9 +154,9 @@ def distance_histogram(gaps_of: Mapping[str, Float[Tensor, " n"]], bins: int = 3
     ]
 
 
-def _alone(value: float) -> Share:
+def _alone(value: float) -> Estimate:
     """A number without an interval."""
-    return Share(value, np.nan, np.nan)
+    return Estimate(value, np.nan, np.nan)
 
 
 def _median_gap(images: Tensor, train: Tensor) -> float:

@@ -17,7 +17,7 @@ from skinsynth.gan.model import Gan
 from skinsynth.gan.pixels import from_pixels, to_pixels
 from skinsynth.projection.loss import PerceptualLoss
 from skinsynth.projection.noise import GivenNoise, autocorrelation, own_maps, standardise
-from skinsynth.settings import Count, NotNegative, Positive, Share, Whole
+from skinsynth.settings import Count, NotNegative, Positive, Seed, Share
 
 # Latents mapped at once for their statistics.
 MAPPED_AT_ONCE = 1024
@@ -36,7 +36,7 @@ class ProjectionConfig:
     pixel_weight: NotNegative  # of the mean squared pixel difference beside the relative feature distance
     statistics_samples: Count  # latents behind the mean and the spread of w
     batch_size: Count  # images at once
-    seed: Whole
+    seed: Seed
 
 
 SPACES: dict[str, Callable[[int], int]] = {"w": lambda _: 1, "w+": lambda layers: layers}

@@ -20,7 +20,7 @@ from skinsynth.classifier.training import ClassifierConfig, Examples, train_clas
 from skinsynth.files import written_whole
 from skinsynth.quality.delong import AucDifference, compare_aucs
 from skinsynth.quality.proportions import counts_in_proportion
-from skinsynth.settings import NotNegative, Share, Whole
+from skinsynth.settings import NotNegative, Seed, Share
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class DoseConfig:
     synthetic_shares: tuple[NotNegative, ...]  # synthetic images for each real one: a curve for `beside_synthetic`
     beside_synthetic: tuple[Share, ...]  # patient shares
     classifier: ClassifierConfig
-    seed: Whole  # of the order in which patients and synthetic images are taken
+    seed: Seed  # of the order in which patients and synthetic images are taken
 
 
 class Dose(NamedTuple):
