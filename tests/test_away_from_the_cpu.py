@@ -48,6 +48,7 @@ def test_no_update_runs_an_operator_for_each_channel():
         assert many[update]["operators"] == count["operators"], update
 
 
+@pytest.mark.slow
 def test_memory_that_is_alive_grows_with_the_batch():
     peaks = [
         counted(MetaTrainer(config_of(batch_size=size)), ONE_A_SECOND)["updates"]["R1"]["peak_gigabytes"]
@@ -63,6 +64,7 @@ def test_tensors_of_two_devices_do_not_meet_unseen():
         trainer.updates()["generator"][0]()
 
 
+@pytest.mark.slow
 def test_a_step_of_projection_fits_together_away_from_the_cpu():
     one, two = (counted_projection(images, True, ONE_A_SECOND) for images in (1, 2))
     assert two["operators"] == one["operators"]
