@@ -111,6 +111,7 @@ def test_a_discriminator_learns_to_tell_a_plain_set_from_noise():
     assert first[-1].discriminator_loss < first[0].discriminator_loss
 
 
+@pytest.mark.slow
 def test_the_generator_learns_a_colour():
     config = dataclasses.replace(
         CONFIG, augment=dataclasses.replace(CONFIG.augment, preset="none"), batch_size=8, learning_rate=0.01
@@ -208,6 +209,7 @@ def train_in_a_team(rank, folder):
     write_checkpoint(folder / str(rank), (trainer.state()[0], {"reports": reports}))
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one_on_the_same_batch(tmp_path):
     torch.multiprocessing.spawn(train_in_a_team, args=(tmp_path,), nprocs=2)
     first, second = (read_checkpoint(tmp_path / str(rank)) for rank in range(2))

@@ -165,6 +165,7 @@ def test_extrapolated_fid_has_lost_the_bias_of_few_fakes(rng):
     assert abs(extrapolated.mean()) < 0.05
 
 
+@pytest.mark.slow
 def test_the_interval_of_extrapolated_fid_holds_the_truth_and_that_of_fid_does_not(rng):
     """Of the distributions: FID's own interval is for FID at this number of images."""
     config = FidelityConfig(neighbours=3, kid_subset_size=0, kid_subsets=0, interval_draws=20)
