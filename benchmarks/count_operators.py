@@ -163,8 +163,9 @@ class MetaTrainer(Trainer):
         self.rng = MetaGenerator()
         self.real = self.data.batch(0, config.batch_size, self.decisions)
 
-    def _descend(self, adam: torch.optim.Adam) -> None:
-        adam.zero_grad(set_to_none=True)
+    def _descend(self, adam: torch.optim.Adam) -> None:  # noqa: ARG002 - it holds the weights that had contents
+        for network in (self.generator, self.discriminator):
+            network.zero_grad(set_to_none=True)
 
     def _train_discriminator(self, trains: bool) -> None:
         self.discriminator.requires_grad_(trains)

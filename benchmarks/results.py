@@ -163,7 +163,7 @@ def tables(run: Path, scale: str, metrics: dict) -> str:
 
 
 def in_words(headlines: dict) -> str:
-    """ "train images 1437, test images 308"."""
+    """As in: train images 1437, test images 308."""
     return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in headlines.items())
 
 
