@@ -6,6 +6,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
+# Tests run in so many processes of one thread each, every file in one of them: two threads of one process would wait for
+# each other most of the time.
+WORKERS ?= 2
+PYTEST = OMP_NUM_THREADS=1 python -m pytest -n $(WORKERS) --dist loadfile
 
 .PHONY: repro test test-slow lint benchmark clean
 .DELETE_ON_ERROR:
@@ -16,10 +20,10 @@ repro: $(VENV)/installed  ## Run every stage that is not up to date, then say wh
 	@python benchmarks/repro_summary.py
 
 test: $(VENV)/installed  ## The quick tests, under five minutes.
-	python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-slow: $(VENV)/installed  ## The tests that run whole pipelines.
-	python -m pytest -m slow
+	$(PYTEST) -m slow
 
 lint: $(VENV)/installed
 	ruff check .

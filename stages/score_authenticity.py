@@ -83,6 +83,7 @@ class Gaps(NamedTuple):
 
     fake: Tensor
     partners: Tensor
+    nearer: Tensor  # synthetic images that are nearer than every held-out image of their class
     held_out: Tensor
 
 
@@ -120,6 +121,7 @@ def main(
     fake = read_image_set(synthetic, settings.classes, image_size(images))
     check_size(synthetic, fake, settings.classes)
     train, held_out, group_of = distinct_sides(images, lesions, split, np.unique(fake.labels))
+    check_sides(split, train, held_out, fake, settings.classes)
     rng = torch.Generator().manual_seed(settings.novelty.seed)
     pooled = as_frequent_as(torch.from_numpy(fake.labels), torch.from_numpy(train.labels), rng)
     both = None if pairs is None else read_pairs(pairs)
@@ -127,7 +129,7 @@ def main(
     tables: Tables = defaultdict(list)
     for space in spaces:
         features = features_in(space, sets)
-        gaps = gaps_in(features)
+        gaps = gaps_in(sets, features)
         found = judge(space, sets, features, settings) | {"copies": copy_rows(sets, gaps, settings.classes)}
         for name, rows in found.items():
             tables[name] += [{**row, "features_of": space.name, "extractor": space.extractor} for row in rows]
@@ -150,6 +152,17 @@ def check_size(path: Path, fake: Images, classes: tuple[str, ...]) -> None:
             raise ValueError(
                 f"{path} has {count} images of {classes[label]}, which say nothing about copying: bring {LEAST_IMAGES} "
                 "or more of each class that it has"
+            )
+
+
+def check_sides(path: Path, train: Images, held_out: Images, fake: Images, classes: tuple[str, ...]) -> None:
+    """Raises ValueError where the split has no real image of a class to read the synthetic ones against."""
+    for side, real in (("training", train), ("held-out", held_out)):
+        missing = np.setdiff1d(fake.labels, real.labels)
+        if len(missing):
+            raise ValueError(
+                f"{path} has no {side} image of {classes[missing[0]]}, of which there are synthetic ones: widen that "
+                "side of split_patients in params.yaml, or leave the class out of the set"
             )
 
 
@@ -178,16 +191,16 @@ def copy_rows(sets: Sets, gaps: Gaps, classes: tuple[str, ...]) -> list[Row]:
 
 
 def closest_rows(sets: Sets, gaps: Gaps, classes: tuple[str, ...]) -> list[Row]:
-    """The synthetic images nearest to training, the nearest first, with all that are nearer than any held-out image."""
-    bound = gaps.held_out.min()
-    places = extreme_places(gaps.fake, max(LISTED, int((gaps.fake < bound).sum())))[0].tolist()
+    """The synthetic images nearest to training, the nearest first, with all that `copies.csv` counts."""
+    ranked = gaps.fake.argsort(stable=True).tolist()
+    places = [place for rank, place in enumerate(ranked) if rank < LISTED or gaps.nearer[place]]
     return [
         {
             "synthetic_image": sets.fake.ids[place],
             "class": classes[sets.fake.labels[place]],
             "nearest_training_image": sets.train.ids[int(gaps.partners[place])],
             "cosine_distance": float(gaps.fake[place]),
-            "nearer_than_any_held_out": int(gaps.fake[place] < bound),
+            "nearer_than_any_held_out": int(gaps.nearer[place]),
         }
         for place in places
     ]
@@ -230,10 +243,15 @@ def features_in(space: Space, sets: Sets) -> Features:
     return Features(train, held_out, fake, fake[sets.pooled.to(fake.device)], pairs)
 
 
-def gaps_in(features: Features) -> Gaps:
+def gaps_in(sets: Sets, features: Features) -> Gaps:
     """Of every synthetic and every held-out image."""
     fake, partners = nearest(features.fake, features.train, "cosine")
-    return Gaps(fake, partners, nearest(features.held_out, features.train, "cosine")[0])
+    held_out = nearest(features.held_out, features.train, "cosine")[0]
+    nearer = torch.zeros_like(fake, dtype=torch.bool)
+    for label in np.unique(sets.fake.labels):
+        bound = held_out[torch.from_numpy(sets.held_out.labels == label).to(held_out.device)].min()
+        nearer |= torch.from_numpy(sets.fake.labels == label).to(fake.device) & (fake < bound)
+    return Gaps(fake, partners, nearer, held_out)
 
 
 def judge(space: Space, sets: Sets, features: Features, settings: Settings) -> Tables:

@@ -330,6 +330,9 @@ def test_copies_in_a_set_from_elsewhere_are_counted_and_named_and_none_is_left_o
     closest = pd.read_csv(copied / "metrics/score_authenticity/closest.csv")
     named = closest.head(3).set_index("synthetic_image")["nearest_training_image"].to_dict()
     assert named == {f"malignant-stolen{number}": image_id for number, image_id in enumerate(train)}
+    counted = copies[copies["features_of"] == copies["features_of"][0]].set_index("class")["nearer_than_any_held_out"]
+    marked = closest.groupby("class")["nearer_than_any_held_out"].sum()
+    assert marked.reindex(counted.index, fill_value=0).to_dict() == counted.to_dict()
     assert metrics(copied, "score_authenticity")["nearer_than_any_held_out"] >= 3
 
 
@@ -340,6 +343,15 @@ def test_a_set_too_small_to_be_judged_is_refused(copied, monkeypatch):
     given[given.index("--synthetic") + 1] = str(copied / "vendor")
     with pytest.raises(SystemExit, match="vendor has 4 images of malignant, which say nothing about copying"):
         call_with("score_authenticity", given, monkeypatch)
+
+
+def test_a_class_without_held_out_images_is_refused_by_name(copied, monkeypatch):
+    split = copied / "data/splits/main.csv"
+    sides = pd.read_csv(split, dtype=str)
+    sides.loc[sides["label"] == "1", "split"] = "train"
+    sides.to_csv(split, index=False)
+    with pytest.raises(SystemExit, match=r"main\.csv has no held-out image of malignant, of which there are synthetic"):
+        call_with("score_authenticity", command("score_authenticity", None), monkeypatch)
 
 
 def test_a_set_from_elsewhere_is_ranked_beside_the_gans_and_never_selected(copied, monkeypatch):
