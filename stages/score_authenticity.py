@@ -3,13 +3,14 @@
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Int64
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from skinsynth.classifier.classifier import load_classifier
@@ -20,17 +21,21 @@ from skinsynth.images.sets import read_image_set
 from skinsynth.lesions.table import read_lesions
 from skinsynth.partition.split import images_of, read_split
 from skinsynth.privacy.authenticity import without_duplicates
+from skinsynth.privacy.copying import Side
+from skinsynth.privacy.disguises import disguised
 from skinsynth.privacy.distances import extreme_places, nearest, paired
+from skinsynth.privacy.lookalikes import Finder, Lookalikes
 from skinsynth.privacy.membership import CONTROL, AttackConfig, Attacked, feature_attack_rows, other_attack_rows
 from skinsynth.privacy.novelty import (
     HELD_OUT,
     NoveltyConfig,
     distance_histogram,
     distance_rows,
-    nearer_than_any,
     novelty_rows,
+    strangers_rows,
 )
 from skinsynth.privacy.planted import halves, planted_rows
+from skinsynth.privacy.thumbnails import nearest_in_any_orientation
 from skinsynth.projection.pairs import read_pairs
 from skinsynth.quality.neighbours import neighbour_scores
 from skinsynth.quality.proportions import as_frequent_as
@@ -40,8 +45,10 @@ from skinsynth.stage import best_device, cache_folder, load_params, run, write_m
 
 # Of a class: fewer say nothing about copying.
 LEAST_IMAGES = 10
-# Generated images that are nearest to training, by name, for who looks at each.
-LISTED = 100
+# Generated images of a class that are nearest to training, by name, for who looks at each.
+LISTED = 50
+# Stands in features_of where no network's features are looked at.
+PIXELS = "pixels"
 
 Row = dict[str, str | float | int]
 Tables = dict[str, list[Row]]
@@ -78,13 +85,14 @@ class Sets(NamedTuple):
     pairs: tuple[np.ndarray, np.ndarray] | None  # pixels of real images and of their projections
 
 
-class Gaps(NamedTuple):
-    """Cosine distances to the nearest training image, and which one that is for the synthetic images."""
+class View(NamedTuple):
+    """One way of telling how much images look like training images."""
 
-    fake: Tensor
-    partners: Tensor
-    nearer: Tensor  # synthetic images that are nearer than every held-out image of their class
-    held_out: Tensor
+    name: str  # as tables have it in features_of
+    extractor: str
+    measure: str  # in words
+    lookalikes: Lookalikes
+    find: Finder  # for other images than those of the sets
 
 
 class Features(NamedTuple):
@@ -104,7 +112,9 @@ def main(
     split: Annotated[Path, "who is on which side"],
     classifiers: Annotated[list[Path], "classifiers whose features distances are measured in: the first has headlines"],
     metrics: Annotated[Path, "headlines"],
-    details: Annotated[Path, "folder of CSVs: authenticity, planted, copies, pixels, distances, histogram, attacks"],
+    details: Annotated[
+        Path, "folder of CSVs: authenticity, planted, copies, disguises, pixels, distances, histogram, attacks"
+    ],
     nearest_pairs: Annotated[Path, "closest and furthest pairs as a figure: shows real images, stays here"],
     closest: Annotated[Path, "CSV: the synthetic images nearest to training, each with its neighbour's id: stays here"],
     pairs: Annotated[Path | None, "real images and their projections, where a generator was asked for them"] = None,
@@ -127,18 +137,22 @@ def main(
     both = None if pairs is None else read_pairs(pairs)
     sets = Sets(train, held_out, group_of, fake, pooled, both and (both.real, both.projected))
     tables: Tables = defaultdict(list)
+    views, shown = [view_of_pixels(sets)], list[PairGroup]()
     for space in spaces:
         features = features_in(space, sets)
-        gaps = gaps_in(sets, features)
-        found = judge(space, sets, features, settings) | {"copies": copy_rows(sets, gaps, settings.classes)}
-        for name, rows in found.items():
-            tables[name] += [{**row, "features_of": space.name, "extractor": space.extractor} for row in rows]
-        if space is spaces[0]:
-            draw_pairs(nearest_pairs, pair_groups(sets, features, gaps, settings.shown_pairs, space.name))
-            write_rows(closest, closest_rows(sets, gaps, settings.classes))
+        add_to(tables, judge(space, sets, features, settings), space.name, space.extractor)
+        views.append(view_of_features(space, sets, features))
+        if space is spaces[0] and sets.pairs is not None and features.pairs is not None:
+            title = f"real image and its projection, {{}} by cosine distance in features of {space.name}"
+            shown += closest_and_furthest(title, *sets.pairs, paired(*features.pairs, "cosine"), settings.shown_pairs)
+    for view in views:
+        add_to(tables, copies_in(view, sets, settings), view.name, view.extractor)
+        shown += closest_of_each(view, sets, settings)
+    draw_pairs(nearest_pairs, shown)
+    write_rows(closest, [row for view in views for row in closest_rows(view, sets, settings.classes)])
     family = None if gan is None else load_family([gan], device)
     others = other_attack_rows(*attacked(sets), family, settings.attacks)
-    tables["attacks"] += [{**row, "features_of": "none", "extractor": "none"} for row in others]
+    add_to(tables, {"attacks": others}, "none", "none")
     tables["pixels"] = [pixel_row(fake, images, split)]
     for name, rows in tables.items():
         write_rows(details / f"{name}.csv", rows)
@@ -178,34 +192,6 @@ def pixel_row(fake: Images, images: Path, split: Path) -> Row:
     return found
 
 
-def copy_rows(sets: Sets, gaps: Gaps, classes: tuple[str, ...]) -> list[Row]:
-    """For each class, how many synthetic images are nearer to training than every held-out image of that class."""
-    rows: list[Row] = []
-    for label in np.unique(sets.fake.labels):
-        fake, held_out = (
-            part[torch.from_numpy(images.labels == label).to(part.device)]
-            for part, images in ((gaps.fake, sets.fake), (gaps.held_out, sets.held_out))
-        )
-        rows.append({"class": classes[label], **nearer_than_any(fake, held_out)._asdict()})
-    return rows
-
-
-def closest_rows(sets: Sets, gaps: Gaps, classes: tuple[str, ...]) -> list[Row]:
-    """The synthetic images nearest to training, the nearest first, with all that `copies.csv` counts."""
-    ranked = gaps.fake.argsort(stable=True).tolist()
-    places = [place for rank, place in enumerate(ranked) if rank < LISTED or gaps.nearer[place]]
-    return [
-        {
-            "synthetic_image": sets.fake.ids[place],
-            "class": classes[sets.fake.labels[place]],
-            "nearest_training_image": sets.train.ids[int(gaps.partners[place])],
-            "cosine_distance": float(gaps.fake[place]),
-            "nearer_than_any_held_out": int(gaps.nearer[place]),
-        }
-        for place in places
-    ]
-
-
 def feature_spaces(classifiers: list[Path], config: ExtractorConfig, device: torch.device) -> list[Space]:
     """One space a classifier, named after its folder; a published network has features of its own, and is one space."""
     if len({folder.name for folder in classifiers}) < len(classifiers):
@@ -243,20 +229,65 @@ def features_in(space: Space, sets: Sets) -> Features:
     return Features(train, held_out, fake, fake[sets.pooled.to(fake.device)], pairs)
 
 
-def gaps_in(sets: Sets, features: Features) -> Gaps:
-    """Of every synthetic and every held-out image."""
-    fake, partners = nearest(features.fake, features.train, "cosine")
-    held_out = nearest(features.held_out, features.train, "cosine")[0]
-    nearer = torch.zeros_like(fake, dtype=torch.bool)
-    for label in np.unique(sets.fake.labels):
-        bound = held_out[torch.from_numpy(sets.held_out.labels == label).to(held_out.device)].min()
-        nearer |= torch.from_numpy(sets.fake.labels == label).to(fake.device) & (fake < bound)
-    return Gaps(fake, partners, nearer, held_out)
+def view_of_pixels(sets: Sets) -> View:
+    """No network: it finds copies that were stored again, recoloured, mirrored or turned, which features may not."""
+    find = partial(nearest_in_any_orientation, among=sets.train.pixels)
+    return View(PIXELS, "thumbnails", "correlation of thumbnails in any orientation", lookalikes(sets, find), find)
+
+
+def view_of_features(space: Space, sets: Sets, features: Features) -> View:
+    """By cosine distance; only what is looked at again is kept in the cache."""
+
+    def find_by(extract: Extractor) -> Finder:
+        return lambda pixels: nearest(extract(pixels), features.train, "cosine")
+
+    measure = f"cosine distance in features of {space.name}"
+    seen = lookalikes(sets, find_by(space.extract))
+    return View(space.name, space.extractor, measure, seen, find_by(without_cache(space.extract)))
+
+
+def lookalikes(sets: Sets, find: Finder) -> Lookalikes:
+    """The synthetic and the held-out images beside their nearest training images."""
+    held_out = sets.held_out
+    return Lookalikes(sets.fake, find(sets.fake.pixels), torch.from_numpy(held_out.labels), find(held_out.pixels)[0])
+
+
+def copies_in(view: View, sets: Sets, settings: Settings) -> Tables:
+    """How many synthetic images look like copies, and how many disguised copies would."""
+    count, seed = settings.novelty.planted_images, settings.novelty.seed
+    return {
+        "copies": view.lookalikes.rows(settings.classes),
+        "disguises": view.lookalikes.disguise_rows(sets.train, view.find, settings.classes, count, seed),
+    }
+
+
+def closest_of_each(view: View, sets: Sets, settings: Settings) -> list[PairGroup]:
+    """The synthetic images of each class that are nearest to training, beside these."""
+    groups = []
+    gaps, partners = (part.cpu().numpy() for part in view.lookalikes.found)
+    for label in np.unique(sets.fake.labels).tolist():
+        places = view.lookalikes.closest(label, settings.shown_pairs)[: settings.shown_pairs]
+        title = f"synthetic {settings.classes[label]} and nearest training image, closest by {view.measure}"
+        pairs = sets.fake.pixels[places], sets.train.pixels[partners[places]]
+        groups.append(PairGroup(title, "red", *pairs, gaps[places]))
+    return groups
+
+
+def closest_rows(view: View, sets: Sets, classes: tuple[str, ...]) -> list[Row]:
+    """The synthetic images nearest to training by name, with all that `copies.csv` counts."""
+    rows = view.lookalikes.closest_rows(sets.train, classes, LISTED)
+    return [{**row, "features_of": view.name} for row in rows]
+
+
+def add_to(tables: Tables, found: Tables, features_of: str, extractor: str) -> None:
+    """Append rows, each with the way of measuring that it comes from."""
+    for name, rows in found.items():
+        tables[name] += [{**row, "features_of": features_of, "extractor": extractor} for row in rows]
 
 
 def judge(space: Space, sets: Sets, features: Features, settings: Settings) -> Tables:
     """What one space's distances say, a list of rows for each file of `details`."""
-    train, held_out, _, fake, pairs = features
+    train, held_out, fake, pooled, pairs = features
     coverage = coverage_within(settings.novelty.neighbours)
     groups = sets.group_of.loc[sets.held_out.ids].to_numpy()
     asked = {"generated": fake, HELD_OUT: held_out}
@@ -264,15 +295,36 @@ def judge(space: Space, sets: Sets, features: Features, settings: Settings) -> T
     if pairs is not None:
         gaps["own projection"] = paired(*pairs, "cosine")
     count = min(settings.novelty.planted_images, len(fake), len(held_out))
-    garbage = without_cache(space.extract)(noise_images(count, sets.fake.pixels.shape[-1], settings.novelty.seed))
-    split = halves(held_out, groups, settings.novelty.seed)
+    afresh = without_cache(space.extract)
+    garbage = afresh(noise_images(count, sets.fake.pixels.shape[-1], settings.novelty.seed))
+    split, blurred = (
+        halves(part, groups, settings.novelty.seed)
+        for part in (held_out, afresh(disguised(sets.held_out.pixels, "blurred")))
+    )
     return {
         "authenticity": authenticity_rows(sets, features, settings, coverage),
-        "planted": planted_rows(train, split, fake, garbage, settings.novelty, coverage),
-        "distances": distance_rows(asked, train, pairs, settings.novelty.close),
+        "planted": planted_rows(train, split, blurred.fresh, pooled, garbage, settings.novelty, coverage),
+        "distances": distances_by_class(sets, asked, train, pairs, settings),
         "histogram": distance_histogram(gaps),
-        "attacks": feature_attack_rows(*attacked(sets, features), fake, settings.attacks),
+        "attacks": feature_attack_rows(*attacked(sets, features), pooled, settings.attacks),
     }
+
+
+def distances_by_class(
+    sets: Sets,
+    asked: dict[str, Tensor],
+    train: Tensor,
+    pairs: tuple[Tensor, Tensor] | None,
+    settings: Settings,
+) -> list[Row]:
+    """Of all images of the set, then of each class; the training image may be of any."""
+    close = settings.novelty.close
+    rows = [{"class": "all", **row} for row in distance_rows(asked, train, pairs, close)]
+    labels = dict(zip(asked, (sets.fake.labels, sets.held_out.labels), strict=True))
+    for label in np.unique(sets.fake.labels):
+        of_class = {name: part[torch.from_numpy(labels[name] == label)] for name, part in asked.items()}
+        rows += [{"class": settings.classes[label], **row} for row in distance_rows(of_class, train, None, close)]
+    return rows
 
 
 def authenticity_rows(
@@ -280,15 +332,21 @@ def authenticity_rows(
 ) -> list[Row]:
     """Of all images together, then of each class against the same class."""
     config = settings.novelty
-    rows = novelty_rows(features.train, features.held_out, features.pooled, config, coverage)
-    rows = [{"class": "all", **row} for row in rows]
+    groups = [sets.group_of.loc[side.ids].to_numpy() for side in (sets.train, sets.held_out)]
+
+    def rows_of(name: str, train: Side, held_out: Side, fake: Tensor) -> list[Row]:
+        found = novelty_rows(train.features, held_out.features, fake, config, coverage)
+        return [{"class": name, **row} for row in found + strangers_rows(train, held_out, fake, config.seed)]
+
+    sides = Side(features.train, groups[0]), Side(features.held_out, groups[1])
+    rows = rows_of("all", *sides, features.pooled)
     for label in np.unique(sets.fake.labels):
-        train, held_out, fake = (
-            part[torch.from_numpy(images.labels == label)]
-            for part, images in zip(features[:3], (sets.train, sets.held_out, sets.fake), strict=True)
+        real, strangers = (
+            Side(side.features[torch.from_numpy(images.labels == label)], side.groups[images.labels == label])
+            for side, images in zip(sides, (sets.train, sets.held_out), strict=True)
         )
-        found = novelty_rows(train, held_out, fake, config, coverage)
-        rows += [{"class": settings.classes[label], **row} for row in found]
+        fake = features.fake[torch.from_numpy(sets.fake.labels == label)]
+        rows += rows_of(settings.classes[label], real, strangers, fake)
     return rows
 
 
@@ -322,26 +380,30 @@ def attacked(sets: Sets, features: Features | None = None) -> tuple[Attacked, At
     return train, held_out
 
 
-def pair_groups(sets: Sets, features: Features, found: Gaps, count: int, space: str) -> list[PairGroup]:
-    """The closest pairs in red and the furthest in blue: real beside projection, synthetic beside nearest training."""
-    gaps, partners = found.fake, found.partners
-    beside = sets.train.pixels[partners.cpu().numpy()]
-    kinds = [("synthetic and nearest training image", sets.fake.pixels, beside, gaps)]
-    if sets.pairs is not None and features.pairs is not None:
-        kinds.insert(0, ("real image and its projection", *sets.pairs, paired(*features.pairs, "cosine")))
+def closest_and_furthest(
+    title: str,
+    left: UInt8[np.ndarray, "n 3 size size"],
+    right: UInt8[np.ndarray, "n 3 size size"],
+    distances: Float[Tensor, " n"],
+    count: int,
+) -> list[PairGroup]:
+    """The closest pairs in red and the furthest in blue; `title` has a place for the word."""
     groups = []
-    for kind, left, right, distances in kinds:
-        closest, furthest = (places.cpu().numpy() for places in extreme_places(distances, count))
-        for word, frame, places in (("closest", "red", closest), ("furthest", "blue", furthest)):
-            title = f"{kind}, {word} by cosine distance in features of {space}"
-            groups.append(PairGroup(title, frame, left[places], right[places], distances.cpu().numpy()[places]))
+    for word, frame, extreme in zip(
+        ("closest", "furthest"), ("red", "blue"), extreme_places(distances, count), strict=True
+    ):
+        places = extreme.cpu().numpy()
+        groups.append(
+            PairGroup(title.format(word), frame, left[places], right[places], distances.cpu().numpy()[places])
+        )
     return groups
 
 
 def headlines(tables: Tables, spaces: list[str]) -> dict[str, str | float]:
-    """Novelty and copies in the first space, the strongest attack in any, and projections in the last.
+    """Novelty in the first space, copies by pixels, the strongest attack in any space, and projections in the last.
 
-    Copies are counted among all `images`; authenticity and C_T are of those in training's class shares.
+    Copies are counted among all images; authenticity and C_T are of those in training's class shares. C_T alone calls
+    smooth images copies: the headline is how far it lies from where strangers play the training set.
     Projections are sought in features of the classifier of real images, where they come near by themselves. That none
     is a copy stays in the tables: it is so for a GAN that has learnt images by heart, too. There are also classes,
     intervals and coverage, which copies raise.
@@ -351,13 +413,13 @@ def headlines(tables: Tables, spaces: list[str]) -> dict[str, str | float]:
     value_of = {(row["metric"], row["of"]): float(row["value"]) for row in pooled}
     attacks = [row for row in tables["attacks"] if row["metric"] == "auc" and row["attack"] != CONTROL]
     strongest = max(attacks, key=lambda row: float(row["value"]))
-    copies = [row for row in tables["copies"] if row["features_of"] == space]
+    copies = [row for row in tables["copies"] if row["features_of"] == PIXELS]
     found: dict[str, str | float] = {
         "features_of": space,
-        "images": sum(int(row["images"]) for row in copies),
         "authenticity": value_of["authenticity", "generated"],
         "authenticity_of_held_out_real": value_of["authenticity", HELD_OUT],
-        "copying_statistic": value_of["copying_statistic", "generated"],
+        "copying_beyond_strangers": value_of["copying_beyond_strangers", "generated"],
+        "images_searched_for_copies": sum(int(row["images"]) for row in copies),
         "nearer_than_any_held_out": sum(int(row["nearer_than_any_held_out"]) for row in copies),
         "strongest_attack_auc": float(strongest["value"]),
         "strongest_attack_auc_low": float(strongest["low"]),

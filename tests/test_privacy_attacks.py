@@ -15,11 +15,11 @@ from skinsynth.privacy.attacks import (
     auc,
     density_ratio_scores,
     discriminator_scores,
-    halves_by_group,
     reconstruction_scores,
     tpr_at_1_percent_fpr,
 )
 from skinsynth.privacy.membership import AttackConfig, Attacked, feature_attack_rows, other_attack_rows
+from skinsynth.privacy.patients import halves_by_group
 
 FEATURE_ATTACKS = {
     "reconstruction": reconstruction_scores,

@@ -7,9 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from skinsynth.privacy.copying import copying_by_cells, copying_statistic
-from skinsynth.privacy.distances import nearest
-from skinsynth.privacy.novelty import NoveltyConfig, distance_histogram, distance_rows, nearer_than_any, novelty_rows
+from skinsynth.privacy.copying import Side, copying_by_cells, copying_statistic
+from skinsynth.privacy.novelty import NoveltyConfig, distance_histogram, distance_rows, novelty_rows, strangers_rows
 from skinsynth.privacy.planted import halves, planted_rows
 from skinsynth.quality.neighbours import neighbour_scores
 from skinsynth.report.pairs import PairGroup, draw_pairs
@@ -27,13 +26,16 @@ def planted(rng):
     train, fake = torch.randn(2, 800, 32, generator=rng)
     held_out = halves(torch.randn(600, 32, generator=rng), np.arange(600), seed=1)
     garbage = torch.randn(300, 32, generator=rng) + 100
-    return {row["set"]: row for row in planted_rows(train, held_out, fake, garbage, CONFIG, coverage)}
+    # Blurred images differ less: their features lie nearer to the mean of all.
+    blurred = 0.7 * held_out.fresh
+    return {row["set"]: row for row in planted_rows(train, held_out, blurred, fake, garbage, CONFIG, coverage)}
 
 
 def test_authenticity_of_planted_sets_is_what_it_must_be(planted):
     score_of = {name: row["authenticity"] for name, row in planted.items()}
     assert list(score_of) == [
-        "generated", "held-out real", "exact copies", "half copies", "one image repeated", "far garbage",
+        "generated", "held-out real", "held-out real, blurred", "exact copies", "half copies", "one image repeated",
+        "far garbage",
     ]  # fmt: skip
     assert (score_of["exact copies"], score_of["one image repeated"], score_of["far garbage"]) == (0, 0, 1)
     assert 0.65 < score_of["held-out real"] < 0.9
@@ -55,10 +57,36 @@ def test_c_t_and_coverage_expose_what_authenticity_lets_pass(planted):
     assert covered["generated"] > 2 * covered["one image repeated"]
 
 
+def test_smooth_images_that_copy_nothing_look_copied_to_c_t_alone_and_not_beside_strangers(rng):
+    train, held_out, fresh = torch.randn(3, 400, 16, generator=rng)
+    patients = np.arange(400) // 2
+    sides = Side(train, patients), Side(held_out, patients)
+    smooth = 0.6 * fresh
+    copies = torch.cat([train[:200] + 0.1 * fresh[:200], fresh[200:]])
+    assert copying_statistic(train, held_out, smooth) < -5
+    found = {
+        name: {row["metric"]: row for row in strangers_rows(*sides, fake, seed=1)}
+        for name, fake in {"smooth": smooth, "fresh": fresh, "copies": copies}.items()
+    }
+    beyond = {name: rows["copying_beyond_strangers"] for name, rows in found.items()}
+    assert found["smooth"]["copying_statistic_of_strangers"]["value"] < -3
+    for name in ("smooth", "fresh"):
+        assert abs(beyond[name]["value"]) < 1.5
+        assert beyond[name]["low"] < 0 < beyond[name]["high"]
+    assert beyond["copies"]["high"] < -2
+    assert {row["images"] for row in found["smooth"].values()} == {400}
+
+
+def test_held_out_images_of_one_patient_leave_nothing_to_compare_with(rng):
+    train, held_out, fake = torch.randn(3, 30, 4, generator=rng)
+    rows = strangers_rows(Side(train, np.arange(30)), Side(held_out, np.zeros(30, int)), fake, seed=1)
+    assert all(math.isnan(row["value"]) for row in rows)
+
+
 def test_planted_sets_are_of_one_size_and_come_out_the_same_again(rng):
     train, fake = torch.randn(2, 120, 8, generator=rng)
     held_out = halves(torch.randn(200, 8, generator=rng), np.arange(200) // 2, seed=1)
-    rows, again = (planted_rows(train, held_out, fake, fake + 50, CONFIG, coverage) for _ in range(2))
+    rows, again = (planted_rows(train, held_out, held_out.fresh, fake, fake + 50, CONFIG, coverage) for _ in range(2))
     assert {row["images"] for row in rows} == {100}
     assert {row["reference_images"] for row in rows} == {100}
     assert str(rows) == str(again)  # nan is not nan
@@ -124,28 +152,6 @@ def test_distances_are_counted_in_both_metrics_and_their_own_projections_known(r
         assert value_of["generated to nearest training image", metric, "under_threshold"] == 0
         assert ("generated to nearest training image", metric, "memorised") not in value_of
     assert not any("projection" in row["what"] for row in distance_rows({"generated": fake}, real, None, 1e-5))
-
-
-def test_images_nearer_than_any_held_out_one_are_as_many_as_chance_has_it_unless_they_are_copies(rng):
-    train, found = torch.randn(200, 4, generator=rng), []
-    for _ in range(1000):
-        fresh, held_out = torch.randn(50, 4, generator=rng), torch.randn(24, 4, generator=rng)
-        gaps, gaps_of_held_out = (nearest(images, train)[0] for images in (fresh, held_out))
-        found.append(nearer_than_any(gaps, gaps_of_held_out))
-    assert {row.expected_by_chance for row in found} == {2.0}
-    assert np.mean([row.nearer_than_any_held_out for row in found]) == pytest.approx(2.0, abs=0.3)
-    # The chance is exact: so many fresh sets come under it. A count has steps, so that at most as many do.
-    for level in (0.5, 0.1, 0.02):
-        share = np.mean([row.chance_of_as_many <= level for row in found])
-        assert share <= level + 3 * np.sqrt(level / 1000)
-        assert share >= level / 3
-    # Copies that are not exact are under no bound of 1e-5.
-    changed = torch.cat([train[:12] + 1e-3, fresh])
-    gaps = nearest(changed, train)[0]
-    assert (gaps > 1e-5).all()
-    copies = nearer_than_any(gaps, gaps_of_held_out)
-    assert copies.nearer_than_any_held_out >= 12
-    assert copies.chance_of_as_many < 0.01
 
 
 def test_a_histogram_holds_every_image_once(rng):

@@ -451,7 +451,7 @@ def test_a_cohort_without_its_model_is_named(copied, monkeypatch):
 
 def test_planted_sets_are_judged_beside_the_generated_one_in_both_features(study):
     planted = pd.read_csv(study / "metrics/score_authenticity/details/planted.csv")
-    assert planted.groupby("features_of")["set"].nunique().to_dict() == {"aug-selected": 6, "real": 6}
+    assert planted.groupby("features_of")["set"].nunique().to_dict() == {"aug-selected": 7, "real": 7}
 
 
 def test_one_unknown_flag_leaves_those_of_the_other_images(copied, monkeypatch):

@@ -4,7 +4,7 @@ Each attack gives an image one number, the higher the more it takes the image fo
 that fails shows nothing but its own failure: no number here says "private".
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -15,12 +15,12 @@ from torch import Tensor
 from skinsynth.gan.model import Gan
 from skinsynth.gan.pixels import from_pixels
 from skinsynth.privacy.distances import nearest
+from skinsynth.privacy.patients import Groups
 
 # Fewer non-members than this are not enough for a false positive rate of 1 %: it would be less than one image.
 FEWEST_NON_MEMBERS = 100
 
 Row = dict[str, str | float | int]
-Groups = Sequence[str] | np.ndarray
 
 
 @torch.no_grad()
@@ -96,23 +96,6 @@ def _whitening(
     # Eigenvalues come in ascending order.
     scaled = axes[:, -components:] / variances[-components:].sqrt()
     return lambda part: ((part.double() - points.double().mean(dim=0)) @ scaled).cpu().numpy()
-
-
-def halves_by_group(
-    groups: Groups, rng: np.random.Generator
-) -> tuple[Int64[np.ndarray, " first"], Int64[np.ndarray, " second"]]:
-    """Places of two random halves that share no group (patient), their sizes at most the largest group apart.
-
-    Of images held out, one half is the reference of the attacks, the other their non-members.
-    """
-    names, group_of, sizes = np.unique(np.asarray(groups), return_inverse=True, return_counts=True)
-    if len(names) < 2:
-        raise ValueError(f"two halves that share no patient need 2 patients, but {len(names)} came: hold out more")
-    half_of, held = np.zeros(len(names), dtype=np.int64), [0, 0]
-    for group in rng.permutation(len(names)):
-        half_of[group] = int(held[1] < held[0])
-        held[half_of[group]] += sizes[group]
-    return np.flatnonzero(half_of[group_of] == 0), np.flatnonzero(half_of[group_of] == 1)
 
 
 def auc(members: Float64[np.ndarray, " n"], non_members: Float64[np.ndarray, " m"]) -> float:

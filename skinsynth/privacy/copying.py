@@ -1,6 +1,7 @@
 """C_T: whether generated images lie nearer to the training images than held-out real ones do."""
 
 import math
+from statistics import fmean
 from typing import NamedTuple
 
 import numpy as np
@@ -9,6 +10,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from skinsynth.privacy.distances import nearest
+from skinsynth.privacy.patients import Groups, halves_by_group
 
 # Cells are looked for among principal components: k-means means little in hundreds of dimensions.
 MOST_COMPONENTS = 64
@@ -21,12 +23,53 @@ class CopyingByCells(NamedTuple):
     judged_share: float  # of the held-out images, 0 to 1, that lie in judged cells
 
 
+class CopyingBesideStrangers(NamedTuple):
+    of_trained: float  # mean z-score over the draws
+    of_strangers: float
+    low: float  # of the difference: what lies between the 2.5th and the 97.5th percentile of the draws of patients
+    high: float
+
+
+class Side(NamedTuple):
+    """Features of real images and the patient (or group of patients) of each."""
+
+    features: Float[Tensor, "n dim"]
+    groups: Groups
+
+
 def copying_statistic(
     train: Float[Tensor, "n dim"], held_out: Float[Tensor, "h dim"], fake: Float[Tensor, "m dim"]
 ) -> float:
     """Mann and Whitney's U of both sets' distances to train, as a z-score: far below 0 means copying, far above means
     that the generator misses the data (Meehan et al. 2020, eq. 2, with the whole space as one cell)."""
     return rank_z_score(nearest(held_out, train)[0], nearest(fake, train)[0])
+
+
+def copying_beside_strangers(
+    train: Side, held_out: Side, fake: Float[Tensor, "m dim"], draws: int, rng: np.random.Generator
+) -> CopyingBesideStrangers:
+    """C_T with half of the held-out patients in the role of the training set, beside as many training images there.
+
+    Smooth or average images lie near to everything, and C_T calls them copies. Nothing can have been learnt from
+    held-out patients, so what C_T says of these is the images' own; only the difference speaks of copying. All is nan
+    where one patient alone was held out.
+    """
+    if len(np.unique(held_out.groups)) < 2:
+        return CopyingBesideStrangers(math.nan, math.nan, math.nan, math.nan)
+    trained, strangers = [], []
+    for _ in range(draws):
+        first, second = (held_out.features[torch.from_numpy(half)] for half in halves_by_group(held_out.groups, rng))
+        strangers.append(copying_statistic(first, second, fake))
+        trained.append(copying_statistic(_as_many(train, len(first), rng), second, fake))
+    low, high = np.percentile(np.subtract(trained, strangers), [2.5, 97.5])
+    return CopyingBesideStrangers(fmean(trained), fmean(strangers), float(low), float(high))
+
+
+def _as_many(side: Side, count: int, rng: np.random.Generator) -> Float[Tensor, "count dim"]:
+    """Images of whole patients in random order until there are so many; all where there are fewer."""
+    names, group_of = np.unique(side.groups, return_inverse=True)
+    order = np.argsort(rng.permutation(len(names))[group_of], kind="stable")
+    return side.features[torch.from_numpy(order[:count])]
 
 
 def copying_by_cells(

@@ -17,9 +17,9 @@ from skinsynth.privacy.attacks import (
     attack_rows,
     density_ratio_scores,
     discriminator_scores,
-    halves_by_group,
     reconstruction_scores,
 )
+from skinsynth.privacy.patients import halves_by_group
 from skinsynth.settings import Count, Seed
 
 CONTROL = "random guess"
@@ -79,6 +79,8 @@ def other_attack_rows(train: Attacked, held_out: Attacked, family: Family | None
     rows = []
     for name, gan in (family.members if family else {}).items():
         members, strangers = (side.of(np.isin(side.images.labels, gan.classes)) for side in (train, held_out))
+        if not len(members.groups) or not len(strangers.groups):
+            continue  # a set of other classes alone
         said, said_of_strangers = (
             {f"discriminator of {name}": _asked(gan, side.images, config.batch_size)} for side in (members, strangers)
         )

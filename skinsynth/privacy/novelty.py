@@ -1,6 +1,5 @@
 """Everything that distances say about how new a set of images is, beside the same for real images held out."""
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -11,10 +10,18 @@ from jaxtyping import Float
 from torch import Tensor
 
 from skinsynth.privacy.authenticity import Estimate, authenticity
-from skinsynth.privacy.copying import CopyingByCells, copying_by_cells, copying_statistic
+from skinsynth.privacy.copying import (
+    CopyingByCells,
+    Side,
+    copying_beside_strangers,
+    copying_by_cells,
+    copying_statistic,
+)
 from skinsynth.privacy.distances import METRICS, nearest, paired, summary
 from skinsynth.settings import Count, NotNegative, Seed
 
+# Halves of the held-out patients that play the training set.
+DRAWS = 20
 HELD_OUT = "held-out real"  # whom all that is said of generated images is read against
 
 Row = dict[str, str | float | int]
@@ -28,17 +35,6 @@ class NoveltyConfig:
     neighbours: Count  # k of coverage
     planted_images: Count  # of each planted set, at most
     seed: Seed  # of cells, of planted sets and of the halves of the held-out patients
-
-
-class Nearer(NamedTuple):
-    """How many images are nearer to training than every held-out one, beside what chance would have."""
-
-    images: int
-    held_out_images: int
-    smallest_held_out_gap: float  # near 0 a held-out image equals a training one, and nothing can be told
-    nearer_than_any_held_out: int
-    expected_by_chance: float
-    chance_of_as_many: float  # or more
 
 
 class Novelty(NamedTuple):
@@ -103,6 +99,18 @@ def novelty_rows(
     ]
 
 
+def strangers_rows(train: Side, held_out: Side, fake: Float[Tensor, "m dim"], seed: int) -> list[Row]:
+    """C_T beside what it is where strangers play the training set, in the columns of `novelty_rows`; see `copying`."""
+    found = copying_beside_strangers(train, held_out, fake, DRAWS, np.random.default_rng(seed))
+    counts: Row = {"images": len(fake), "train_images": len(train.groups), "held_out_images": len(held_out.groups)}
+    numbers = {
+        "copying_statistic_of_as_many": _alone(found.of_trained),
+        "copying_statistic_of_strangers": _alone(found.of_strangers),
+        "copying_beyond_strangers": Estimate(found.of_trained - found.of_strangers, found.low, found.high),
+    }
+    return [{"metric": metric, **number._asdict(), "of": "generated", **counts} for metric, number in numbers.items()]
+
+
 def distance_rows(
     to_train: Mapping[str, Float[Tensor, "m dim"]],
     train: Float[Tensor, "n dim"],
@@ -114,7 +122,7 @@ def distance_rows(
     Projections come as (real, projected), row by row; `own_is_nearest` counts the images whose own projection is the
     nearest of all projections, `memorised` those of them that are under `close` (papers/000, section 4.3). The paper's
     `close` is meant for cosine distances, and the same number is a far stricter bound on Euclidean ones; it finds
-    copies that are exact, `nearer_than_any` others too.
+    copies that are exact; for others see `lookalikes`.
     """
     rows: list[Row] = []
     for metric in METRICS:
@@ -129,18 +137,6 @@ def distance_rows(
             found = {**summary(paired(real, projected, metric), own, close), "own_is_nearest": int(own.sum())}
             rows += _statistics("real image to own projection", metric, found)
     return rows
-
-
-def nearer_than_any(gaps: Float[Tensor, " n"], gaps_of_held_out: Float[Tensor, " m"]) -> Nearer:
-    """Images that lie nearer to a training image than any held-out image does.
-
-    If both came from one distribution, all orders of the n + m gaps would be as likely, and the first k of them would
-    be the images' with probability n / (n + m) times (n - 1) / (n + m - 1) and so on.
-    """
-    n, m, bound = len(gaps), len(gaps_of_held_out), gaps_of_held_out.min()
-    found = int((gaps < bound).sum())
-    chance = math.prod((n - first) / (n + m - first) for first in range(found))
-    return Nearer(n, m, float(bound), found, n / (m + 1), chance)
 
 
 def distance_histogram(gaps_of: Mapping[str, Float[Tensor, " n"]], bins: int = 30) -> list[Row]:

@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from skinsynth.privacy.attacks import Groups, halves_by_group
 from skinsynth.privacy.novelty import Coverage, Novelty, NoveltyConfig, Row, novelty
+from skinsynth.privacy.patients import Groups, halves_by_group
 
 
 class HeldOut(NamedTuple):
@@ -25,14 +25,19 @@ def halves(held_out: Float[Tensor, "h dim"], groups: Groups, seed: int) -> HeldO
 
 
 def planted_sets(
-    train: Float[Tensor, "n dim"], fresh: Float[Tensor, "m dim"], garbage: Float[Tensor, "m dim"], seed: int
+    train: Float[Tensor, "n dim"],
+    fresh: Float[Tensor, "m dim"],
+    blurred: Float[Tensor, "m dim"],
+    garbage: Float[Tensor, "m dim"],
+    seed: int,
 ) -> dict[str, Float[Tensor, "m dim"]]:
-    """Sets of one size by what they are: fresh draws, copies, half of each, one image over and over, and noise."""
+    """Sets of one size by what they are: fresh draws, these blurred, copies, half of each, one image repeated, noise."""
     count = len(fresh)
     rng = np.random.default_rng(seed)
     copies = train[torch.from_numpy(rng.choice(len(train), count, replace=count > len(train)))]
     return {
         "held-out real": fresh,
+        "held-out real, blurred": blurred,
         "exact copies": copies,
         "half copies": torch.cat([copies[: count // 2], fresh[count // 2 :]]),
         "one image repeated": copies[:1].expand(count, -1),
@@ -43,18 +48,23 @@ def planted_sets(
 def planted_rows(
     train: Float[Tensor, "n dim"],
     held_out: HeldOut,
+    blurred: Float[Tensor, "f dim"],
     generated: Float[Tensor, "m dim"],
     garbage: Float[Tensor, "g dim"],
     config: NoveltyConfig,
     coverage: Coverage,
 ) -> list[Row]:
-    """One row a set, the generated one first, all of one size and against one reference, so that rows compare."""
+    """One row a set, the generated one first, all of one size and against one reference, so that rows compare.
+
+    `blurred` are the images of `held_out.fresh` with less detail: no copies, though C_T says so.
+    """
     count = min(config.planted_images, len(held_out.fresh), len(generated), len(garbage))
     rng = np.random.default_rng(config.seed)
-    fresh, made = (
-        part[torch.from_numpy(np.sort(rng.permutation(len(part))[:count]))] for part in (held_out.fresh, generated)
+    of_fresh, of_made = (
+        torch.from_numpy(np.sort(rng.permutation(len(part))[:count])) for part in (held_out.fresh, generated)
     )
-    sets = {"generated": made, **planted_sets(train, fresh, garbage[:count], config.seed)}
+    planted = planted_sets(train, held_out.fresh[of_fresh], blurred[of_fresh], garbage[:count], config.seed)
+    sets = {"generated": generated[of_made], **planted}
     counts: Row = {"images": count, "train_images": len(train), "reference_images": len(held_out.reference)}
     return [
         {"set": name, **_columns(novelty(train, held_out.reference, images, config, coverage)), **counts}

@@ -1,0 +1,127 @@
+"""Images that look like a training image more than anybody else's does, and the disguises in which they pass."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int64, UInt8
+from torch import Tensor
+
+from skinsynth.images.archive import Images
+from skinsynth.privacy.disguises import DISGUISES, disguised
+
+# What chance of a count of look-alikes stops a release.
+UNLIKELY = 0.001
+
+Row = dict[str, str | float | int]
+# Distances of images to the nearest training image, and which one that is.
+Found = tuple[Float[Tensor, " n"], Int64[Tensor, " n"]]
+Finder = Callable[[UInt8[np.ndarray, "n 3 size size"]], Found]
+
+
+class Nearer(NamedTuple):
+    """How many images are nearer to training than every held-out one, beside what chance would have."""
+
+    images: int
+    held_out_images: int
+    smallest_held_out_gap: float  # near 0 a held-out image equals a training one, and nothing can be told
+    nearer_than_any_held_out: int
+    expected_by_chance: float
+    chance_of_as_many: float  # or more
+    unlikely_from: (
+        int  # the smallest count with a chance below UNLIKELY; one more than there are images where none has it
+    )
+
+
+def nearer_than_any(gaps: Float[Tensor, " n"], gaps_of_held_out: Float[Tensor, " m"]) -> Nearer:
+    """Images that lie nearer to a training image than any held-out image does.
+
+    If both came from one distribution, all orders of the n + m gaps would be as likely, and the first k of them would
+    be the images' with probability n / (n + m) times (n - 1) / (n + m - 1) and so on.
+    """
+    n, m, bound = len(gaps), len(gaps_of_held_out), gaps_of_held_out.min()
+    found = int((gaps < bound).sum())
+    chances = np.cumprod([1.0, *((n - first) / (n + m - first) for first in range(n))])
+    unlikely_from = int((chances >= UNLIKELY).sum())
+    return Nearer(n, m, float(bound), found, n / (m + 1), float(chances[found]), unlikely_from)
+
+
+@dataclass(frozen=True)
+class Lookalikes:
+    """The synthetic images of a set with their nearest training images, in one way of measuring."""
+
+    fake: Images
+    found: Found
+    held_out_labels: Int64[Tensor, " m"]
+    held_out_gaps: Float[Tensor, " m"]
+
+    def rows(self, classes: tuple[str, ...]) -> list[Row]:
+        """For each class, how many images are nearer to training than every held-out image of that class."""
+        return [
+            {"class": classes[label], **nearer_than_any(self.found[0][own], self._of_held_out(label))._asdict()}
+            for label, own in self._by_class(torch.from_numpy(self.fake.labels))
+        ]
+
+    def nearer(self, gaps: Float[Tensor, " n"], labels: Int64[Tensor, " n"]) -> Bool[Tensor, " n"]:
+        """Which of these gaps are smaller than that of any held-out image of their class."""
+        nearer = torch.zeros_like(gaps, dtype=torch.bool)
+        for label, own in self._by_class(labels):
+            nearer[own] = gaps[own] < self._of_held_out(label).min()
+        return nearer
+
+    def closest(self, label: int, at_least: int) -> list[int]:
+        """Places of the images of a class nearest to training, the nearest first, with all that `rows` counts."""
+        labels = torch.from_numpy(self.fake.labels)
+        nearer = self.nearer(self.found[0], labels).tolist()
+        ranked = [place for place in self.found[0].argsort(stable=True).tolist() if labels[place] == label]
+        return [place for rank, place in enumerate(ranked) if rank < at_least or nearer[place]]
+
+    def closest_rows(self, train: Images, classes: tuple[str, ...], at_least: int) -> list[Row]:
+        """The images nearest to training by name, class by class."""
+        gaps, partners = self.found
+        nearer = self.nearer(gaps, torch.from_numpy(self.fake.labels)).tolist()
+        return [
+            {
+                "synthetic_image": self.fake.ids[place],
+                "class": classes[label],
+                "nearest_training_image": train.ids[int(partners[place])],
+                "distance": float(gaps[place]),
+                "nearer_than_any_held_out": int(nearer[place]),
+            }
+            for label in np.unique(self.fake.labels).tolist()
+            for place in self.closest(label, at_least)
+        ]
+
+    def disguise_rows(self, train: Images, find: Finder, classes: tuple[str, ...], count: int, seed: int) -> list[Row]:
+        """What would become of `count` training images that were changed: the share that `rows` would count.
+
+        `own_is_nearest` is the share whose nearest training image is the one that they were made of.
+        """
+        places = np.random.default_rng(seed).permutation(len(train.ids))[:count]
+        labels = torch.from_numpy(train.labels[places])
+        rows: list[Row] = []
+        for name in DISGUISES:
+            gaps, partners = find(disguised(train.pixels[places], name))
+            own_is_nearest = (partners.cpu() == torch.from_numpy(places)).double()
+            nearer = self.nearer(gaps, labels).cpu().double()
+            rows += [
+                {
+                    "disguise": name,
+                    "class": classes[label],
+                    "images": int(own.sum()),
+                    "own_is_nearest": float(own_is_nearest[own].mean()),
+                    "nearer_than_any_held_out": float(nearer[own].mean()),
+                }
+                for label, own in self._by_class(labels)
+            ]
+        return rows
+
+    def _of_held_out(self, label: int) -> Float[Tensor, " m"]:
+        return self.held_out_gaps[(self.held_out_labels == label).to(self.held_out_gaps.device)]
+
+    @staticmethod
+    def _by_class(labels: Int64[Tensor, " n"]) -> Iterator[tuple[int, Bool[Tensor, " n"]]]:
+        for label in labels.unique().tolist():
+            yield label, labels == label

@@ -1,0 +1,164 @@
+"""Copies that were changed: thumbnails find what features may not, and a table says which of them pass."""
+
+import numpy as np
+import pytest
+import torch
+
+from skinsynth.images.archive import Images
+from skinsynth.lesions.phantom import PhantomConfig, Rate, draw_phantom
+from skinsynth.privacy.disguises import DISGUISES, disguised
+from skinsynth.privacy.distances import nearest
+from skinsynth.privacy.lookalikes import Lookalikes, nearer_than_any
+from skinsynth.privacy.thumbnails import nearest_in_any_orientation, orientations, thumbnails
+
+NEVER = Rate(0.0, 0.0)
+CLASSES = ("benign", "malignant")
+# All that leaves the lesion where it is, or turns it by quarters.
+FOUND = ("none", "JPEG of quality 75", "blurred", "half the saturation", "mirrored", "turned by 90 degrees")
+
+
+@pytest.fixture(scope="module")
+def lesions():
+    """A hundred lesions of a hundred patients, 32 px."""
+    catalogue = draw_phantom(PhantomConfig(3, 100, 1.0, 0.0, 0.6, 0.2, 32, NEVER, NEVER, NEVER, NEVER, 0.0, 0.0))
+    squares = [picture()[:, 5:37].transpose(2, 0, 1) for picture in catalogue.pictures.values()]
+    labels = np.arange(len(squares)) % 2
+    return Images([f"lesion{number:03d}" for number in range(len(squares))], np.stack(squares), labels)
+
+
+@pytest.fixture(scope="module")
+def sides(lesions):
+    return tuple(lesions.at(np.arange(start, start + 33)) for start in (0, 33, 66))  # train, held out, synthetic
+
+
+def by_thumbnails(train):
+    return lambda pixels: nearest_in_any_orientation(pixels, train.pixels)
+
+
+def looked_at(fake, held_out, find):
+    return Lookalikes(fake, find(fake.pixels), torch.from_numpy(held_out.labels), find(held_out.pixels)[0])
+
+
+@pytest.mark.parametrize("orientation", range(8))
+def test_an_image_is_found_in_every_orientation_and_colour(lesions, orientation):
+    chosen = torch.from_numpy(lesions.pixels[[7, 21, 40]]).float()
+    # Less contrast and another cast: no level is cut off, so that only rounding is left.
+    recoloured = chosen * torch.tensor([0.8, 0.7, 0.6])[:, None, None] + torch.tensor([20.0, 40.0, 60.0])[:, None, None]
+    turned = orientations(recoloured)[orientation].round().byte().numpy()
+    gaps, partners = nearest_in_any_orientation(turned, lesions.pixels)
+    assert partners.tolist() == [7, 21, 40]
+    assert (gaps < 1e-3).all()
+
+
+def test_eight_orientations_are_all_that_a_square_has(rng):
+    image = torch.rand(1, 3, 5, 5, generator=rng)
+    ways = orientations(image)
+    assert ways[0].equal(image)
+    assert len({way.numpy().tobytes() for way in ways}) == 8
+    again = {turned.numpy().tobytes() for way in ways for turned in orientations(way)}
+    assert again == {way.numpy().tobytes() for way in ways}
+
+
+def test_the_count_that_stops_a_release_is_the_first_that_chance_hardly_has():
+    gaps, of_held_out = torch.arange(1.0, 501.0), torch.full((154,), 1000.0)
+    first = nearer_than_any(gaps + 1000, of_held_out).unlikely_from
+    chances = [
+        nearer_than_any(torch.where(gaps <= count, 0.0, 2000.0), of_held_out).chance_of_as_many
+        for count in (first - 1, first)
+    ]
+    assert chances[1] < 0.001 <= chances[0]
+    # With few images no count is unlikely.
+    assert nearer_than_any(torch.zeros(3), torch.ones(2)).unlikely_from == 4
+
+
+def test_an_image_of_one_colour_is_like_none_and_breaks_nothing():
+    pixels = np.full((2, 3, 32, 32), 130, np.uint8)
+    assert thumbnails(pixels).abs().max() == 0
+    gaps, _ = nearest_in_any_orientation(pixels, np.random.default_rng(0).integers(0, 256, (4, 3, 32, 32), np.uint8))
+    assert gaps.tolist() == pytest.approx([0.5, 0.5])
+
+
+def test_sets_smaller_than_a_thumbnail_are_compared_as_they_are():
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 3, 8, 8), np.uint8)
+    assert thumbnails(pixels).shape == (5, 3, 8, 8)
+    gaps, partners = nearest_in_any_orientation(pixels, pixels)
+    assert (gaps.abs().max() < 1e-9, partners.tolist()) == (True, [0, 1, 2, 3, 4])
+
+
+@pytest.mark.parametrize("name", DISGUISES)
+def test_a_disguise_leaves_the_lesion_and_is_the_same_again(lesions, name):
+    changed = disguised(lesions.pixels[:10], name)
+    assert (changed.shape, changed.dtype) == ((10, 3, 32, 32), np.uint8)
+    assert changed.tobytes() == disguised(lesions.pixels[:10], name).tobytes()
+    assert (changed.tobytes() == lesions.pixels[:10].tobytes()) == (name == "none")
+    best = nearest_in_any_orientation(changed, lesions.pixels[:10])[0]
+    assert best.median() < 0.3  # in some orientation still the lesion that it was
+
+
+def test_disguised_copies_are_counted_where_they_are_seen(sides):
+    train, held_out, fake = sides
+    find = by_thumbnails(train)
+    rows = looked_at(fake, held_out, find).disguise_rows(train, find, CLASSES, 100, seed=1)
+    assert [row["disguise"] for row in rows] == [name for name in DISGUISES for _ in CLASSES]
+    share_of = {(row["disguise"], row["class"]): row["nearer_than_any_held_out"] for row in rows}
+    for name in FOUND:
+        assert min(share_of[name, label] for label in CLASSES) > 0.9, name
+    assert share_of["central 75 %", "benign"] < 0.5
+    assert sum(row["images"] for row in rows) == len(train.ids) * len(DISGUISES)
+    assert all(row["own_is_nearest"] == 1 for row in rows if row["disguise"] in FOUND)
+
+
+def test_features_that_see_colour_alone_miss_copies_of_another_colour(sides):
+    train, held_out, fake = sides
+
+    def find(pixels):
+        colours = [torch.from_numpy(images).double().mean(dim=(2, 3)) for images in (pixels, train.pixels)]
+        return nearest(*colours)
+
+    rows = looked_at(fake, held_out, find).disguise_rows(train, find, CLASSES, 100, seed=1)
+    share_of = {(row["disguise"], row["class"]): row["nearer_than_any_held_out"] for row in rows}
+    for label in CLASSES:
+        assert share_of["none", label] == share_of["mirrored", label] == 1
+        assert share_of["brighter by a fifth", label] < 0.5
+
+
+def test_a_set_is_counted_by_class_and_its_copies_are_named(sides):
+    train, held_out, fake = sides
+    mirrored = disguised(train.pixels[:6], "mirrored")
+    changed = Images(fake.ids, np.concatenate([mirrored, fake.pixels[6:]]), np.r_[train.labels[:6], fake.labels[6:]])
+    found = looked_at(changed, held_out, by_thumbnails(train))
+    rows = {row["class"]: row for row in found.rows(CLASSES)}
+    assert all(rows[label]["nearer_than_any_held_out"] >= 3 for label in CLASSES)
+    assert sum(row["images"] for row in rows.values()) == 33
+    closest = found.closest_rows(train, CLASSES, at_least=2)
+    for label in CLASSES:
+        distances = [row["distance"] for row in closest if row["class"] == label]
+        assert distances == sorted(distances)
+    named = {row["synthetic_image"]: row["nearest_training_image"] for row in closest}
+    assert {fake.ids[place]: train.ids[place] for place in range(6)}.items() <= named.items()
+    counted = sum(row["nearer_than_any_held_out"] for row in rows.values())
+    assert sum(row["nearer_than_any_held_out"] for row in closest) == counted
+    assert len(found.closest_rows(train, CLASSES, at_least=20)) >= 20
+
+
+def test_images_nearer_than_any_held_out_one_are_as_many_as_chance_has_it_unless_they_are_copies(rng):
+    train, found = torch.randn(200, 4, generator=rng), []
+    for _ in range(1000):
+        fresh, held_out = torch.randn(50, 4, generator=rng), torch.randn(24, 4, generator=rng)
+        gaps, gaps_of_held_out = (nearest(images, train)[0] for images in (fresh, held_out))
+        found.append(nearer_than_any(gaps, gaps_of_held_out))
+    assert {row.expected_by_chance for row in found} == {2.0}
+    assert np.mean([row.nearer_than_any_held_out for row in found]) == pytest.approx(2.0, abs=0.3)
+    # The chance is exact: so many fresh sets come under it. A count has steps, so that at most as many do.
+    for level in (0.5, 0.1, 0.02):
+        share = np.mean([row.chance_of_as_many <= level for row in found])
+        assert share <= level + 3 * np.sqrt(level / 1000)
+        assert share >= level / 3
+    # Copies that are not exact are under no bound of 1e-5.
+    changed = torch.cat([train[:12] + 1e-3, fresh])
+    gaps = nearest(changed, train)[0]
+    assert (gaps > 1e-5).all()
+    copies = nearer_than_any(gaps, gaps_of_held_out)
+    assert copies.nearer_than_any_held_out >= 12
+    assert (copies.chance_of_as_many < 0.001) == (copies.nearer_than_any_held_out >= copies.unlikely_from)
+    assert copies.chance_of_as_many < 0.01
