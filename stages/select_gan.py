@@ -14,7 +14,7 @@ from skinsynth.gan.family import copy_family, load_family
 from skinsynth.images.archive import image_size, read_archive
 from skinsynth.images.sets import read_image_set
 from skinsynth.partition.split import images_of, read_split
-from skinsynth.quality.by_class import Judged, Labelled, features_of, first_of_each, score_by_class
+from skinsynth.quality.by_class import Judged, Labelled, drawn_of_each, features_of, score_by_class
 from skinsynth.quality.fidelity import FidelityConfig, FidelityScores
 from skinsynth.quality.selection import Candidate, rank, ranking_rows, selection_headlines, verdicts
 from skinsynth.settings import Count, Names, Seed
@@ -71,7 +71,7 @@ def main(
     ours = list(candidates)
     for path in sets or []:
         brought = read_image_set(path, settings.classes, image_size(images))
-        judged = judge(first_of_each(features_of(extract, brought), len(settings.classes), count, path))
+        judged = judge(drawn_of_each(features_of(extract, brought), len(settings.classes), count, path, settings.seed))
         candidates.append(Candidate(f"brought: {path.stem}", judged, None, None))
     ranked = rank(candidates)
     winner = rank(ours)[0]

@@ -83,7 +83,8 @@ def report(outcomes: Outcomes, lesions: pd.DataFrame, settings: Settings, metric
     mean = said.mean(axis=0)
     write_rows(details / "roc.csv", roc_points(labels == outcomes.positive, mean[:, outcomes.positive]))
     write_rows(details / "confusion.csv", confusion_rows(labels, mean.argmax(axis=1), settings.classes))
-    write_metrics(metrics, headlines([row for row in rows if row["arm"] == WHOLE]))
+    counts: dict[str, float] = {"test_images": len(labels), "positives": int((labels == outcomes.positive).sum())}
+    write_metrics(metrics, headlines([row for row in rows if row["arm"] == WHOLE]) | counts)
 
 
 if __name__ == "__main__":

@@ -160,6 +160,12 @@ def test_the_seed_alone_decides_the_weights(trained, rng):
     assert torch.get_rng_state().equal(before)
 
 
+def test_a_training_that_diverges_is_no_result(rng):
+    wild = replace(CONFIG, learning_rate=1e18, epochs=2)
+    with pytest.raises(ValueError, match="cnn-108k, seed 5: the validation loss was not finite after any of 2 epochs"):
+        train_classifier(examples(rng, 32), examples(rng, 16), wild, 2, 5, CPU)
+
+
 def test_training_stops_on_validation_alone_and_keeps_its_best_epoch(rng):
     train, validation = examples(rng, 64), examples(rng, 32)
     # Labels turned round: whatever training learns, validation gets worse.

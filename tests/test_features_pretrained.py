@@ -225,6 +225,14 @@ def test_a_given_hash_counts_in_full_or_in_part(tiny):
         load_network(tiny, Weights(str(file), "ab"), CPU, 2)
 
 
+def test_a_file_that_nothing_is_known_of_is_taken_with_a_word_and_its_hash(tiny, tmp_path, capsys):
+    file = published_file(tiny)
+    load_network(dataclasses.replace(tiny, sha256=None), Weights(str(file), None), CPU, 2)
+    said = capsys.readouterr().out
+    assert f"{file} is taken for the weights of tiny unchecked" in said
+    assert hashlib.sha256(file.read_bytes()).hexdigest() in said
+
+
 def refusal(network: PublishedNetwork, weights: Weights) -> str:
     """The one line that refuses these weights; it names the network and the extractor that needs no download."""
     with pytest.raises((ValueError, FileNotFoundError)) as caught:

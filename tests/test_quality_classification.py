@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.special import expit
 from scipy.stats import binomtest
 from sklearn import metrics as oracle
 
@@ -90,6 +91,31 @@ def test_intervals_cover_the_truth_at_about_their_rate(draws):
         interval = next(row for row in rows if row["metric"] == "auc")
         hits += interval["low"] <= 0.5 <= interval["high"]
     assert 0.88 <= hits / 200 <= 0.99
+
+
+@pytest.mark.parametrize("overconfidence", [1.0, 1.7])
+def test_intervals_of_every_metric_cover_the_truth_with_images_that_share_patients(overconfidence):
+    """Sixty studies of 48 patients; the truth is that of very many, and at 1 the probabilities are right."""
+
+    def study(patients, rng):
+        evidence = rng.normal(0, 1, patients).repeat(6) + rng.normal(0, 1, 6 * patients) - 1
+        labels = (rng.random(len(evidence)) < expit(evidence)).astype(int)
+        said = expit(overconfidence * evidence)
+        return labels, np.stack([1 - said, said], axis=1)[None], np.arange(patients).repeat(6)
+
+    truth = value_of(score_predictions(*study(40_000, np.random.default_rng(1)), 1, 1, np.random.default_rng(0)))
+    hits, rng = dict.fromkeys(truth, 0), np.random.default_rng(2)
+    for _ in range(60):
+        for row in score_predictions(*study(48, rng), 1, 100, rng):
+            hits[row["metric"]] += row["low"] <= truth[row["metric"]] <= row["high"]
+    assert min(hits.values()) / 60 >= 0.85, hits
+
+
+def test_probabilities_that_are_not_finite_are_refused(draws):
+    labels, probabilities, groups = predictions(draws)
+    probabilities[0, 3, 1] = np.nan
+    with pytest.raises(ValueError, match="1 of 400 images have probabilities that are not finite"):
+        score_predictions(labels, probabilities, groups, 1, 10, draws)
 
 
 def test_images_of_one_patient_make_wider_intervals_than_as_many_patients(draws):

@@ -160,13 +160,13 @@ def test_no_variance_is_certain_either_way():
     assert compare_aucs(POSITIVE, perfect, 2 * perfect) == (0, 0, 0, 1)
 
 
-def test_a_variance_needs_two_patients_of_either_class():
-    with pytest.raises(ValueError, match="positives of two groups .* but 1 and 6 came"):
-        compare_aucs(np.arange(7) < 1, SCORE, CHANCE)
-    with pytest.raises(ValueError, match="but 3 and 0 came"):
-        compare_aucs(np.ones(3, bool), SCORE[:3], CHANCE[:3])
-    with pytest.raises(ValueError, match="but 1 and 4 came"):
-        compare_aucs(POSITIVE, SCORE, CHANCE, list("aaabcde"))
+def test_one_patient_of_a_class_has_a_difference_without_interval_and_none_has_no_difference():
+    alone = compare_aucs(np.arange(7) < 1, SCORE, CHANCE)
+    assert (np.isfinite(alone.difference), *np.isnan(alone[1:])) == (True, True, True, True)
+    same_patient = compare_aucs(POSITIVE, SCORE, CHANCE, list("aaabcde"))
+    assert same_patient.difference == compare_aucs(POSITIVE, SCORE, CHANCE).difference
+    assert np.isnan(same_patient.p)
+    assert np.isnan(compare_aucs(np.ones(3, bool), SCORE[:3], CHANCE[:3])).all()
 
 
 def test_what_does_not_rank_all_images_is_refused():

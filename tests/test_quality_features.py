@@ -11,7 +11,7 @@ from torch import nn
 from skinsynth.gan.generator import Generator
 from skinsynth.quality import neighbours
 from skinsynth.quality.fid import covariance_root, extrapolated_frechet_distance, frechet_distance
-from skinsynth.quality.fidelity import FidelityConfig, score_images
+from skinsynth.quality.fidelity import RANGES, FidelityConfig, score_images
 from skinsynth.quality.kid import kernel_distance, kernel_distance_of_subsets
 from skinsynth.quality.neighbours import neighbour_scores
 from skinsynth.quality.path_length import feature_distance, path_length, path_lengths
@@ -156,6 +156,34 @@ def test_intervals_of_kid_hold_a_known_shift_at_about_their_rate(rng):
     assert hits / 100 >= 0.85
 
 
+def test_intervals_end_where_numbers_do(rng):
+    real, fake = torch.randn(2, 40, 4, generator=rng)
+    kept = half_sample_intervals(lambda x, y: {"fid": frechet_distance(x, y)}, real, fake, 10, rng, RANGES)["fid"]
+    free = half_sample_intervals(lambda x, y: {"fid": frechet_distance(x, y)}, real, fake, 10, rng)["fid"]
+    assert free.low < 0 == kept.low
+    rows = score_images(real, real, CONFIG, rng, "x").rows
+    assert all(row["high"] <= 1 for row in rows if row["metric"] in ("precision", "recall", "coverage"))
+
+
+def test_sets_with_repeated_images_share_everything_with_themselves(rng):
+    """As torch-fidelity has it (Kynkäänniemi et al. 2019, eq. 2)."""
+    from torch_fidelity.metric_prc import calculate_precision_recall_full
+
+    once = 3 + torch.randn(60, 8, generator=rng)
+    many = torch.cat([once, once[:10].repeat(4, 1)])
+    assert neighbour_scores(many, many, 3)[:2] == (1, 1)
+    other = torch.cat([many[::2] + 0.3, many[::2]])
+    precision, recall = calculate_precision_recall_full(other, many, 3, 1000)
+    found = neighbour_scores(many, other, 3)
+    assert (found.precision, found.recall) == pytest.approx((precision, recall), abs=1e-6)
+
+
+def test_the_order_of_the_fakes_hardly_moves_extrapolated_fid(rng):
+    real, fake = torch.randn(2, 600, 16, generator=rng)
+    found = [extrapolated_frechet_distance(real, fake, torch.Generator().manual_seed(seed)) for seed in range(8)]
+    assert np.std(found) < 0.1 * (frechet_distance(real, fake) - np.mean(found))
+
+
 def test_extrapolated_fid_has_lost_the_bias_of_few_fakes(rng):
     real = torch.randn(50_000, 16, generator=rng)
     fakes = torch.randn(20, 200, 16, generator=rng)
@@ -204,7 +232,9 @@ def test_scores_name_their_extractor_and_hold_their_interval(rng):
         "precision_classifier",
         "recall_classifier",
         "coverage_classifier",
+        "images",
     }
+    assert scores.headline["images"] == 80
     assert all(row["low"] <= row["value"] <= row["high"] for row in scores.rows if row["metric"] != "fid_infinity")
     fid = {(row["compared"], row["reference"]): row for row in scores.rows if row["metric"] == "fid"}
     assert {sets: (row["compared_count"], row["real_count"]) for sets, row in fid.items()} == {
@@ -253,7 +283,18 @@ def test_path_length_of_a_linear_generator_is_the_squared_distance_of_the_ends(r
 def test_path_length_leaves_out_the_outermost_hundredths():
     lengths = torch.ones(1000)
     lengths[:5], lengths[-5:] = 1e6, -1e6
-    assert path_length(lengths) == 1
+    assert path_length(lengths) == (1, 1, 1)
+
+
+def test_the_interval_of_a_path_length_covers_the_trimmed_mean_of_long_tails(rng):
+    def drawn(count):
+        return torch.randn(count, generator=rng).mul(1.5).exp()
+
+    truth, hits = path_length(drawn(2_000_000)).value, 0
+    for _ in range(200):
+        found = path_length(drawn(500))
+        hits += found.low <= truth <= found.high
+    assert 0.88 <= hits / 200 <= 0.99
 
 
 def test_feature_distance_ignores_the_length_of_features(rng):

@@ -213,6 +213,13 @@ def test_differences_to_real_carry_sign_interval_and_both_p_values():
     assert differences["real"] == ""
 
 
+def test_a_whole_test_set_with_too_few_positives_says_so_beside_its_numbers():
+    few = {name: rows.assign(note="too few") for name, rows in rows_of_scenarios().items()}
+    table = prediction_table(few, comparisons(), facts())
+    assert cells_of(table, 0, "AUC")["real"] == "0.900 (0.831 to 0.959), too few"
+    assert cells_of(table, 1, "sensitivity")["real"].endswith(", too few")
+
+
 def test_a_part_with_too_few_positives_shows_their_count_and_no_number():
     table = table_2()
     assert set(cells_of(table, 2, "2020-only (101 images, 9 positives)").values()) == {

@@ -102,6 +102,11 @@ def train_classifier(
         network = build_network(config.network, class_count, config.pretrained, config.dropout).to(device)
         run = _Run(network, train, validation, config, class_count, torch.Generator(device).manual_seed(seed))
         history = list(tqdm(run.epochs(), total=config.epochs, unit="epoch", desc=f"{config.network}, seed {seed}"))
+    if not math.isfinite(run.best_loss):
+        raise ValueError(
+            f"{config.network}, seed {seed}: the validation loss was not finite after any of {len(history)} epochs: lower "
+            "learning_rate in params.yaml"
+        )
     network.load_state_dict(run.best_weights)
     return Classifier(network, Architecture(config.network, class_count, config.dropout)), history
 

@@ -136,7 +136,12 @@ def weight_file(published: PublishedWeights, weights: Weights) -> Path:
                 f"the weights of {published.name} are not at {file}: bring {published.url} there or {published.offline}"
             )
     expected = weights.sha256 or (published.sha256 if file.name == published.file_name else None)
-    if expected is not None:
+    if expected is None:
+        tqdm.write(
+            f"{file} is taken for the weights of {published.name} unchecked: where it is what you expect, write its "
+            f"SHA-256, {_sha256(file)}, into `sha256` beside its path"
+        )
+    else:
         _check_sha256(published, file, expected.lower())
     return file
 
@@ -164,14 +169,18 @@ def _limited_patience() -> Iterator[None]:
         socket.setdefaulttimeout(before)
 
 
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 def _check_sha256(published: PublishedWeights, file: Path, expected: str) -> None:
     if len(expected) < SHORTEST_SHA256:
         raise ValueError(
             f"{expected!r} is too short for a SHA-256 of {published.name}'s weights: "
             f"give its first {SHORTEST_SHA256} digits or more"
         )
-    with file.open("rb") as stream:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
+    found = _sha256(file)
     if not found.startswith(expected):
         raise ValueError(
             f"{file} is not the file that {published.name} expects: its SHA-256 is {found}, not {expected}; "

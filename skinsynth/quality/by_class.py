@@ -45,16 +45,17 @@ def features_of(extract: Extractor, images: Images) -> Labelled:
     return Labelled(extract(images.pixels), torch.from_numpy(images.labels))
 
 
-def first_of_each(images: Labelled, class_count: int, count: int, source: Path) -> Labelled:
-    """The first `count` images of each class; a ValueError where there are fewer."""
-    places = [torch.nonzero(images.labels == label)[:count, 0] for label in range(class_count)]
-    fewest = min(len(found) for found in places)
+def drawn_of_each(images: Labelled, class_count: int, count: int, source: Path, seed: int) -> Labelled:
+    """`count` images of each class at random: a set may come sorted. A ValueError where there are fewer."""
+    rng = torch.Generator().manual_seed(seed)
+    found = [torch.nonzero(images.labels == label)[:, 0] for label in range(class_count)]
+    fewest = min(len(places) for places in found)
     if fewest < count:
         raise ValueError(
             f"{source}: candidates are ranked on {count} images of each class, but it has {fewest} of one: bring more "
             "images, or lower images_per_class"
         )
-    kept = torch.cat(places)
+    kept = torch.cat([places[torch.randperm(len(places), generator=rng)[:count].sort().values] for places in found])
     return Labelled(images.features[kept], images.labels[kept])
 
 
@@ -65,9 +66,12 @@ def score_by_class(
     headline: dict[str, float] = {}
     rows = []
     for name, real, fake, held_out in sides_by_class(judged, classes, seed):
-        scores = score_images(real, fake, config, torch.Generator().manual_seed(seed), extractor, held_out)
+        try:
+            scores = score_images(real, fake, config, torch.Generator().manual_seed(seed), extractor, held_out)
+        except ValueError as error:
+            raise ValueError(f"class {name!r}: {error}, or leave that class out of the set") from error
         headline = headline or scores.headline
-        rows += [{"class": name, **row} for row in scores.rows]
+        rows += [{"class": name, **row, "seed": seed} for row in scores.rows]
     return FidelityScores(headline, rows)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int64
 
-from skinsynth.quality.resampling import group_draws, percentile_interval, share_interval
+from skinsynth.quality.resampling import group_draws, percentile_interval, reflected_interval, share_interval
 
 # What goes into Git and `dvc metrics diff`; the rest is for the table.
 HEADLINES = (
@@ -101,12 +101,18 @@ def score_predictions(
             f"every image has one label, one group and probabilities, but there are {len(labels)} labels, "
             f"{len(groups)} groups and {probabilities.shape[1]} rows of probabilities"
         )
+    if not np.isfinite(probabilities).all():
+        count = (~np.isfinite(probabilities)).any(axis=(0, 2)).sum()
+        raise ValueError(
+            f"{count} of {len(labels)} images have probabilities that are not finite, which would be ranked as if they "
+            "were: train that classifier anew"
+        )
     weights = group_draws(groups, draws, rng)
     seeds = [Predictions(labels, by_image, positive) for by_image in probabilities]
     rows = []
     for name, metric in METRICS.items():
         values = np.stack([metric(seed, weights) for seed in seeds])
-        interval = percentile_interval(values.mean(axis=0))
+        interval = INTERVALS.get(name, percentile_interval)(values.mean(axis=0))
         rows.append(
             {"metric": name, **interval._asdict(), "seed_min": values[:, 0].min(), "seed_max": values[:, 0].max()}
         )
@@ -243,3 +249,7 @@ def _area(
     middles = true - np.diff(true, axis=1, prepend=0) / 2
     with np.errstate(invalid="ignore", divide="ignore"):
         return (steps * middles).sum(axis=1) / (true[:, -1] * false[:, -1])
+
+
+# Metrics whose interval is another than the percentile one.
+INTERVALS = {"calibration_error": reflected_interval}

@@ -16,7 +16,7 @@ from torch import Tensor
 from skinsynth.features.extractor import Extractor
 from skinsynth.quality.by_class import Labelled, features_of
 from skinsynth.quality.fid import frechet_distance
-from skinsynth.quality.fidelity import HELD_OUT, TRAIN, FidelityConfig
+from skinsynth.quality.fidelity import HELD_OUT, RANGES, TRAIN, FidelityConfig
 from skinsynth.quality.image_set import RealSides
 from skinsynth.quality.kid import kernel_distance
 from skinsynth.quality.neighbours import neighbour_scores
@@ -122,7 +122,7 @@ def model_rows(
             about: Row = {"extractor": extractor, "real_count": len(of_real), "compared_count": len(features)}
             distances = partial(_distances, neighbours=config.neighbours if reference == TRAIN else None)
             rng = torch.Generator().manual_seed(seed)  # the same halves of the real images for every model
-            intervals = half_sample_intervals(distances, of_real, features, config.interval_draws, rng)
+            intervals = half_sample_intervals(distances, of_real, features, config.interval_draws, rng, RANGES)
             rows += [
                 {
                     "model": name,

@@ -1,5 +1,6 @@
 """The harm of colour augmentation as a number: hue, saturation and brightness of generated images against real ones."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -151,6 +152,15 @@ class Scale(NamedTuple):
 CIRCLE = Scale(HUES, 360 / HUES, "_degrees", wasserstein_on_circle, mean_hues, share_of_hues_outside)
 LINE = Scale(LEVELS, 1 / (LEVELS - 1), "", wasserstein_on_line, mean_levels, share_outside)
 SCALES = {"hue": CIRCLE, "saturation": LINE, "brightness": LINE}
+RANGES = {
+    name: (0.0, most)
+    for quantity, scale in SCALES.items()
+    for name, most in (
+        (f"{quantity}_w1{scale.unit}", math.inf),
+        (f"mean_{quantity}_w1{scale.unit}", math.inf),
+        (f"{quantity}_leak_share", 1.0),
+    )
+}
 
 
 def by_quantity(histograms: Float[Tensor, "n dim"]) -> dict[str, Float[Tensor, "n _"]]:
@@ -206,7 +216,7 @@ def colour_rows(
     for compared, reference, histograms, real_histograms in comparisons(real, fake, held_out, 2, rng):
         about = {"extractor": "colour", "compared": compared, "reference": reference}
         counts = {"real_count": len(real_histograms), "compared_count": len(histograms)}
-        intervals = half_sample_intervals(colour_scores, real_histograms, histograms, draws, rng)
+        intervals = half_sample_intervals(colour_scores, real_histograms, histograms, draws, rng, RANGES)
         for metric, interval in intervals.items():
             rows.append({"class": name, "metric": metric, **interval._asdict(), **about, **counts})
     return rows
@@ -218,7 +228,8 @@ def colour_rows_by_class(
     """`colour_rows` of all, then of each class of the fakes where there are several."""
     rows = []
     for name, real, fake, held_out in sides_by_class(judged, classes, seed):
-        rows += colour_rows(real, fake, held_out, draws, torch.Generator().manual_seed(seed), name)
+        found = colour_rows(real, fake, held_out, draws, torch.Generator().manual_seed(seed), name)
+        rows += [{**row, "seed": seed} for row in found]
     return rows
 
 

@@ -27,12 +27,18 @@ def compare_aucs(
     """Difference of the AUCs of two scores of the same images (DeLong, DeLong and Clarke-Pearson 1988).
 
     With groups (patients) the variance is that between groups (Obuchowski 1997). Where every image is its own group,
-    that is DeLong's exactly: both divide by the count of a class less one. No variance at all makes p 0 or 1.
+    that is DeLong's exactly: both divide by the count of a class less one. No variance at all makes p 0 or 1. Positives
+    or negatives of one group have no variance (interval and p are nan), none of them no AUC.
     """
     groups = np.arange(len(is_positive)) if groups is None else np.asarray(groups)
     _check(is_positive, first, second, groups)
+    by_class = [len(np.unique(groups[side])) for side in (is_positive, ~is_positive)]
+    if 0 in by_class:
+        return AucDifference(math.nan, math.nan, math.nan, math.nan)
     gain = _components(is_positive, first) - _components(is_positive, second)
     difference = float(gain[is_positive].mean())
+    if 1 in by_class:
+        return AucDifference(difference, math.nan, math.nan, math.nan)
     error = math.sqrt(_variance(is_positive, gain - difference, groups))
     p = math.erfc(abs(difference) / error / math.sqrt(2)) if error else float(difference == 0)
     return AucDifference(difference, difference - NORMAL_95 * error, difference + NORMAL_95 * error, p)
@@ -48,12 +54,6 @@ def _check(is_positive: np.ndarray, first: np.ndarray, second: np.ndarray, group
         raise ValueError(
             f"an AUC ranks numbers, but {np.isnan(first).sum()} of the first scores and {np.isnan(second).sum()} of "
             f"the second are nan: leave those images out of both"
-        )
-    positive, negative = len(np.unique(groups[is_positive])), len(np.unique(groups[~is_positive]))
-    if min(positive, negative) < 2:
-        raise ValueError(
-            f"the variance of an AUC needs positives of two groups (patients) and negatives of two, but {positive} and "
-            f"{negative} came: compare on more images"
         )
 
 

@@ -1,5 +1,6 @@
 """Fréchet distance between two sets of features, as it is and extrapolated to infinitely many images."""
 
+from statistics import fmean
 from typing import NamedTuple
 
 import numpy as np
@@ -9,9 +10,10 @@ from torch import Tensor
 
 # Rows taken at once: bounds what is held beside the features themselves.
 ROWS_AT_ONCE = 8192
-# Subsets of the extrapolation: all fakes, two thirds and half of them, evenly spaced in 1/N. Smaller ones would soon
+# Subsets of the extrapolation, as shares of all fakes and where each begins: all, two thirds and halves, evenly spaced
+# in 1/N. Those of one size hold each image equally often, so that the order decides little. Smaller ones would soon
 # have too few images for the number of features (see `enough_to_extrapolate`).
-SUBSETS = (1, 2 / 3, 1 / 2)
+SUBSETS = {1: (0,), 2 / 3: (0, 1 / 3, 2 / 3), 1 / 2: (0, 1 / 2)}
 
 
 class Gaussian(NamedTuple):
@@ -38,7 +40,12 @@ def extrapolated_frechet_distance(
     gaussian = fitted(real)
     order = torch.randperm(len(fake), generator=rng, device=rng.device).to(fake.device)
     counts = [max(2, round(share * len(fake))) for share in SUBSETS]
-    distances = [distance_between(gaussian, fitted(fake[order[:count]])) for count in counts]
+    distances = [
+        fmean(
+            distance_between(gaussian, fitted(fake[order.roll(-round(start * len(fake)))[:count]])) for start in starts
+        )
+        for count, starts in zip(counts, SUBSETS.values(), strict=True)
+    ]
     _, intercept = np.polyfit([1 / count for count in counts], distances, deg=1)
     return float(intercept)
 

@@ -29,6 +29,14 @@ HEADLINES = {
     "recall": "recall_{}",
     "coverage": "coverage_{}",
 }
+# KID is unbiased, and below 0 for every other pair of equal sets.
+RANGES = {
+    "fid": (0.0, math.inf),
+    "precision": (0.0, 1.0),
+    "recall": (0.0, 1.0),
+    "density": (0.0, math.inf),
+    "coverage": (0.0, 1.0),
+}
 
 
 @dataclass(frozen=True)
@@ -41,7 +49,7 @@ class FidelityConfig:
 
 @dataclass(frozen=True)
 class FidelityScores:
-    headline: dict[str, float]  # named after the extractor, as in HEADLINES
+    headline: dict[str, float]  # named after the extractor, as in HEADLINES, and the count of `images`
     rows: list[dict[str, str | float | int]]  # one per metric and comparison, with interval and sample counts
 
 
@@ -80,7 +88,7 @@ def score_images(
         row["metric"]: float(row["value"]) for row in rows if (row["compared"], row["reference"]) == (GENERATED, TRAIN)
     }
     headline = {key.format(extractor): value_of[metric] for metric, key in HEADLINES.items()}
-    return FidelityScores(headline, rows)
+    return FidelityScores({**headline, "images": len(fake)}, rows)
 
 
 def comparisons(
@@ -119,7 +127,7 @@ def _rows(
         "compared_count": len(fake),
     }
     draws = config.interval_draws
-    intervals = half_sample_intervals(partial(_distances, k=config.neighbours), real, fake, draws, rng)
+    intervals = half_sample_intervals(partial(_distances, k=config.neighbours), real, fake, draws, rng, RANGES)
     if (compared, reference) == (GENERATED, TRAIN):
         if enough_to_extrapolate(real, len(fake)):
             intervals |= half_sample_intervals(partial(_extrapolated, rng=rng), real, fake, draws, rng)

@@ -12,6 +12,8 @@ from skinsynth.quality.fid import mean_of
 # Entries of a distance matrix held at once, and rows of features turned to float64 at once: 256 MB and 16 MB.
 ENTRIES_AT_ONCE = 2**25
 ROWS_AT_ONCE = 1024
+# Of the largest squared length of a feature.
+ROUNDING = 1e-14
 
 
 class NeighbourScores(NamedTuple):
@@ -24,7 +26,9 @@ class NeighbourScores(NamedTuple):
 def neighbour_scores(real: Float[Tensor, "n dim"], fake: Float[Tensor, "m dim"], k: int) -> NeighbourScores:
     """Precision and recall (Kynkäänniemi et al. 2019, eq. 2), density and coverage (Naeem et al. 2020, eq. 3 and 5).
 
-    The neighbourhood of a point ends before its k-th neighbour in its own set; distances in float64, in blocks.
+    The neighbourhood of a point ends at its k-th neighbour in its own set, which belongs to it for precision and recall
+    (so that sets with repeated images share everything with themselves) and does not for density and coverage, each as
+    in the reference implementations. Distances in float64, in blocks.
     """
     if min(len(real), len(fake)) <= k:
         raise ValueError(
@@ -32,16 +36,21 @@ def neighbour_scores(real: Float[Tensor, "n dim"], fake: Float[Tensor, "m dim"],
             f"{len(fake)} fake: lower `neighbours` or give more images"
         )
     real_radius, fake_radius = squared_radii(real, k), squared_radii(fake, k)
+    # Equal distances differ by rounding in what their size was before the mean was taken out.
+    blocks = (block for part in (real, fake) for block in part.split(ROWS_AT_ONCE))
+    rounding = ROUNDING * max(float(block.double().square().sum(dim=1).max()) for block in blocks)
     holders = torch.zeros(len(fake), dtype=torch.int64, device=real.device)
+    held = torch.zeros(len(fake), dtype=torch.bool, device=real.device)
     recalled = covered = 0
     for rows, distances in squared_distances(real, fake):
         within_real = distances < real_radius[rows, None]
         # A sum copies what it adds into its own type: 64 bits would take as much as the distances.
         holders += within_real.sum(dim=0, dtype=torch.int32)
         covered += int(within_real.any(dim=1).sum())
-        recalled += int((distances < fake_radius).any(dim=1).sum())
+        held |= (distances <= real_radius[rows, None] + rounding).any(dim=0)
+        recalled += int((distances <= fake_radius + rounding).any(dim=1).sum())
     return NeighbourScores(
-        precision=float((holders > 0).double().mean()),
+        precision=float(held.double().mean()),
         recall=recalled / len(real),
         density=float(holders.double().mean()) / k,
         coverage=covered / len(real),

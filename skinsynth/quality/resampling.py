@@ -1,6 +1,7 @@
 """How far a number would move with other images of the same kind: intervals by resampling."""
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -23,8 +24,12 @@ def half_sample_intervals(
     fake: Float[Tensor, "m dim"],
     draws: int,
     rng: torch.Generator,
+    ranges: Mapping[str, tuple[float, float]] | None = None,
 ) -> dict[str, Interval]:
     """95 % intervals of numbers that compare two sets of features, from random halves of both.
+
+    What lies outside of a number's range is cut off. Where both sets come nearly from one distribution, the numbers of
+    halves spread more than they should, and intervals are too wide.
 
     Halves without replacement, since the copies in a bootstrap sample are each other's nearest neighbours, and lower
     the rank that FID sees. The spread among halves equals that of the whole (delete-d jackknife with d = n/2, Shao and
@@ -35,7 +40,8 @@ def half_sample_intervals(
     intervals = {}
     for name, value in values.items():
         reach = NORMAL_95 * float(np.std([half[name] for half in halves], ddof=1)) if draws > 1 else float("nan")
-        intervals[name] = Interval(value, value - reach, value + reach)
+        least, most = (ranges or {}).get(name, (-math.inf, math.inf))
+        intervals[name] = Interval(value, max(value - reach, least), min(value + reach, most))
     return intervals
 
 
@@ -60,8 +66,22 @@ def percentile_interval(values: Float64[np.ndarray, " draws_and_one"]) -> Interv
     if np.isnan(value) or not len(drawn):
         return Interval(value, float("nan"), float("nan"))
     low, high = np.percentile(drawn, [2.5, 97.5])
-    # Resampling moves some numbers one way (calibration error grows): the interval is then stretched to hold its value.
+    # The draws of few groups can all lie on one side.
     return Interval(value, min(float(low), value), max(float(high), value))
+
+
+def reflected_interval(values: Float64[np.ndarray, " draws_and_one"]) -> Interval:
+    """The same of a number of at least 0 that resampling moves upwards, such as a mean of absolute deviations.
+
+    As far as the squares of the draws lie above the value's, the value's is taken to lie above the truth's (the basic
+    bootstrap, Davison and Hinkley 1997, section 5.2): of squares, since noise adds to these. What falls below 0 is 0.
+    """
+    interval = percentile_interval(values)
+    if np.isnan(interval.low):
+        return interval
+    drawn = np.percentile(values[1:][~np.isnan(values[1:])], [97.5, 2.5])
+    low, high = np.sqrt(np.clip(2 * interval.value**2 - drawn**2, 0, None))
+    return Interval(interval.value, min(float(low), interval.value), max(float(high), interval.value))
 
 
 def share_interval(values: Float64[np.ndarray, " draws_and_one"], groups: int) -> Interval:

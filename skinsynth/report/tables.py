@@ -254,7 +254,9 @@ def _cells(key: str, numbers: pd.DataFrame) -> dict[tuple[str, str], str]:
 
 
 def _text(row: Mapping[Any, Any]) -> str:
-    return cell(row["metric"], row["value"], row["low"], row["high"])
+    note = row.get("note")
+    warning = f", {note}" if isinstance(note, str) and note else ""
+    return cell(row["metric"], row["value"], row["low"], row["high"]) + warning
 
 
 def _beside(
