@@ -25,6 +25,7 @@ PICTURES = (
     "metrics/remove_frames/frames.png",
     "metrics/remove_frames/strips.png",
     "metrics/embed_images/maps.png",
+    "metrics/score_authenticity/details/histogram.png",
     *FEDERATION_PICTURES,
     *(f"metrics/train_gan/{name}/samples.png" for name in GANS),
 )
@@ -45,24 +46,32 @@ FILES = (
     "metrics/score_authenticity/details/planted.csv",
     "metrics/score_authenticity/details/distances.csv",
     "metrics/score_authenticity/details/copies.csv",
+    "metrics/score_authenticity/details/disguises.csv",
     *FEDERATION_FILES,
 )
 HOW_NEW = (
     "Authenticity: the share of images that are further from their nearest training image than the nearest other "
     "training image is from that one; 0 for copies; what held-out real images score is what new ones would. Copying"
     " statistic (C_T): a z-score, 0 where images lie as far from training as held-out ones do, below -2 nearer and "
-    "above 2 further than chance allows; by cells, the same within parts of the space. Coverage: the share of "
+    "above 2 further than chance allows; by cells, the same within parts of the space. Smooth images lie near to "
+    "everything: of strangers, C_T with half of the held-out patients in the place of training, from whom nothing was "
+    "learnt; of as many, with so many training images there; beyond strangers, their difference, with what lies "
+    "between the 2.5th and 97.5th percentile over 20 draws of patients: copies pull it below 0. Coverage: the share of "
     "training images that have one of these near them, which copies raise. How to read all this before a set is "
     "given away: docs/release.md."
 )
 HOW_FAR = (
-    "Distances of real images to their own projections, and of generated ones, in training's class shares, to the "
-    "nearest training image. Under the threshold: under `close` of params.yaml (1e-5 in cosine distance), as exact "
-    "copies are."
+    "Distances of real images to their own projections, and of all generated ones to the nearest training image. Under "
+    "the threshold: under `close` of params.yaml (1e-5 in cosine distance), as exact copies are."
 )
 HOW_NEAR = (
     "Copies among all generated images, by class: how many lie nearer to a training image than any held-out one does, "
-    "how many would by chance, and the chance of as many."
+    "how many would by chance, the chance of as many, and from which count on it is below 0.001. By pixels: "
+    "thumbnails in all eight orientations, whatever their colour cast; else in features of a classifier."
+)
+HOW_SEEN = (
+    "What would be seen of copies: training images, changed as named, and the share of them that the table above would "
+    "count, benign / malignant. Where the share is small, that way of looking is blind to such copies."
 )
 COMPARISONS = ("frame-free", "edges", "edges-control", "random")
 
@@ -133,8 +142,11 @@ def tables(run: Path, scale: str, metrics: dict) -> str:
             planted_table(run),
             HOW_NEAR,
             markdown(numbers_as_text(pd.read_csv(run / "metrics/score_authenticity/details/copies.csv"))),
+            HOW_SEEN,
+            disguise_table(run),
             HOW_FAR,
             distance_table(run),
+            "![Distances to the nearest training image](score_authenticity-details-histogram.png)",
             "Membership attacks: training images against held-out patients; chance is an AUC of 0.5, a rate of 0.01. "
             "An attack that fails shows its own failure, not that the images are private.",
             attack_table(run),
@@ -219,11 +231,19 @@ def planted_table(run: Path) -> str:
     return markdown(numbers_as_text(table[kept]))
 
 
+def disguise_table(run: Path) -> str:
+    """One row a disguise, one column a way of looking; the shares of the classes one beside the other."""
+    table = pd.read_csv(run / "metrics/score_authenticity/details/disguises.csv")
+    shares = table.assign(text=table["nearer_than_any_held_out"].map("{:.2f}".format))
+    joined = shares.groupby(["disguise", "features_of"], sort=False)["text"].agg(" / ".join).unstack(sort=False)
+    return markdown(joined.reset_index())
+
+
 def distance_table(run: Path) -> str:
     """One row a pair of sets and a distance; one column a statistic."""
     table = pd.read_csv(run / "metrics/score_authenticity/details/distances.csv")
     order = list(dict.fromkeys(table["statistic"]))
-    index = ["features_of", "what", "distance"]
+    index = ["features_of", "what", "class", "distance"]
     wide = table.pivot_table(index=index, columns="statistic", values="value", sort=False)[order]
     return markdown(numbers_as_text(wide.reset_index()).replace("none", ""))
 

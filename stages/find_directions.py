@@ -16,10 +16,10 @@ from skinsynth.directions.edit import render_strips
 from skinsynth.directions.effects import Effects, effects_of
 from skinsynth.directions.principal import sample_w
 from skinsynth.directions.search import Found, find_axes, spread_evenly
+from skinsynth.directions.strips import Strip, draw_strips
 from skinsynth.files import written_whole
 from skinsynth.gan.family import load_family
 from skinsynth.gan.model import Gan
-from skinsynth.images.grid import save_grid
 from skinsynth.quality.resampling import mean_interval
 from skinsynth.settings import Count, Names, NotNegative, Numbers, Seed
 from skinsynth.stage import best_device, load_params, run, write_metrics, write_rows
@@ -39,6 +39,7 @@ class Settings:
 
 
 SETTINGS = Settings
+METHODS = {"sefa": "SeFa", "pca": "PCA"}
 
 
 def main(
@@ -46,7 +47,8 @@ def main(
     classifier: Annotated[Path, "classifier of real images, which judges the moved ones"],
     directions: Annotated[Path, "safetensors: directions, strides and order of each GAN and method"],
     strips: Annotated[
-        Path, "picture: a block of rows for each class, a row for each SeFa direction, a column for each step"
+        Path,
+        "picture: a block of rows for each class, a row for each direction by SeFa and PCA, a column for each step",
     ],
     effects: Annotated[Path, "CSV: change of the positive class's probability and of the features, by direction"],
     metrics: Annotated[Path, "headlines"],
@@ -59,17 +61,19 @@ def main(
     search = settings.directions, settings.sefa_layers, settings.pca_samples, rng
     found_by = {name: find_axes(member, *search) for name, member in family.members.items()}
     rows: list[dict[str, Any]] = []
-    shown: dict[int, list[Tensor]] = {label: [] for label in family.labels}
+    shown: dict[int, list[Strip]] = {label: [] for label in family.labels}
     for name, member in family.members.items():
         for method, number, pixels in moved_images(member, found_by[name], settings, rng):
             seen = effects_of(judge, pixels, settings.steps, positive)
             rows.append({"gan": name, "method": method, "direction": number, **effect_row(seen)})
             # The first images are one of each class, in turn.
-            for label, strip in zip(member.classes if method == "sefa" else [], pixels, strict=False):
-                shown[label].append(strip)
+            for label, strip in zip(member.classes, pixels, strict=False):
+                about = f"{METHODS[method]} {number}, {settings.classes[label]}"
+                shown[label].append(Strip(about, strip.numpy()))
     write_directions(directions, found_by)
-    cells = torch.cat([strip for label in family.labels for strip in shown[label]])
-    save_grid(strips, cells.numpy(), columns=len(settings.steps), scale=max(1, 64 // cells.shape[-1]))
+    columns = ["0 (itself)" if step == 0 else f"{step:+g} SD" for step in settings.steps]
+    title = "Steps in standard deviations (SD) of w along the direction"
+    draw_strips(strips, title, columns, [strip for label in family.labels for strip in shown[label]])
     write_rows(effects, rows)
     explained = [found.explained for founds in found_by.values() for found in founds if found.method == "pca"]
     write_metrics(metrics, headlines(rows, explained, settings.images))
@@ -108,7 +112,7 @@ def write_directions(path: Path, found_by: Mapping[str, Sequence[Found]]) -> Non
 def headlines(rows: list[dict[str, Any]], explained: list[float], images: int) -> dict[str, float | int]:
     """Of each method the direction that changes the probability most, with its sign, and the mean feature distance."""
     found: dict[str, float | int] = {"images": images}
-    for method in ("sefa", "pca"):
+    for method in METHODS:
         own = [row for row in rows if row["method"] == method]
         found[f"{method}_largest_change_per_step"] = max((row["change_per_step"] for row in own), key=abs)
         found[f"{method}_feature_distance_per_step"] = fmean(row["feature_distance_per_step"] for row in own)

@@ -32,8 +32,10 @@ from skinsynth.directions.removal import (
     moves,
     random_gap,
     random_moves,
+    save_moves,
 )
 from skinsynth.directions.search import find_axes
+from skinsynth.directions.strips import Strip, draw_strips
 from skinsynth.gan.family import load_family
 from skinsynth.gan.model import Gan
 from skinsynth.images.archive import write_archive
@@ -81,6 +83,7 @@ def main(
     classifier: Annotated[Path, "classifier of real images, whose answer is to stay"],
     with_frames: Annotated[Path, "ZIP: images as the GANs make them"],
     frame_free: Annotated[Path, "ZIP: the same latents, those with the artefact moved"],
+    chosen_moves: Annotated[Path, "safetensors: each GAN's move, to be applied again; empty where there is none"],
     tried: Annotated[Path, "CSV: every move, and what it does to images with the artefact"],
     measured: Annotated[Path, "CSV: the chosen move on fresh images, beside random moves of its length"],
     figure: Annotated[Path, "images with the artefact before and after the chosen move"],
@@ -101,6 +104,7 @@ def main(
     write_rows(tried, [{"gan": name, **row} for name, one in chosen.items() for row in one.rows])
     auc = {"detector_auc": eye.auc if eye else float("nan")}  # a weak detector's shares say little
     write_rows(measured, [{"gan": name, **one.found, **auc} for name, one in chosen.items()])
+    save_moves(chosen_moves, {name: one.move for name, one in chosen.items() if one.move is not None})
     show(figure, list(chosen.values()), settings.shown)
     show_strips(strips, family.members, chosen)
     counts = [entry_of(settings.images, name, "remove_frames, images") for name in settings.classes]
@@ -200,15 +204,27 @@ def show(figure: Path, chosen: Sequence[Chosen], count: int) -> None:
 
 def show_strips(path: Path, members: dict[str, Gan], chosen: dict[str, Chosen]) -> None:
     """Of each method three images, from the opposite of its best move over the image itself to the move."""
-    cells = [
-        render_strips(members[name].generator, every_layer(members[name], one.before), move.vector, WAY, move.layers)
+    strips = [
+        Strip(labelled(name, move), strip.numpy())
         for name, one in chosen.items()
         for move in one.by_method.values()
+        for strip in render_strips(
+            members[name].generator, every_layer(members[name], one.before), move.vector, WAY, move.layers
+        )
     ]
     size = next(iter(members.values())).config.resolution
-    blank = torch.full((1, len(WAY), 3, size, size), 255, dtype=torch.uint8)  # no GAN makes the artefact
-    pixels = torch.cat(cells or [blank]).flatten(0, 1).numpy()
-    save_grid(path, pixels, columns=len(WAY), scale=max(1, 64 // size))
+    blank = Strip("no move found", np.full((len(WAY), 3, size, size), 255, dtype=np.uint8))
+    columns = ["0 (itself)" if way == 0 else f"{way:+g}" for way in WAY]
+    title = "Parts of each method's best move, on the left of its opposite (SD: standard deviation of w)"
+    draw_strips(path, title, columns, strips or [blank])
+
+
+def labelled(name: str, move: Move) -> str:
+    """A move of one GAN, as a strip names it."""
+    about = described(move)
+    method = {"sefa": "SeFa", "pca": "PCA"}.get(move.method, move.method)
+    layers = "all layers" if move.layers is None else f"layers {about['layers']}"
+    return f"{name}: {method} {move.number}\n{move.step:+g} SD, {layers}"
 
 
 def every_layer(gan: Gan, images: Latents) -> torch.Tensor:

@@ -39,6 +39,7 @@ from skinsynth.privacy.thumbnails import nearest_in_any_orientation
 from skinsynth.projection.pairs import read_pairs
 from skinsynth.quality.neighbours import neighbour_scores
 from skinsynth.quality.proportions import as_frequent_as
+from skinsynth.report.distances import draw_distances
 from skinsynth.report.pairs import PairGroup, draw_pairs
 from skinsynth.settings import Count, Names
 from skinsynth.stage import best_device, cache_folder, load_params, run, write_metrics, write_rows
@@ -113,7 +114,7 @@ def main(
     classifiers: Annotated[list[Path], "classifiers whose features distances are measured in: the first has headlines"],
     metrics: Annotated[Path, "headlines"],
     details: Annotated[
-        Path, "folder of CSVs: authenticity, planted, copies, disguises, pixels, distances, histogram, attacks"
+        Path, "folder of authenticity, planted, copies, disguises, pixels, distances, histogram, attacks as CSV"
     ],
     nearest_pairs: Annotated[Path, "closest and furthest pairs as a figure: shows real images, stays here"],
     closest: Annotated[Path, "CSV: the synthetic images nearest to training, each with its neighbour's id: stays here"],
@@ -156,6 +157,7 @@ def main(
     tables["pixels"] = [pixel_row(fake, images, split)]
     for name, rows in tables.items():
         write_rows(details / f"{name}.csv", rows)
+    draw_distances(details / "histogram.png", tables["histogram"])
     write_metrics(metrics, headlines(tables, [space.name for space in spaces]))
 
 

@@ -83,7 +83,7 @@ def main(
 
 def scored(real: Labelled, settings: Settings, extract: Extractor, fake: Labelled) -> FidelityScores:
     """One candidate against the real images, on the same terms as all others."""
-    return score_by_class(Judged(real, fake, None), settings.classes, settings.fidelity, settings.seed, extract.name)
+    return score_by_class(Judged(real, fake, None), settings.classes, settings.fidelity, settings.seed, extract)
 
 
 if __name__ == "__main__":

@@ -75,7 +75,9 @@ def main(
     columns = columns_of(torch.from_numpy(real.labels), labels)
     tune_process()
     with join_team() as (team, device):
-        config = configure(shared_config(settings, real.pixels.shape), own)
+        # A dry run is alone, and plans for all.
+        processes = team.size if started_by_torchrun() else settings.processes or max(torch.cuda.device_count(), 1)
+        config = configure(shared_config(settings, real.pixels.shape, processes), own)
         trainer = Trainer(config, torch.from_numpy(real.pixels), columns, device or best_device(), team)
         weights = initial_weights(initial, settings.start_from, config.frozen_levels)
         for line in start_all([trainer], weights):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from skinsynth.artefacts.area import field_of_view, lesion_mask, lesion_shares
+from skinsynth.artefacts.area import black_shares, field_of_view, lesion_mask, lesion_shares
 from skinsynth.artefacts.audit import Audited, correlation, flips, mean, measure
 from skinsynth.artefacts.detector import (
     counts_of,
@@ -98,6 +98,57 @@ def test_a_frame_is_neither_lesion_nor_field(rng):
 
 def test_a_dark_lesion_in_the_middle_is_no_frame():
     assert field_of_view(np.where(disc(0.3), 5, 200).astype(np.uint8)[None].repeat(3, axis=0)).all()
+
+
+def with_light_rim(image):
+    """As GANs draw it: the outermost pixels are light, whatever lies behind them."""
+    rimmed = np.full_like(image, 180)
+    rimmed[:, 1:-1, 1:-1] = image[:, 1:-1, 1:-1]
+    return rimmed
+
+
+def dark_disc(row, column, radius):
+    """A disc as dark as a frame on light skin; its middle in sides of the image, from the upper left."""
+    inside = (LINE[:, None] + 0.5 - row) ** 2 + (LINE + 0.5 - column) ** 2 <= radius**2
+    return np.where(inside, 5, 200).astype(np.uint8)[None].repeat(3, axis=0)
+
+
+def test_a_frame_behind_a_light_rim_is_seen_and_the_rim_is_counted_with_it():
+    plain = drawing(0.2, field_radius=0.5)
+    rimmed = with_light_rim(plain)
+    assert black_shares(rimmed[None])[0] == pytest.approx(black_shares(plain[None])[0], rel=0.1)
+    assert not field_of_view(rimmed)[0, 0]
+    assert lesion_shares(rimmed[None])[0] == pytest.approx(lesion_shares(plain[None])[0], rel=0.05)
+
+
+@pytest.mark.parametrize("turns", range(4))
+def test_one_black_corner_behind_a_light_rim_is_seen_wherever_it_is_and_through_noise(turns):
+    noise = np.random.default_rng(turns).normal(25, 10, (SIZE, SIZE)).clip(0, 60).astype(np.uint8)
+    corner = np.where(dark_disc(0.1, 0.1, 0.15) == 5, noise, 200).astype(np.uint8)
+    image = np.rot90(with_light_rim(corner), turns, axes=(1, 2))
+    assert 0.03 < black_shares(image[None])[0] < 0.07
+    assert field_of_view(image)[16:48, 16:48].all()
+
+
+@pytest.mark.parametrize("row", [0, 0.02, 0.25])
+@pytest.mark.parametrize("column", [0.3, 0.5])
+def test_a_dark_lesion_at_a_side_is_no_frame_with_a_light_rim_or_without(row, column):
+    lesion = dark_disc(row, column, 0.25)
+    assert field_of_view(lesion).all()
+    assert field_of_view(with_light_rim(lesion)).all()
+
+
+def test_a_dark_lesion_that_touches_the_border_beside_a_corner_is_no_frame():
+    lesion = dark_disc(0.28, 0, 0.26)
+    assert (lesion[0, :3, :3] == 5).any()
+    assert field_of_view(lesion).all()
+
+
+def test_a_black_hair_across_a_corner_is_no_frame():
+    image = np.full((3, SIZE, SIZE), 200, dtype=np.uint8)
+    for column in range(6):
+        image[:, 5 - column, column] = 5
+    assert field_of_view(image).all()
 
 
 def test_an_image_of_one_colour_has_no_lesion():

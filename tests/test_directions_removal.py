@@ -8,6 +8,7 @@ from torch import nn
 
 from skinsynth.directions.removal import (
     CENTRE,
+    Move,
     RemovalConfig,
     Seers,
     best_move,
@@ -16,10 +17,12 @@ from skinsynth.directions.removal import (
     effect,
     hyperplane_strides,
     latents_at,
+    load_moves,
     moved_pixels,
     moves,
     random_gap,
     random_moves,
+    save_moves,
 )
 from skinsynth.gan.discriminator import Discriminator, DiscriminatorConfig
 from skinsynth.gan.generator import Generator, GeneratorConfig
@@ -147,6 +150,21 @@ def test_a_move_that_is_nothing_changes_nothing(gan, seers, framed):
         "mean_change": 0.0,
         "centre_change": 0.0,
     }
+
+
+@pytest.mark.parametrize("layers", [None, (0, 1)])
+def test_a_saved_move_removes_again_what_it_removed(gan, framed, tmp_path, layers):
+    chosen = {"mal": Move("conditional hyperplane", 1, layers, -2.0, -2 * torch.eye(W)[0])}
+    save_moves(tmp_path / "moves.safetensors", chosen)
+    read = load_moves(tmp_path / "moves.safetensors")
+    assert read.keys() == chosen.keys()
+    assert read["mal"][:4] == chosen["mal"][:4]
+    assert moved_pixels(gan, framed.found.w, read["mal"]).equal(moved_pixels(gan, framed.found.w, chosen["mal"]))
+
+
+def test_where_no_gan_has_a_move_none_is_read_again(tmp_path):
+    save_moves(tmp_path / "moves.safetensors", {})
+    assert load_moves(tmp_path / "moves.safetensors") == {}
 
 
 def test_random_moves_are_as_long_as_the_chosen_one(rng):

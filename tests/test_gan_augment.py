@@ -14,10 +14,11 @@ from skinsynth.gan.augment import (
     augment,
     band_filters,
     band_gains,
+    band_matrices,
     inverse_transform,
 )
 from skinsynth.gan.draws import RandomDraws
-from skinsynth.gan.warp import reflect, sample, warp
+from skinsynth.gan.warp import _doubling, _halving, reflect, sample, warp
 
 
 @pytest.fixture
@@ -137,6 +138,27 @@ def test_cut_out_removes_a_quarter_in_the_middle():
     kept = augment(torch.ones(1, 3, 16, 16), "cutout", quantile=0.5)
     assert kept.sum() == 3 * 256 * 3 / 4
     assert kept[..., 4:12, 4:12].abs().sum() == 0
+
+
+@pytest.mark.parametrize("preset", ["bg", "filter"])
+def test_training_goes_on_after_an_augmentation_in_inference_mode(images, preset):
+    for cached in (_doubling, _halving, band_matrices):
+        cached.cache_clear()
+    with torch.inference_mode():
+        expected = augment(images, preset, quantile=0.7)
+    images.requires_grad_()
+    changed = augment(images, preset, quantile=0.7)
+    changed.sum().backward()
+    assert torch.equal(changed, expected)
+    assert images.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize(("dtype", "apart"), [(torch.float64, 1e-4), (torch.float16, 1e-2), (torch.bfloat16, 5e-2)])
+def test_images_of_other_types_change_as_those_of_32_bits_do(images, dtype, apart):
+    changed = augment(images.to(dtype), "bgcfnc", p=0.9, rng=torch.Generator().manual_seed(4))
+    same = augment(images.to(dtype).float(), "bgcfnc", p=0.9, rng=torch.Generator().manual_seed(4))
+    assert changed.dtype == dtype
+    torch.testing.assert_close(changed.float(), same, atol=apart, rtol=apart)
 
 
 def test_a_quarter_turn_turns(images):

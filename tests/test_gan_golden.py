@@ -3,9 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from skinsynth.gan.augment import augment
+from skinsynth.gan.generator import in_full_precision
 from skinsynth.gan.losses import path_lengths, squared_gradient_norms
+from skinsynth.gan.model import load_gan, save_gan
 from skinsynth.gan.published import from_arrays, to_arrays
 from skinsynth.gan.resample import conv_down2, conv_up2, downsample2d, filter2d, upsample2d
 
@@ -75,6 +79,117 @@ def test_a_missing_or_foreign_weight_is_one_clear_error(networks):
         from_arrays(arrays | {"D/b8.resample_filter": np.ones((4, 4), np.float32)})
     with pytest.raises(ValueError, match="G/"):
         from_arrays({"z": arrays["z"]})
+
+
+@pytest.fixture
+def conditional(golden):
+    return dict(np.load(golden / "stylegan2_conditional_16.npz"))
+
+
+def doubled(arrays):
+    """The same networks with twice the widths within both mappings and of the class vector, which no output shows."""
+    wide, root = dict(arrays), np.float32(np.sqrt(2))
+    for letter in "GD":
+        embed, first = f"{letter}/mapping.embed", f"{letter}/mapping.fc0.weight"
+        embedded, in_size = len(arrays[f"{embed}.weight"]), arrays[first].shape[1]
+        from_z, from_class = np.split(arrays[first], [in_size - embedded], axis=1)
+        rescaled = np.float32(np.sqrt((in_size + embedded) / in_size))
+        wide[first] = np.concatenate([from_z, from_class / 2, from_class / 2], axis=1) * rescaled
+        layers = [name.removesuffix(".weight") for name in arrays if name.startswith(f"{letter}/mapping.fc")]
+        layers = sorted({name.removesuffix(".bias") for name in layers})
+        for layer in layers[1:]:
+            wide[f"{layer}.weight"] = np.tile(wide[f"{layer}.weight"], (1, 2)) / root
+        # The generator's last layer gives w, whose width stays.
+        for layer in [embed, *(layers if letter == "D" else layers[:-1])]:
+            wide[f"{layer}.weight"] = np.tile(wide[f"{layer}.weight"], (2, 1))
+            wide[f"{layer}.bias"] = np.tile(wide[f"{layer}.bias"], 2)
+    wide["D/b4.out.weight"] = np.tile(wide["D/b4.out.weight"], (2, 1)) / root
+    wide["D/b4.out.bias"] = np.tile(wide["D/b4.out.bias"], 2) / root
+    return wide
+
+
+def test_mappings_of_other_widths_draw_and_judge_as_well(conditional, tmp_path):
+    wide = doubled(conditional)
+    generator, discriminator = from_arrays(wide, 3)
+    again = to_arrays(generator, discriminator)
+    assert all(np.array_equal(again[name], wide[name]) for name in again)
+    save_gan(tmp_path / "gan", generator, discriminator, [0, 1])
+    saved = load_gan(tmp_path / "gan", "cpu")
+    assert saved.config == generator.config
+    z, c, x = (torch.from_numpy(conditional[name]) for name in ("z", "c", "x"))
+    images, logits = (torch.from_numpy(conditional[name]) for name in ("image_const_noise", "logits"))
+    for drawing in (generator, saved.generator, in_full_precision(generator)):
+        assert_close(drawing(z, c), images)
+    for judging in (discriminator, saved.discriminator):
+        assert_close(judging(x, c), logits)
+
+
+def test_loading_other_widths_keeps_the_parameters_that_an_optimizer_knows(conditional):
+    generator, _ = from_arrays(conditional)
+    known = dict(generator.named_parameters())
+    generator.load_state_dict(from_arrays(doubled(conditional))[0].state_dict())
+    assert all(parameter is known[name] for name, parameter in generator.named_parameters())
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("G/mapping.embed.weight", (3,)),
+        ("G/mapping.embed.weight", (40, 2)),
+        ("G/mapping.fc0.weight", (16, 0)),
+        ("G/mapping.fc0.weight", ()),
+        ("G/mapping.fc1.weight", (20, 16)),
+        ("G/mapping.fc1.weight", (16, 20)),
+        ("G/mapping.w_avg", ()),
+        ("G/mapping.w_avg", (17,)),
+        ("G/synthesis.b8.conv1.weight", (16,)),
+        ("D/mapping.embed.weight", (3,)),
+        ("D/mapping.fc7.weight", (31, 32)),
+        ("D/b4.out.weight", (31, 32)),
+        ("D/b4.out.weight", ()),
+        ("D/b4.conv.weight", (32, 3)),
+        ("D/b4.conv.weight", (32, 31, 3, 3)),
+    ],
+)
+def test_an_array_that_does_not_fit_is_named_by_the_error(conditional, name, shape):
+    with pytest.raises(ValueError, match="StyleGAN2") as refusal:
+        from_arrays(conditional | {name: np.zeros(shape, np.float32)})
+    # What the odd array takes or gives may be named in its place.
+    assert name[2:].rpartition(".")[0].rpartition(".")[0] in str(refusal.value)
+
+
+class Allocated(TorchDispatchMode):
+    """Counts the elements of all tensors that torch makes and that take memory."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+        made = function(*arguments, **(options or {}))
+        self.elements += sum(t.numel() for t in tree_leaves(made) if torch.is_tensor(t) and t.device.type != "meta")
+        return made
+
+
+def announcing_much():
+    """Arrays of few elements whose first dimensions are those of large networks."""
+    resolutions = [2**level for level in range(2, 8)]
+    shapes = {
+        "G/mapping.w_avg": (256,),
+        **{f"G/mapping.fc{number}.weight": (256, 1) for number in range(10)},
+        "G/mapping.fc0.weight": (256, 1),
+        "G/synthesis.b4.torgb.weight": (3, 1, 1, 1),
+        **{f"G/synthesis.b{resolution}.conv1.weight": (256, 1, 1, 1) for resolution in resolutions},
+        **{f"D/b{resolution}.conv0.weight": (256, 1, 1, 1) for resolution in resolutions[1:]},
+        "D/b4.conv.weight": (256, 257, 1, 1),
+        "D/b128.fromrgb.weight": (1, 3, 1, 1),
+    }
+    return {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+
+
+def test_arrays_that_announce_more_than_they_hold_cost_no_more_than_they_hold():
+    arrays = announcing_much()
+    with Allocated() as counter, pytest.raises(ValueError, match="other shapes"):
+        from_arrays(arrays)
+    assert counter.elements < 10 * sum(array.size for array in arrays.values())
 
 
 @pytest.mark.parametrize(

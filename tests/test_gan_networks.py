@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import inspect
 
 import numpy as np
 import pytest
@@ -280,8 +281,58 @@ def test_presets_make_networks(rng, name):
     assert config.batch_size % config.discriminator.mbstd_group == 0
 
 
+@pytest.mark.parametrize(
+    ("resolution", "processes", "batch_size", "group"),
+    [
+        (256, 1, 16, 4),
+        (256, 2, 32, 4),
+        (256, 8, 64, 4),
+        (1024, 1, 4, 4),
+        (1024, 2, 8, 4),
+        (1024, 8, 32, 4),
+        (128, 4, 64, 4),
+        (256, 32, 64, 2),
+        (256, 128, 128, 1),
+    ],
+)
+def test_auto_preset_grows_with_the_processes_as_published(resolution, processes, batch_size, group):
+    config = trainer_config("auto", resolution, 3, 0, "bgc", x_flip=False, seed=0, processes=processes)
+    assert (config.batch_size, config.discriminator.mbstd_group) == (batch_size, group)
+    assert config.r1_gamma == pytest.approx(0.0002 * resolution**2 / batch_size)
+    assert config.ema_half_life_images == pytest.approx(batch_size * 10_000 / 32)
+
+
+@pytest.mark.parametrize("name", FIXED_PRESETS)
+def test_other_presets_do_not_depend_on_the_processes(name):
+    alone, together = (
+        trainer_config(name, 32, 3, 0, "bg", x_flip=True, seed=0, processes=processes) for processes in (1, 8)
+    )
+    assert alone == together
+
+
 def test_auto_preset_at_256_is_the_published_one():
     config = trainer_config("auto", 256, 3, 0, "bgc", x_flip=False, seed=0)
     assert (config.batch_size, config.r1_gamma, config.ema_half_life_images) == (16, pytest.approx(0.8192), 5000)
     with pytest.raises(ValueError, match="paper256"):
         trainer_config("paper", 256, 3, 0, "bgc", x_flip=False, seed=0)
+
+
+def test_an_unknown_noise_mode_is_refused_with_those_there_are(generator):
+    ws = torch.zeros(1, generator.synthesis.layer_count, 12)
+    # While tests run, calls are checked for their types; outside nothing but the function itself is there.
+    unchecked = inspect.unwrap(type(generator.synthesis).forward)
+    with pytest.raises(ValueError, match="one of const, random, none, but 'bogus' came"):
+        unchecked(generator.synthesis, ws, "bogus")
+
+
+@pytest.mark.parametrize("extra", [-1, 1])
+def test_another_number_of_ws_than_layers_is_refused(generator, extra):
+    with pytest.raises(ValueError, match=f"each of the 6 layers takes one w, but {6 + extra} came"):
+        generator.synthesis(torch.zeros(1, 6 + extra, 12))
+
+
+def test_a_generator_truncates_as_many_layers_as_its_mapping(generator, rng, classes):
+    z = torch.randn(4, 8, generator=rng)
+    expected = generator.synthesis(generator.mapping(z, classes, 0.5, 2))
+    assert torch.equal(generator(z, classes, 0.5, truncation_cutoff=2), expected)
+    assert not torch.equal(generator(z, classes, 0.5), expected)

@@ -1,7 +1,6 @@
 """Published network pickles are read as arrays and numbers, and nothing in them is ever run."""
 
 import copyreg
-import io
 import pickle
 import struct
 import subprocess
@@ -374,6 +373,9 @@ def test_a_storage_names_nothing_but_its_type(tmp_path):
         b"}}Ns",
         b"]K\x01K\x02s",
         b"}K\x01a",
+        b"}\x88Ns",
+        b"}J\x00\x00\x00\x80Ns",
+        b"}\x8a\x05\x00\x00\x00\x80\x00Ns",
         b"cnumpy\ndtype\n\x8c\x01O\x89\x88\x87R",
         b"cnumpy\ndtype\n\x8c\x02f8\x85R(K\x03\x8c\x01>tb",
         b"cnumpy.core.multiarray\nscalar\ncnumpy\ndtype\n\x8c\x02f8\x85RC\x01a\x86R",
@@ -430,6 +432,9 @@ VALUES = np.arange(6, dtype=np.float32)
         (storage_bytes(VALUES), 0, (6.0,), (1,)),
         (storage_bytes(VALUES), 0, ("6",), (1,)),
         (storage_bytes(VALUES), 0, (1,) * 9, (1,) * 9),
+        (storage_bytes(VALUES), 0, (0, *[2**14] * 7), (1,) * 8),
+        (storage_bytes(VALUES), 0, (0, 2**32), (1, 1)),
+        (storage_bytes(VALUES) + b"\x00", 0, (6,), (1,)),
         (storage_bytes(VALUES), 0, [6], [1]),
         (storage_bytes(VALUES, claimed=7), 0, (6,), (1,)),
         (storage_bytes(VALUES, claimed=7, counted=7), 0, (7,), (1,)),
@@ -516,7 +521,7 @@ def test_the_deepest_file_does_not_end_the_process(tmp_path):
     script += "read_snapshot(Path(sys.argv[1]))"
     done = subprocess.run([sys.executable, "-c", script, file], capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 1
-    assert "neither text nor integer" in done.stderr.splitlines()[-1]
+    assert "neither a text nor an integer" in done.stderr.splitlines()[-1]
 
 
 def test_a_file_beyond_the_limit_is_not_read(tmp_path, monkeypatch):
@@ -639,8 +644,40 @@ def test_the_example_with_wrong_bytes_is_read_or_refused_but_nothing_else(golden
         assert time.process_time() - began < 30
 
 
-def test_the_reading_ends_where_the_pickle_does(tmp_path):
-    """As in Python's own unpickler; what follows is never looked at."""
-    stream = io.BytesIO(pickle.dumps(small()) + by_reduce(tmp_path / "ran"))
-    assert read_or_refused(written(tmp_path, stream.getvalue())) is None
+def test_bytes_after_the_pickle_are_refused_and_not_carried_out(tmp_path):
+    refusal = read_or_refused(written(tmp_path, pickle.dumps(small()) + by_reduce(tmp_path / "ran")))
+    assert refusal is not None
+    assert "follow" in refusal
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("number", [0, 1, 6, 255])
+def test_unknown_protocols_are_refused(tmp_path, number):
+    whole = pickle.dumps(small(), 4)
+    refusal = read_or_refused(written(tmp_path, whole[:1] + bytes([number]) + whole[2:]))
+    assert refusal is not None
+    assert f"protocol is {number}" in refusal
+
+
+def test_small_integers_are_keys_as_texts_are(tmp_path):
+    assert read_or_refused(written(tmp_path, small(x={0: None, -(2**31) + 1: None, 2**31 - 1: None, "": None}))) is None
+
+
+def test_a_text_within_a_storage_that_is_read_often_is_refused(tmp_path):
+    system = {"little_endian": True, "text": "a" * 10_000}
+    raw = storage_bytes(VALUES).replace(pickle.dumps({"little_endian": True}, 2), pickle.dumps(system, 2))
+    load, head = b"ctorch.storage\n_load_from_bytes\n", pickle.dumps(small(), 2)[:-1] + b"X\x01\x00\x00\x00x]("
+    once = head + load + b"B" + struct.pack("<I", len(raw)) + raw + b"\x85q\xf0R"
+    assert read_or_refused(written(tmp_path, once + b"es.")) is None
+    refusal = read_or_refused(written(tmp_path, once + (load + b"h\xf0R") * 9 + b"es."))
+    assert refusal is not None
+    assert "copies texts" in refusal
+
+
+def test_a_text_that_is_encoded_often_is_refused(tmp_path):
+    encode, head = b"c_codecs\nencode\n", pickle.dumps(small(), 2)[:-1] + b"X\x01\x00\x00\x00x]("
+    once = head + encode + b"X" + struct.pack("<I", 10_000) + b"a" * 10_000 + b"X\x06\x00\x00\x00latin1\x86q\xf0R"
+    assert read_or_refused(written(tmp_path, once + b"es.")) is None
+    refusal = read_or_refused(written(tmp_path, once + (encode + b"h\xf0R") * 9 + b"es."))
+    assert refusal is not None
+    assert "copies texts" in refusal

@@ -12,9 +12,12 @@ from skinsynth.gan.batches import data_order, parts_of
 from skinsynth.gan.checkpoint import INDEX, read_checkpoint, write_checkpoint
 from skinsynth.gan.discriminator import DiscriminatorConfig
 from skinsynth.gan.generator import GeneratorConfig
+from skinsynth.gan.presets import trainer_config
 from skinsynth.gan.team import Team
 from skinsynth.gan.trainer import StepReport, Trainer, TrainerConfig, TrainingDiverged, ema_decay
+from skinsynth.gan.training import RunConfig, configure
 from skinsynth.process import keep_freed_memory
+from skinsynth.settings import check_ranges
 
 CONFIG = TrainerConfig(
     generator=GeneratorConfig(8, 3, 6, 6, 2, 2, 64, 8, None, 0, "float16", False),
@@ -84,6 +87,30 @@ def test_a_state_is_plain_tensors_and_json():
     assert all(torch.equal(tensors[name], before[name]) for name in tensors)
 
 
+def test_a_state_of_other_images_or_labels_of_the_same_number_is_refused():
+    images, labels = toy_images(CONFIG)
+    state = trainer_of().state()
+    changed = images.clone()
+    changed[-1, -1, -1, -1] ^= 1
+    for others in ((changed, labels), (images.flip(0), labels), (images, 1 - labels)):
+        with pytest.raises(ValueError, match=r"same settings and images.*start again"):
+            Trainer(CONFIG, *others, "cpu").restore(state)
+
+
+@pytest.mark.parametrize("class_count", [0, 2])
+def test_a_state_of_an_older_version_that_does_not_know_its_images_goes_on(class_count):
+    config = dataclasses.replace(
+        CONFIG,
+        generator=dataclasses.replace(CONFIG.generator, class_count=class_count),
+        discriminator=dataclasses.replace(CONFIG.discriminator, class_count=class_count),
+    )
+    old, new = trainer_of(config), trainer_of(config)
+    old.step()
+    tensors, numbers = old.state()
+    new.restore((tensors, {name: value for name, value in numbers.items() if name != "images_sha256"}))
+    assert_same_state(new, old)
+
+
 def test_a_state_of_other_settings_is_refused():
     trainer = trainer_of()
     with pytest.raises(ValueError, match="same settings"):
@@ -150,7 +177,33 @@ def test_a_weight_that_is_not_finite_is_seen_before_it_is_saved():
     trainer = trainer_of()
     with torch.no_grad():
         trainer.generator.synthesis.b8.conv1.bias[0] = torch.inf
-    with pytest.raises(TrainingDiverged, match="not finite"):
+    with pytest.raises(TrainingDiverged, match="of generator is not finite"):
+        trainer.watch()
+
+
+@pytest.mark.parametrize(
+    ("network", "weight"),
+    [
+        ("discriminator", "b4.fc.weight"),
+        ("generator_ema", "synthesis.b8.conv1.weight"),
+        ("generator_ema", "mapping.w_avg"),
+    ],
+)
+def test_a_network_that_makes_no_image_yet_is_watched_too(network, weight):
+    trainer = trainer_of()
+    with torch.no_grad():
+        getattr(trainer, network).state_dict()[weight].fill_(torch.nan)
+    with pytest.raises(TrainingDiverged, match=f"of {network} is not finite"):
+        trainer.watch()
+
+
+@pytest.mark.parametrize("bias", [100.0, -100.0])
+def test_images_that_differ_beyond_white_or_black_only_are_one_image(bias):
+    trainer = trainer_of()
+    with torch.no_grad():
+        for resolution in trainer.generator.synthesis.resolutions:
+            trainer.generator.synthesis.get_submodule(f"b{resolution}").torgb.bias.fill_(bias)
+    with pytest.raises(TrainingDiverged, match=r"0.0% of what real ones do"):
         trainer.watch()
 
 
@@ -224,6 +277,42 @@ def test_a_batch_that_cannot_be_divided_is_named(change, team):
     config = dataclasses.replace(DIVIDED, **change)
     with pytest.raises(ValueError, match="equal parts"):
         Trainer(config, *toy_images(config), "cpu", team)
+
+
+@pytest.mark.parametrize("processes", [1, 2, 4, 8, 16, 32])
+@pytest.mark.parametrize("resolution", [32, 128, 256, 512, 1024])
+def test_the_auto_preset_falls_into_equal_parts_of_whole_groups(resolution, processes):
+    auto = trainer_config("auto", resolution, 3, 2, "none", x_flip=True, seed=0, processes=processes)
+    # The networks' size does not matter here.
+    group = auto.discriminator.mbstd_group
+    networks = {
+        "generator": CONFIG.generator,
+        "discriminator": dataclasses.replace(CONFIG.discriminator, mbstd_group=group),
+    }
+    config = dataclasses.replace(auto, **networks)
+    assert Trainer(config, *toy_images(config), "cpu", Team(processes - 1, processes)).passes == 1
+    assert auto.batch_size // processes % group == 0
+
+
+RUN = RunConfig(classes=("benign",), conditional=False, augment="bgc", adaptive=False)
+PRESET = trainer_config("paper256", 256, 3, 0, "none", x_flip=True, seed=0)
+
+
+def test_an_augmentation_that_stays_at_none_is_refused_and_says_how_to_set_its_strength():
+    with pytest.raises(ValueError, match=r"'bgc' starts at 0.*give the run an initial_p above 0"):
+        configure(PRESET, RUN)
+    with pytest.raises(ValueError, match="initial_p above 0"):
+        configure(CONFIG, dataclasses.replace(RUN, initial_p=0.0))
+    for change in ({"adaptive": True}, {"augment": "none"}):
+        assert configure(PRESET, dataclasses.replace(RUN, **change)).augment.initial_p == 0
+
+
+def test_a_run_sets_the_strength_of_its_augmentation_or_leaves_it():
+    fixed = configure(PRESET, dataclasses.replace(RUN, initial_p=0.3)).augment
+    assert (fixed.preset, fixed.adaptive, fixed.initial_p) == ("bgc", False, 0.3)
+    assert configure(CONFIG, RUN).augment.initial_p == CONFIG.augment.initial_p
+    with pytest.raises(ValueError, match=r"run\.initial_p is 1\.5, but it must be 0 to 1"):
+        check_ranges(dataclasses.replace(RUN, initial_p=1.5), "run")
 
 
 @pytest.mark.parametrize("levels", [-1, 2])

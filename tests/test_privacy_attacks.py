@@ -1,5 +1,7 @@
 """Membership inference: planted members are found, fresh images are not."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -254,3 +256,11 @@ def test_attacks_by_features_find_copied_patients_with_either_half_as_their_refe
     assert low["density_ratio"] > 0.5
     others = feature_attack_rows(train, held_out, held_out.features, config)
     assert all(row["high"] < 0.5 for row in others if row["metric"] == "auc"), "nobody is his own reference"
+
+
+def test_a_discriminator_that_knows_no_class_of_the_set_is_not_asked(rng):
+    gans = {name: replace(tiny_gan(0), classes=[label]) for label, name in enumerate(("ben", "mal"))}
+    train, held_out = (side.of(side.images.labels == 1) for side in (attacked(80, rng), attacked(60, rng)))
+    config = AttackConfig(components=3, draws=10, batch_size=50, seed=1)
+    rows = other_attack_rows(train, held_out, Family(gans, {}), config)
+    assert {row["attack"] for row in rows} == {"discriminator of mal", "random guess"}

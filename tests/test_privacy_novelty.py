@@ -11,6 +11,7 @@ from skinsynth.privacy.copying import Side, copying_by_cells, copying_statistic
 from skinsynth.privacy.novelty import NoveltyConfig, distance_histogram, distance_rows, novelty_rows, strangers_rows
 from skinsynth.privacy.planted import halves, planted_rows
 from skinsynth.quality.neighbours import neighbour_scores
+from skinsynth.report.distances import draw_distances
 from skinsynth.report.pairs import PairGroup, draw_pairs
 
 CONFIG = NoveltyConfig(close=1e-5, cells=3, neighbours=5, planted_images=300, seed=1)
@@ -173,3 +174,18 @@ def test_the_figure_of_pairs_is_the_same_bytes_again(rng, tmp_path):
     with Image.open(tmp_path / "one.png") as picture:
         colours = {colour for _, colour in picture.convert("RGB").getcolors(10**6)}
     assert {(255, 0, 0), (0, 0, 255)} <= colours
+
+
+def test_the_figure_of_distances_has_a_panel_for_each_space_and_the_same_bytes_again(rng, tmp_path):
+    rows = distance_histogram(
+        {"generated": torch.rand(50, generator=rng), "held-out real": torch.rand(30, generator=rng)}
+    )
+    both = [{**row, "features_of": space} for space in ("real", "aug-selected") for row in rows]
+    for name, part in (("one.png", both), ("two.png", both), ("half.png", both[: len(rows)])):
+        draw_distances(tmp_path / name, part)
+    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
+    widths = []
+    for name in ("one.png", "half.png"):
+        with Image.open(tmp_path / name) as picture:
+            widths.append(picture.width)
+    assert widths[0] == pytest.approx(2 * widths[1], abs=2)

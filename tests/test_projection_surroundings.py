@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.nn.functional import normalize
 
 from skinsynth.gan.discriminator import Discriminator, DiscriminatorConfig
 from skinsynth.gan.generator import Generator, GeneratorConfig
@@ -26,6 +27,20 @@ def test_every_neighbour_lies_at_the_radius_in_w(ws, rng, radius):
     gaps = on_sphere(ws, radius, rng) - ws
     torch.testing.assert_close(gaps.norm(dim=2), torch.full(gaps.shape[:2], radius))
     torch.testing.assert_close(gaps, gaps[:, :1].expand_as(gaps))
+
+
+def test_in_w_plus_the_move_over_all_layers_together_has_the_radius(rng):
+    ws = torch.randn(5, 14, 32, generator=rng)
+    gaps = on_sphere(ws, 0.1, rng) - ws
+    torch.testing.assert_close(gaps.flatten(1).norm(dim=1), torch.full((5,), 0.1), atol=1e-5, rtol=0)
+    torch.testing.assert_close(gaps, gaps[:, :1].expand_as(gaps), atol=1e-5, rtol=0)
+
+
+def test_in_w_every_layer_moves_by_the_radius_to_the_bit(ws, rng):
+    state = rng.get_state()
+    moved = on_sphere(ws, 0.1, rng)
+    directions = normalize(torch.randn(3, 1, 6, generator=rng.set_state(state)), dim=2)
+    assert moved.equal(ws + 0.1 * directions)
 
 
 def test_neighbours_go_round_the_centres_and_are_not_alike(gan, ws, rng):

@@ -1,10 +1,12 @@
 """How much of the picture the lesion takes: a shortcut that the paper suspects (papers/000, section 5)."""
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, UInt8
+from jaxtyping import Bool, Float32, Float64, Int, UInt8
+from numpy.lib.stride_tricks import sliding_window_view
 from scipy.ndimage import binary_fill_holes, gaussian_filter, label
 
-BLACK = 40  # levels of 255 below which a pixel is no skin, if it hangs together with the corners
+BLACK = 40  # levels of 255 below which a pixel is no skin, if it hangs together with a corner
+RIM = 0.05  # sides of the image: GANs draw their black corners behind a light rim, which is thinner than this
 SMOOTHING = 0.02  # standard deviation in sides of the image: hair and noise go, the lesion stays
 SMALLEST = 0.05  # of the largest dark region: smaller ones are specks
 
@@ -25,10 +27,34 @@ def _share(image: UInt8[np.ndarray, "3 size size"]) -> float:
 
 
 def field_of_view(image: UInt8[np.ndarray, "3 size size"]) -> Bool[np.ndarray, "size size"]:
-    """All but what is black and hangs together with a corner: the frame of a dermatoscope."""
-    regions, _ = label(image.max(axis=0) < BLACK)
-    corners = {int(regions[row, column]) for row in (0, -1) for column in (0, -1)} - {0}
-    return ~np.isin(regions, list(corners))
+    """All but the frame of a dermatoscope: what is black and hangs together with a corner.
+
+    Where a light rim parts the two, as in images of GANs, it belongs to the frame.
+    """
+    light, rim = image.max(axis=0), max(2, round(RIM * image.shape[-1]))
+    regions, _ = label(light < BLACK)
+    at_corners = set(regions[np.ix_((0, -1), (0, -1))].ravel().tolist()) - {0}
+    behind_rim = np.isin(regions, list(_behind_light_rim(light, regions, rim) - at_corners))
+    to_border = np.pad(behind_rim[rim:-rim, rim:-rim], rim, mode="edge")
+    return ~(np.isin(regions, list(at_corners)) | behind_rim | to_border)
+
+
+def _behind_light_rim(
+    light: UInt8[np.ndarray, "size size"], regions: Int[np.ndarray, "size size"], rim: int
+) -> set[int]:
+    """Black regions that come close to both sides of a corner where most of the outermost pixels are light.
+
+    They do so by a square of side `rim` that is black on average: noise passes, and hair, which is thinner, does not.
+    A dark lesion that touches a side is behind no rim.
+    """
+    found: set[int] = set()
+    for turns in range(4):
+        near = (slice(2 * rim - 1),) * 2
+        corner, own = np.rot90(light, turns)[near], np.rot90(regions, turns)[near]
+        if min(np.median(corner[0]), np.median(corner[:, 0])) >= BLACK:
+            black = sliding_window_view(corner, (rim, rim)).mean(axis=(2, 3)) < BLACK
+            found |= set(sliding_window_view(own, (rim, rim))[black].ravel().tolist())
+    return found - {0}
 
 
 def lesion_mask(image: UInt8[np.ndarray, "3 size size"]) -> Bool[np.ndarray, "size size"]:

@@ -1,17 +1,22 @@
 """Removing an artefact: the move in w that takes it out of images and leaves the rest of them as it was."""
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int64, UInt8
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from skinsynth.directions.axes import strides
 from skinsynth.directions.edit import LayerRange, render_strips
 from skinsynth.directions.hyperplane import attribute_normal, conditioned, hyperplane_normal
 from skinsynth.directions.principal import sample_w, within_classes
+from skinsynth.files import written_whole
 from skinsynth.gan.model import Gan
 from skinsynth.settings import Count, NotNegative, Numbers, Share
 
@@ -187,3 +192,21 @@ def random_moves(move: Move, count: int, rng: torch.Generator) -> list[Move]:
     vectors = torch.randn(count, len(move.vector), generator=rng, device=rng.device)
     lengths = move.vector.norm() / vectors.norm(dim=1, keepdim=True)
     return [Move("random", number, move.layers, move.step, vector) for number, vector in enumerate(vectors * lengths)]
+
+
+def save_moves(path: Path, move_of: Mapping[str, Move]) -> None:
+    """Each GAN's move: its vector in w as an array, all else as JSON in the file's metadata."""
+    about = {name: {**move._asdict(), "vector": None} for name, move in move_of.items()}
+    vectors = {name: move.vector.cpu().contiguous() for name, move in move_of.items()}
+    with written_whole(path) as aside:
+        save_file(vectors, aside, metadata={"moves": json.dumps(about)})
+
+
+def load_moves(path: Path) -> dict[str, Move]:
+    """What `save_moves` wrote, on the CPU; `moved_pixels` applies it."""
+    with safe_open(path, "pt") as file:
+        about = json.loads(file.metadata()["moves"])
+        for name, one in about.items():
+            layers = one["layers"] and tuple(one["layers"])
+            about[name] = Move(**{**one, "layers": layers, "vector": file.get_tensor(name)})
+    return about

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float32, UInt8
 from torch import Tensor
 
-from skinsynth.features.cache import CachedExtractor
+from skinsynth.features.cache import CachedExtractor, IdentifiedExtractor
 from skinsynth.features.pretrained import (
     DINOV2,
     INCEPTION,
@@ -114,3 +114,9 @@ def build_extractor(config: ExtractorConfig, classifier: Embedder, device: torch
 def without_cache(extract: Extractor) -> Extractor:
     """The same features, computed every time: for images that nobody draws twice."""
     return extract.extract if isinstance(extract, CachedExtractor) else extract
+
+
+def weights_of(extract: Extractor) -> str:
+    """Eight digits that change with the extractor's weights: numbers in other features cannot be compared."""
+    own = without_cache(extract)
+    return own.fingerprint()[:8] if isinstance(own, IdentifiedExtractor) else "none"

@@ -162,13 +162,17 @@ def augment(
         raise ValueError("augmentation draws from a torch.Generator or at a quantile, but neither came: pass rng")
     if not transforms or (p <= 0 and quantile is None):
         return images
+    # Fewer bits than the draws have would place pixels wrongly.
+    dtype, images = images.dtype, images.to(torch.promote_types(images.dtype, torch.float32))
     images = transform_geometry(images, transforms, p, draws)
     images = transform_colours(images, transforms, p, draws)
     if "imgfilter" in transforms:
         images = filter_bands(images, p, draws)
     if "noise" in transforms:
         images = add_noise(images, p, draws)
-    return cut_out(images, p, draws) if "cutout" in transforms else images
+    if "cutout" in transforms:
+        images = cut_out(images, p, draws)
+    return images.to(dtype)
 
 
 def matrices(rows: list[list[Tensor | int]], like: Float[Tensor, " n"]) -> Float[Tensor, "n k k"]:
@@ -266,7 +270,7 @@ def transform_colours(
     if not steps:
         return images
     colours = chain(steps[::-1])
-    colours = colours.to(images.device, non_blocking=True)
+    colours = colours.to(images, non_blocking=True)
     linear, offset = colours[:, :3, :3], colours[:, :3, 3:]
     if images.shape[1] == 1:
         # What the map does to the axis of greys, on average over the channels.
@@ -334,7 +338,7 @@ def turn_about_grey_axis(theta: Float[Tensor, " n"]) -> Float[Tensor, "n 4 4"]:
 
 def filter_bands(images: Float[Tensor, "n c h w"], p: float, draws: Draws) -> Float[Tensor, "n c h w"]:
     """Four octaves amplified at random, keeping the power of natural images; reflected at the borders."""
-    gains = band_gains(p, draws).to(images.device, non_blocking=True)
+    gains = band_gains(p, draws).to(images, non_blocking=True)
     of = gains.device, gains.dtype
     rows, columns = (torch.einsum("nb,bij->nij", gains, band_matrices(size, *of)) for size in images.shape[2:])
     return rows[:, None] @ images @ columns.transpose(1, 2)[:, None]
@@ -377,6 +381,7 @@ def convolve(a: Float[Tensor, " n"], b: Float[Tensor, " m"]) -> Float[Tensor, " 
 
 
 @lru_cache(maxsize=8)
+@torch.inference_mode(False)  # what outlives a call is for training too
 def band_matrices(size: int, device: torch.device, dtype: torch.dtype) -> Float[Tensor, "4 size size"]:
     """Each octave's filter as a matrix on a line of `size` pixels."""
     position = torch.arange(size)

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -139,6 +139,7 @@ class Discriminator(nn.Module):
         features = channels_at(4, config.channel_base, config.channel_max)
         classes = config.class_count
         self.mapping = Mapping(0, features, classes, config.mapping_layers, rng) if classes else None
+        self.register_load_state_dict_pre_hook(_take_class_width)
 
     def forward(
         self, images: Float[Tensor, "n c h w"], c: Float[Tensor, "n class_count"], batches: int = 1
@@ -153,3 +154,11 @@ class Discriminator(nn.Module):
         if self.mapping is None:
             return features
         return (features * self.mapping(None, c)).sum(dim=1, keepdim=True) / math.sqrt(features.shape[1])
+
+
+def _take_class_width(network: Discriminator, weights: dict[str, Tensor], prefix: str, *_: Any) -> None:
+    """Give the vectors that are projected on each other the width of weights that are about to be loaded."""
+    weight = weights.get(f"{prefix}b4.out.weight")
+    if network.mapping is not None and weight is not None and weight.ndim == 2:
+        network.mapping.w_size = len(weight)
+        network.b4.out.resize(len(weight), network.b4.out.weight.shape[1])

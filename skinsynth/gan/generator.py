@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -245,6 +245,13 @@ class Synthesis(nn.Module):
         self, ws: Float[Tensor, "n layers w_size"], noise_mode: NoiseMode = "const", draws: RandomDraws | None = None
     ) -> Float[Tensor, "n c h w"]:
         """Images near [-1, 1]. Each toRGB shares its w with the next resolution's first convolution."""
+        if noise_mode not in get_args(NoiseMode):
+            raise ValueError(f"noise_mode is one of {', '.join(get_args(NoiseMode))}, but {noise_mode!r} came")
+        if ws.shape[1] != self.layer_count:
+            raise ValueError(
+                f"each of the {self.layer_count} layers takes one w, but {ws.shape[1]} came: take ws of this "
+                "generator's mapping"
+            )
         layers = list(ws.unbind(dim=1))
         x, image = self.get_submodule("b4")(None, None, layers[:2], noise_mode, draws)
         for level, resolution in enumerate(self.resolutions[1:], start=1):
@@ -269,9 +276,10 @@ class Generator(nn.Module):
         truncation_psi: float = 1.0,
         noise_mode: NoiseMode = "const",
         rng: torch.Generator | None = None,
+        truncation_cutoff: int | None = None,
     ) -> Float[Tensor, "n c h w"]:
         draws = None if rng is None else RandomDraws(len(z), rng)
-        return self.synthesis(self.mapping(z, c, truncation_psi), noise_mode, draws)
+        return self.synthesis(self.mapping(z, c, truncation_psi, truncation_cutoff), noise_mode, draws)
 
 
 def in_full_precision(generator: Generator) -> Generator:

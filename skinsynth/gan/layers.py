@@ -112,9 +112,15 @@ class Linear(nn.Module):
         self.weight = nn.Parameter(torch.randn(out_size, in_size, generator=rng, device=rng.device) / rate)
         self.bias = nn.Parameter(torch.full([out_size], bias / rate, device=rng.device))
         self.active = active
-        gain = ACTIVATION_GAIN if active else 1
-        self.weight_scale = gain * rate / math.sqrt(in_size)
-        self.bias_scale = gain * rate
+        self.bias_scale = (ACTIVATION_GAIN if active else 1) * rate
+        self.weight_scale = self.bias_scale / math.sqrt(in_size)
+
+    def resize(self, out_size: int, in_size: int) -> None:
+        """Room for weights of another size, their numbers yet to come, in the same parameters."""
+        if self.weight.shape != (out_size, in_size):
+            self.weight.data = self.weight.new_empty(out_size, in_size)
+            self.bias.data = self.bias.new_empty(out_size)
+            self.weight_scale = self.bias_scale / math.sqrt(in_size)
 
     def forward(self, x: Float[Tensor, "n cin"]) -> Float[Tensor, "n cout"]:
         y = torch.addmm(self.bias, x, self.weight.T, beta=self.bias_scale, alpha=self.weight_scale)
@@ -162,18 +168,20 @@ class Conv(nn.Module):
 class Mapping(nn.Module):
     """From z and c to w: both normalised, joined, then active linear layers at a lower learning rate.
 
-    `z_size` 0 is the discriminator's mapping of c alone, `class_count` 0 the mapping of z alone.
+    `z_size` 0 is the discriminator's mapping of c alone, `class_count` 0 the mapping of z alone. All widths are
+    `w_size`, but weights that are loaded may have others within, which no setting tells.
     """
 
     def __init__(self, z_size: int, w_size: int, class_count: int, layers: int, rng: torch.Generator) -> None:
         super().__init__()
-        self.z_size = z_size
+        self.z_size, self.w_size = z_size, w_size
         self.embed = Linear(class_count, w_size, rng) if class_count else None
         in_size = z_size + (w_size if class_count else 0)
         self.stack = [f"fc{number}" for number in range(layers)]
         for name in self.stack:
             self.add_module(name, Linear(in_size, w_size, rng, active=True, rate=MAPPING_RATE))
             in_size = w_size
+        self.register_load_state_dict_pre_hook(_take_widths)
 
     def forward(
         self, z: Float[Tensor, "n z_size"] | None, c: Float[Tensor, "n class_count"]
@@ -185,3 +193,19 @@ class Mapping(nn.Module):
         for name in self.stack:
             w = self.get_submodule(name)(w)
         return w
+
+
+def _take_widths(mapping: Mapping, weights: dict[str, Tensor], prefix: str, *_: Any) -> None:
+    """Give a mapping's embedding and all layers but the last the widths of weights that are about to be loaded."""
+    in_size = mapping.z_size
+    for name in [*(["embed"] if mapping.embed is not None else []), *mapping.stack]:
+        layer = mapping.get_submodule(name)
+        assert isinstance(layer, Linear)
+        weight = weights.get(f"{prefix}{name}.weight", layer.weight)
+        width = len(weight) if weight.ndim == 2 and name != mapping.stack[-1] else mapping.w_size
+        if layer is mapping.embed:
+            layer.resize(width, layer.weight.shape[1])
+            in_size += width
+        else:
+            layer.resize(width, in_size)
+            in_size = width

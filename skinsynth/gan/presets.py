@@ -45,12 +45,12 @@ class Preset:
     architecture: Architecture
 
 
-def preset_auto(resolution: int) -> Preset:
-    """What one GPU does well with at a resolution."""
-    batch_size = max(min(4096 // resolution, 32), 1)
+def preset_auto(resolution: int, processes: int = 1) -> Preset:
+    """What so many processes, each on a GPU of its own, do well with at a resolution."""
+    batch_size = max(min(processes * min(4096 // resolution, 32), 64), processes)
     return Preset(
         batch_size=batch_size,
-        mbstd_group=min(batch_size, 4),
+        mbstd_group=min(batch_size // processes, 4),
         channel_share=1.0 if resolution >= 512 else 0.5,
         learning_rate=0.002 if resolution >= 1024 else 0.0025,
         r1_gamma=0.0002 * resolution**2 / batch_size,
@@ -72,26 +72,39 @@ FIXED_PRESETS = {
 }
 
 
-def shared_config(settings: GanSettings, shape: tuple[int, ...]) -> TrainerConfig:
-    """What all runs of a stage share: the preset for images of this shape [n, c, h, w], or the trainer's numbers."""
+def shared_config(settings: GanSettings, shape: tuple[int, ...], processes: int = 1) -> TrainerConfig:
+    """What all runs of a stage share: the preset for images of this shape [n, c, h, w], or the trainer's numbers.
+
+    `processes` train together: the preset `auto` gives them a larger batch; other numbers do not depend on them.
+    """
     preset, trainer = settings.preset, settings.trainer
     if preset is None and trainer is not None:
         return trainer
     if preset is None or trainer is not None:
         raise ValueError("params.yaml gives either preset or trainer: set one of the two to null")
-    return trainer_config(preset.name, shape[2], shape[1], 0, "none", x_flip=preset.x_flip, seed=preset.seed)
+    return trainer_config(
+        preset.name, shape[2], shape[1], 0, "none", x_flip=preset.x_flip, seed=preset.seed, processes=processes
+    )
 
 
 def trainer_config(
-    name: str, resolution: int, image_channels: int, class_count: int, augment: str, *, x_flip: bool, seed: int
+    name: str,
+    resolution: int,
+    image_channels: int,
+    class_count: int,
+    augment: str,
+    *,
+    x_flip: bool,
+    seed: int,
+    processes: int = 1,
 ) -> TrainerConfig:
     """The settings of a preset (`auto` or a key of FIXED_PRESETS) for images of one size.
 
-    `augment` is a key of the augmentation's PRESETS.
+    `augment` is a key of the augmentation's PRESETS; `processes` train together and matter to `auto` alone.
     """
     if name != "auto" and name not in FIXED_PRESETS:
         raise ValueError(f"a preset is one of auto, {', '.join(FIXED_PRESETS)}, but {name!r} came")
-    preset = preset_auto(resolution) if name == "auto" else FIXED_PRESETS[name]
+    preset = preset_auto(resolution, processes) if name == "auto" else FIXED_PRESETS[name]
     channel_base = int(CHANNEL_BASE * preset.channel_share)
     return TrainerConfig(
         generator=GeneratorConfig(

@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Mapping as ArrayMapping
+from contextlib import suppress
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from skinsynth.gan.backend import TAPS
 from skinsynth.gan.discriminator import Architecture, Discriminator, DiscriminatorConfig
@@ -13,6 +15,7 @@ from skinsynth.gan.generator import Generator, GeneratorConfig
 
 Arrays = ArrayMapping[str, np.ndarray | Tensor]
 Shapes = dict[str, tuple[int, ...]]
+N = TypeVar("N", Generator, Discriminator)
 
 
 def from_arrays(arrays: Arrays, mbstd_group: int = 4) -> tuple[Generator, Discriminator]:
@@ -22,12 +25,37 @@ def from_arrays(arrays: Arrays, mbstd_group: int = 4) -> tuple[Generator, Discri
     Raises ValueError where the arrays are not those of a skip generator and its discriminator.
     """
     generator_weights, discriminator_weights = _part(arrays, "G/"), _part(arrays, "D/")
-    rng = torch.Generator().manual_seed(0)
-    generator = Generator(_generator_config(_shapes(generator_weights)), rng)
-    discriminator = Discriminator(_discriminator_config(_shapes(discriminator_weights), mbstd_group), rng)
-    _load(generator, generator_weights, "G")
-    _load(discriminator, discriminator_weights, "D")
-    return generator, discriminator
+    discriminator_config = _discriminator_config(_shapes(discriminator_weights), mbstd_group)
+    return (
+        with_weights(Generator, _generator_config(_shapes(generator_weights)), generator_weights),
+        with_weights(Discriminator, discriminator_config, discriminator_weights),
+    )
+
+
+class _Numberless(torch.Generator):
+    """In place of random numbers, tensors that have a shape and no memory."""
+
+    device = torch.device("meta")
+
+
+def with_weights(kind: type[N], config: Any, weights: ArrayMapping[str, Tensor]) -> N:
+    """A network that holds these weights; it takes memory only once they have proved to be all of it.
+
+    Raises ValueError where names or shapes are not those of the network.
+    """
+    network = kind(config, _Numberless())
+    with suppress(RuntimeError):  # torch's own words for what differs; ours follow
+        network.load_state_dict({name: weight.to("meta") for name, weight in weights.items()})
+    own, given = _shapes(network.state_dict()), _shapes(weights)
+    differing = sorted(name for name in own.keys() | given.keys() if own.get(name) != given.get(name))
+    if differing:
+        raise ValueError(
+            f"the arrays are not those of a StyleGAN2 {kind.__name__.lower()} with output skips: "
+            f"{', '.join(differing[:3])} ({len(differing)} in all) miss, are too many or have other shapes"
+        )
+    network.to_empty(device="cpu")
+    network.load_state_dict(weights)
+    return network
 
 
 def to_arrays(generator: Generator, discriminator: Discriminator) -> dict[str, np.ndarray]:
@@ -45,6 +73,8 @@ def _part(arrays: Arrays, prefix: str) -> dict[str, Tensor]:
     if not part:
         raise ValueError(f"a StyleGAN2 has weights named {prefix}…, but there are none: give those of G and of D")
     _check_filters(part)
+    if empty := [name for name, weight in part.items() if weight.numel() == 0]:
+        raise ValueError(f"the weights of a StyleGAN2 are not empty, but {prefix}{empty[0]} is")
     return {name: weight for name, weight in part.items() if not name.endswith("resample_filter")}
 
 
@@ -56,24 +86,15 @@ def _check_filters(weights: dict[str, Tensor]) -> None:
             raise ValueError(f"StyleGAN2 resamples with the filter {list(TAPS)}, but {name} is another: not supported")
 
 
-def _load(network: nn.Module, weights: dict[str, Tensor], letter: str) -> None:
-    own = _shapes(network.state_dict())
-    differing = sorted(name for name in own.keys() | weights.keys() if own.get(name) != _shapes(weights).get(name))
-    if differing:
-        raise ValueError(
-            f"the arrays {letter}/… are not those of a StyleGAN2 with output skips: {', '.join(differing[:3])} "
-            f"({len(differing)} in all) miss, are too many or have other shapes"
-        )
-    network.load_state_dict(weights)
-
-
 def _shapes(weights: ArrayMapping[str, Tensor]) -> Shapes:
     return {name: tuple(weight.shape) for name, weight in weights.items()}
 
 
-def _shape(shapes: Shapes, name: str) -> tuple[int, ...]:
+def _shape(shapes: Shapes, name: str, dimensions: int) -> tuple[int, ...]:
     if name not in shapes:
         raise ValueError(f"a StyleGAN2 has a weight {name}, but the arrays have none of that name")
+    if len(shapes[name]) != dimensions:
+        raise ValueError(f"{name} of a StyleGAN2 has {dimensions} dimensions, but an array of {shapes[name]} came")
     return shapes[name]
 
 
@@ -98,18 +119,27 @@ def _channel_law(channels: dict[int, int]) -> tuple[int, int]:
     return low, channel_max
 
 
+def _embedding(shapes: Shapes) -> tuple[int, ...]:
+    """The width of the classes' embedding and their number; zeros where unconditional."""
+    return _shape(shapes, "mapping.embed.weight", 2) if "mapping.embed.weight" in shapes else (0, 0)
+
+
 def _generator_config(shapes: Shapes) -> GeneratorConfig:
-    classes = shapes["mapping.embed.weight"][1] if "mapping.embed.weight" in shapes else 0
-    w_size, in_size = _shape(shapes, "mapping.fc0.weight")
+    embedded, classes = _embedding(shapes)
+    z_size = _shape(shapes, "mapping.fc0.weight", 2)[1] - embedded
+    if z_size < 1:
+        raise ValueError(
+            f"mapping.fc0.weight of a StyleGAN2 takes z beside the embedding, but {z_size} columns are left"
+        )
     resolution = _resolution(shapes)
     levels = [2**level for level in range(2, resolution.bit_length())]
-    channels = {level: _shape(shapes, f"synthesis.b{level}.conv1.weight")[0] for level in levels}
+    channels = {level: _shape(shapes, f"synthesis.b{level}.conv1.weight", 4)[0] for level in levels}
     channel_base, channel_max = _channel_law(channels)
     return GeneratorConfig(
         resolution=resolution,
-        image_channels=_shape(shapes, "synthesis.b4.torgb.weight")[0],
-        z_size=in_size - (w_size if classes else 0),
-        w_size=w_size,
+        image_channels=_shape(shapes, "synthesis.b4.torgb.weight", 4)[0],
+        z_size=z_size,
+        w_size=_shape(shapes, "mapping.w_avg", 1)[0],
         class_count=classes,
         mapping_layers=_count(shapes, r"mapping\.fc\d+\.weight"),
         channel_base=channel_base,
@@ -130,19 +160,23 @@ def _architecture(shapes: Shapes, resolution: int) -> Architecture:
 def _discriminator_config(shapes: Shapes, mbstd_group: int) -> DiscriminatorConfig:
     resolution = _resolution(shapes)
     levels = [2**level for level in range(3, resolution.bit_length())]
-    channels = {level: _shape(shapes, f"b{level}.conv0.weight")[0] for level in levels}
-    channels[4] = _shape(shapes, "b4.conv.weight")[0]
+    channels = {level: _shape(shapes, f"b{level}.conv0.weight", 4)[0] for level in levels}
+    channels[4], deviated = _shape(shapes, "b4.conv.weight", 4)[:2]
+    if deviated < channels[4]:
+        raise ValueError(
+            f"b4.conv.weight of a StyleGAN2 takes at least the {channels[4]} maps it gives, not {deviated}"
+        )
     channel_base, channel_max = _channel_law(channels)
     return DiscriminatorConfig(
         resolution=resolution,
-        image_channels=_shape(shapes, f"b{resolution}.fromrgb.weight")[1],
-        class_count=shapes["mapping.embed.weight"][1] if "mapping.embed.weight" in shapes else 0,
+        image_channels=_shape(shapes, f"b{resolution}.fromrgb.weight", 4)[1],
+        class_count=_embedding(shapes)[1],
         mapping_layers=_count(shapes, r"mapping\.fc\d+\.weight"),
         channel_base=channel_base,
         channel_max=channel_max,
         architecture=_architecture(shapes, resolution),
         mbstd_group=mbstd_group,
-        mbstd_channels=_shape(shapes, "b4.conv.weight")[1] - channels[4],
+        mbstd_channels=deviated - channels[4],
         activation_clamp=None,
         half_levels=0,
         half_type="float16",

@@ -11,6 +11,7 @@ import math
 import re
 import struct
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -22,13 +23,15 @@ from torch import Tensor
 from skinsynth.gan.discriminator import Discriminator
 from skinsynth.gan.generator import Generator
 from skinsynth.gan.model import save_gan
-from skinsynth.gan.published import from_arrays
+from skinsynth.gan.published import from_arrays, with_weights
 
 # Far above what networks of 1,024 pixels and 512 feature maps take: 400 MB, 100,000 instructions, 100 modules each.
 LARGEST_FILE = 2**31
 MOST_INSTRUCTIONS = 500_000
 MOST_MODULES = 1_000
 MOST_ARRAYS = 1_000
+# Each byte of a text is decoded once, in protocol 2 encoded again, and once more decoded within a storage.
+COPIES_OF_A_BYTE = 3
 DEEPEST_MODULE = 16
 LARGEST_RESOLUTION = 1_024
 # Rows are feature maps, columns inputs: at most 16 pixels of each feature map.
@@ -36,6 +39,7 @@ LARGEST_ROWS, LARGEST_COLUMNS = 1_024, 16 * 1_024
 
 NETWORKS = ("G", "D", "G_ema")
 USUAL_MBSTD_GROUP = 4
+PROTOCOLS = range(2, 6)
 # The first two values of torch's legacy serialisation.
 STORAGE_MAGIC, STORAGE_PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 NUMBER_TYPES = {"b1", "u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f2", "f4", "f8"}
@@ -75,7 +79,9 @@ def read_snapshot(file: Path) -> Snapshot:
         if file.stat().st_size > LARGEST_FILE:
             raise ValueError(f"it is larger than {LARGEST_FILE:,} bytes, which no network pickle is")
         data = file.read_bytes()
-        content = _Pickle(_Source(memoryview(data), _Budget(MOST_INSTRUCTIONS)), GLOBALS).read()
+        source = _Source(memoryview(data), _Budget(MOST_INSTRUCTIONS, COPIES_OF_A_BYTE * len(data)))
+        content = _Pickle(source, GLOBALS).read()
+        source.end()
         return _snapshot(_networks(content), len(data))
     except ValueError as error:
         raise ValueError(
@@ -93,13 +99,7 @@ def gan_of_snapshot(snapshot: Snapshot) -> tuple[Generator, Discriminator]:
     for name, array in snapshot.arrays.items():
         if name.startswith("G_ema/"):
             arrays["G/" + name.removeprefix("G_ema/")] = array
-    try:
-        generator, discriminator = from_arrays(arrays, snapshot.mbstd_group)
-    except (IndexError, RuntimeError, ZeroDivisionError) as error:
-        raise ValueError(
-            f"the snapshot's arrays are not those of a StyleGAN2 ({type(error).__name__} while their sizes were read): "
-            "give the network pickle of one"
-        ) from error
+    generator, discriminator = from_arrays(arrays, snapshot.mbstd_group)
     return (
         _computed_as(generator, snapshot.generator_precision),
         _computed_as(discriminator, snapshot.discriminator_precision),
@@ -108,9 +108,7 @@ def gan_of_snapshot(snapshot: Snapshot) -> tuple[Generator, Discriminator]:
 
 def _computed_as(network: N, precision: Precision) -> N:
     config = dataclasses.replace(network.config, **dataclasses.asdict(precision))
-    bound = type(network)(config, torch.Generator().manual_seed(0))
-    bound.load_state_dict(network.state_dict())
-    return bound
+    return with_weights(type(network), config, network.state_dict())
 
 
 def convert_snapshot(file: Path, folder: Path, classes: Sequence[int]) -> None:
@@ -123,15 +121,20 @@ def convert_snapshot(file: Path, folder: Path, classes: Sequence[int]) -> None:
 
 
 class _Budget:
-    """Instructions that one file may still take, those of its storages included."""
+    """Instructions that one file may still take and bytes of text that it may still copy, in its storages too."""
 
-    def __init__(self, instructions: int) -> None:
-        self.left = instructions
+    def __init__(self, instructions: int, copied_bytes: int) -> None:
+        self.instructions, self.copied_bytes = instructions, copied_bytes
 
-    def spend(self, instructions: int = 1) -> None:
-        self.left -= instructions
-        if self.left < 0:
+    def spend(self) -> None:
+        self.instructions -= 1
+        if self.instructions < 0:
             raise ValueError(f"it takes more than {MOST_INSTRUCTIONS:,} instructions, of which a network needs few")
+
+    def copy(self, count: int) -> None:
+        self.copied_bytes -= count
+        if self.copied_bytes < 0:
+            raise ValueError(f"it copies texts of more than {COPIES_OF_A_BYTE} times its size: one is recalled often")
 
 
 class _Source:
@@ -156,7 +159,13 @@ class _Source:
         return value
 
     def text(self, count: int) -> str:
-        return _decoded(self.take(count))
+        raw = self.take(count)
+        self.budget.copy(count)
+        return _decoded(raw)
+
+    def end(self) -> None:
+        if self.position != len(self.data):
+            raise ValueError(f"{len(self.data) - self.position:,} bytes follow where it, or a storage in it, has ended")
 
     def line(self) -> str:
         # No name of a global is as long as this.
@@ -265,10 +274,11 @@ def _call_set(arguments: Arguments, _: _Budget) -> list:
 def _call_encode(arguments: Arguments, budget: _Budget) -> memoryview:
     """Bytes as protocol 2 writes them: a text of which each character is one byte."""
     match arguments:
-        case (str() as text, "latin1") if text == "" or ord(max(text)) < 256:
+        case (str() as text, "latin1"):
             # One text may be recalled and encoded many times.
-            budget.spend(len(text) // 4096)
-            return memoryview(text.encode("latin1"))
+            budget.copy(len(text))
+            with suppress(UnicodeEncodeError):
+                return memoryview(text.encode("latin1"))
     raise ValueError("a text in it does not stand for bytes")
 
 
@@ -291,6 +301,9 @@ def _check_bounds(storage: _Storage, offset: int, size: tuple, stride: tuple) ->
     numbers = [offset, *size, *stride]
     if len(size) != len(stride) or len(size) > 8 or not all(type(n) is int and 0 <= n < 2**40 for n in numbers):
         raise ValueError("the size, strides or offset of a tensor in it are no sensible numbers")
+    # torch reckons strides even where there is no element, as if each axis had one at least.
+    if math.prod(max(1, length) for length in size) > LARGEST_FILE:
+        raise ValueError(f"a tensor in it has the size {size}, larger than any file")
     count = math.prod(size)
     span = 1 + sum((length - 1) * step for length, step in zip(size, stride, strict=True)) if count else 0
     held = len(storage.raw) // storage.dtype.itemsize
@@ -332,7 +345,9 @@ def _call_storage(arguments: Arguments, budget: _Budget) -> _Storage:
     count = source.number("<q")
     if count != claim.count:
         raise ValueError(f"a storage in it claims {claim.count} elements, but has {count}")
-    return _Storage(source.take(count * claim.dtype.itemsize), claim.dtype)
+    elements = source.take(count * claim.dtype.itemsize)
+    source.end()
+    return _Storage(elements, claim.dtype)
 
 
 STORAGE_TYPES: dict[tuple[str, str], object] = {
@@ -365,7 +380,7 @@ GLOBALS: dict[tuple[str, str], object] = {
 
 
 class _Pickle:
-    """One pickle, carried out on plain values; lengths are never trusted and only texts and integers are hashed."""
+    """One pickle, carried out on plain values; no length is trusted, only texts and small integers are hashed."""
 
     def __init__(self, source: _Source, named: dict[tuple[str, str], object]) -> None:
         self.source, self.named = source, named
@@ -433,8 +448,9 @@ class _Pickle:
         if not isinstance(target, dict) or len(items) % 2:
             raise ValueError("it sets entries of something else than a dictionary")
         for key, value in zip(items[::2], items[1::2], strict=True):
-            if not isinstance(key, str | int):
-                raise ValueError("a key of a dictionary in it is neither text nor integer")
+            # Larger integers can be chosen such that all hash alike.
+            if type(key) is not str and not (type(key) is int and abs(key) < 2**31):
+                raise ValueError("a key of a dictionary in it is neither a text nor an integer of less than 32 bits")
             target[key] = value
 
     def set_item(self) -> None:
@@ -478,6 +494,12 @@ class _Pickle:
         raise ValueError("a storage in it is not told by its type, key, place and number of elements")
 
 
+def _check_protocol(pickle: _Pickle) -> None:
+    number = pickle.source.number("<B")
+    if number not in PROTOCOLS:
+        raise ValueError(f"its protocol is {number}, where {PROTOCOLS[0]} to {PROTOCOLS[-1]} are known")
+
+
 def _check_frame(pickle: _Pickle) -> None:
     length, rest = pickle.source.number("<Q"), len(pickle.source.data) - pickle.source.position
     if length > rest:
@@ -487,7 +509,7 @@ def _check_frame(pickle: _Pickle) -> None:
 # By their codes in the protocols 2 to 5. There is none to make instances by class (but of a global's stand-in), to look
 # up extensions, or to take anything by a name that is not in `GLOBALS`.
 INSTRUCTIONS: dict[bytes, Callable[[_Pickle], object]] = {
-    b"\x80": lambda pickle: pickle.source.take(1),  # the protocol's number
+    b"\x80": _check_protocol,
     b"\x95": _check_frame,
     b"N": lambda pickle: pickle.push(None),
     b"\x88": lambda pickle: pickle.push(True),

@@ -1,9 +1,11 @@
 """Training of StyleGAN2-ADA one step at a time, with a state that resumes bit for bit on a CPU."""
 
 import copy
+import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -166,10 +168,12 @@ class Trainer:
     def watch(self) -> float:
         """How diverse the generator's images are, worst class: their deviation over that of real images, without noise.
 
-        Changes nothing. Raises TrainingDiverged where they are nearly one image, or a weight is not finite.
+        Changes nothing. Raises TrainingDiverged where they are nearly one image, or a weight of any network is not
+        finite.
         """
-        if not all(bool(weight.isfinite().all()) for weight in self.generator.parameters()):
-            raise TrainingDiverged(self._diverged("a weight of the generator is not finite"))
+        for name, network in self._networks().items():
+            if not all(bool(weight.isfinite().all()) for weight in network.state_dict().values()):
+                raise TrainingDiverged(self._diverged(f"a weight of {name} is not finite"))
         worst = min((self._class_diversity(*images) for images in self.data.by_class(WATCHED_IMAGES)), default=1.0)
         if worst < COLLAPSED_DIVERSITY:
             raise TrainingDiverged(self._diverged(f"the images of a class differ by {worst:.1%} of what real ones do"))
@@ -178,7 +182,8 @@ class Trainer:
     def _class_diversity(self, real: Float[Tensor, "n c h w"], c: Float[Tensor, "n class_count"]) -> float:
         rng = torch.Generator(self.device).manual_seed(self.config.seed)
         z = torch.randn(len(c), self.config.generator.z_size, generator=rng, device=self.device)
-        fakes = self.generator(z, c, noise_mode="none")
+        # As they are seen: beyond white and black, differences are none.
+        fakes = self.generator(z, c, noise_mode="none").clamp(-1, 1)
         return float(fakes.std(dim=0).mean() / real.std(dim=0).mean().clamp(min=1e-8))
 
     def _diverged(self, what: str) -> str:
@@ -354,6 +359,14 @@ class Trainer:
             "discriminator_adam": (self.discriminator_adam, self.discriminator),
         }
 
+    @cached_property
+    def _images_sha256(self) -> str:
+        """Of the real images and their classes, in their order."""
+        digest = hashlib.sha256()
+        for some in (*self.data.images.split(1024), self.data.classes):
+            digest.update(some.cpu().contiguous().numpy().data)
+        return digest.hexdigest()
+
     def state(self) -> State:
         """Everything that a later step depends on: tensors (copies on the CPU) and plain numbers for JSON."""
         states = {"decisions": self.decisions.get_state(), "rng": self.rng.get_state()}
@@ -366,6 +379,7 @@ class Trainer:
         numbers = {
             "config": _plain(self.config),
             "image_count": len(self.data),
+            "images_sha256": self._images_sha256,
             "steps": self.steps,
             "images_seen": self.images_seen,
             "controller": self.controller.state(),
@@ -375,7 +389,9 @@ class Trainer:
     def restore(self, state: State) -> None:
         """Go on from a `state()`; raises ValueError where it comes from other settings or data."""
         tensors, numbers = state
-        if numbers.get("config") != _plain(self.config) or numbers.get("image_count") != len(self.data):
+        same = numbers.get("config") == _plain(self.config) and numbers.get("image_count") == len(self.data)
+        # States of older versions do not know their images.
+        if not same or numbers.get("images_sha256", self._images_sha256) != self._images_sha256:
             raise ValueError(
                 "a training goes on from a state of the same settings and images, but this one has others: "
                 "remove it and start again"
@@ -447,7 +463,7 @@ def _passes(config: TrainerConfig, team: Team) -> int:
         raise ValueError(
             f"a batch of {config.batch_size} does not fall into equal parts for {team.size} processes and "
             f"images_per_pass {config.images_per_pass}, each of whole groups of {_group(config)} images (and half the "
-            "batch as well): change batch_size or images_per_pass"
+            "batch as well): change batch_size, images_per_pass or the number of processes"
         )
     return parts // team.size
 

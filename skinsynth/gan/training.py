@@ -16,7 +16,7 @@ from skinsynth.gan.checkpoint import read_checkpoint, write_checkpoint
 from skinsynth.gan.generator import Generator
 from skinsynth.gan.model import training_flops_per_image
 from skinsynth.gan.trainer import StepReport, Trainer, TrainerConfig
-from skinsynth.settings import Count, Names
+from skinsynth.settings import Count, Names, Share
 
 Row = dict[str, float | int]
 
@@ -28,7 +28,8 @@ class RunConfig:
     classes: Names  # whose images it is trained on
     conditional: bool
     augment: str  # a key of PRESETS
-    adaptive: bool  # whether ADA steers the strength
+    adaptive: bool  # whether ADA steers the strength; otherwise it stays
+    initial_p: Share | None = None  # strength at the start; None, or left out: as `trainer` or the preset has it
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,17 @@ class History:
 def configure(shared: TrainerConfig, run: RunConfig) -> TrainerConfig:
     """The study's settings with the class count and the augmentation of one run."""
     count = len(run.classes) if run.conditional else 0
+    initial_p = shared.augment.initial_p if run.initial_p is None else run.initial_p
+    if run.augment != "none" and not run.adaptive and initial_p == 0:
+        raise ValueError(
+            f"adaptive: false keeps the augmentation's strength where it starts, but {run.augment!r} starts at 0, "
+            "which is none: give the run an initial_p above 0, or augment: none"
+        )
     return dataclasses.replace(
         shared,
         generator=dataclasses.replace(shared.generator, class_count=count),
         discriminator=dataclasses.replace(shared.discriminator, class_count=count),
-        augment=dataclasses.replace(shared.augment, preset=run.augment, adaptive=run.adaptive),
+        augment=dataclasses.replace(shared.augment, preset=run.augment, adaptive=run.adaptive, initial_p=initial_p),
     )
 
 

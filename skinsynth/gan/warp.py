@@ -39,6 +39,7 @@ def reflect(index: Int64[Tensor, "*shape"], size: int) -> Int64[Tensor, "*shape"
 
 
 @lru_cache(maxsize=64)
+@torch.inference_mode(False)  # what outlives a call is for training too
 def _doubling(size: int, margin: int, device: torch.device, dtype: torch.dtype) -> Float[Tensor, "doubled size"]:
     """Matrix that reflects a line by a margin and doubles it; row 0 is the doubled pixel at -2 margin."""
     row = torch.arange(2 * (size + 2 * margin))
@@ -52,6 +53,7 @@ def _doubling(size: int, margin: int, device: torch.device, dtype: torch.dtype) 
 
 
 @lru_cache(maxsize=32)
+@torch.inference_mode(False)
 def _halving(size: int, device: torch.device, dtype: torch.dtype) -> Float[Tensor, "size doubled"]:
     """Matrix that halves a line; column 0 is the doubled pixel at -LEFT."""
     taps = torch.tensor(SYM6, dtype=torch.float64) / math.sqrt(2)
@@ -111,7 +113,7 @@ def warp(images: Float[Tensor, "n c h w"], inverse: Float[Tensor, "n 3 3"]) -> F
     """
     height, width = images.shape[2:]
     margin_x, margin_y = _margins(inverse, height, width)
-    x, y = _sources(inverse.to(images.device, non_blocking=True), height, width)
+    x, y = _sources(inverse.to(images, non_blocking=True), height, width)
     of = images.device, images.dtype
     turned = _resized(images, _doubling(width, margin_x, *of), _doubling(height, margin_y, *of))
     moved = sample(turned, 2 * (y + margin_y), 2 * (x + margin_x))

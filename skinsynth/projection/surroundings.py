@@ -1,5 +1,6 @@
 """New images from the neighbourhood of projected ones: more of what a classifier finds hard."""
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -18,13 +19,18 @@ class Neighbours(NamedTuple):
 
 
 def on_sphere(ws: Float[Tensor, "n layers w"], radius: float, rng: torch.Generator) -> Float[Tensor, "n layers w"]:
-    """Each w moved by exactly `radius` (Euclidean, in w) in a random direction, the same one in all its layers.
+    """Each latent moved by `radius` (Euclidean) in a random direction of w, the same one in all its layers.
+
+    Where all layers have one w, as in W, the radius is that of w. Where they differ, as in W+, it is that of the move
+    over all layers together, each of which takes an equal part. The layers tell which: no two of W+ are equal.
 
     The authors of papers/000 cut every coordinate of z to -1 … 1 beside a shift of up to 0.1 each, which moved z by 8.7
     in all.
     """
     directions = normalize(torch.randn(ws.shape[0], 1, ws.shape[2], generator=rng, device=rng.device), dim=2)
-    return ws + radius * directions.to(ws)
+    in_w = (ws == ws[:, :1]).all(dim=2).all(dim=1)
+    lengths = torch.where(in_w, radius, radius / math.sqrt(ws.shape[1])).to(ws)
+    return ws + lengths[:, None, None] * directions.to(ws)
 
 
 def draw_neighbours(

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from skinsynth.features.extractor import Extractor
+from skinsynth.features.extractor import Extractor, weights_of
 from skinsynth.images.archive import Images
 from skinsynth.quality.fidelity import FidelityConfig, FidelityScores, score_images
 from skinsynth.quality.proportions import as_frequent_as
@@ -60,19 +60,23 @@ def drawn_of_each(images: Labelled, class_count: int, count: int, source: Path, 
 
 
 def score_by_class(
-    judged: Judged, classes: Sequence[str], config: FidelityConfig, seed: int, extractor: str
+    judged: Judged, classes: Sequence[str], config: FidelityConfig, seed: int, extract: Extractor
 ) -> FidelityScores:
-    """Pooled headlines, and rows with a column `class`: all, then each class of the fakes where there are several."""
-    headline: dict[str, float] = {}
+    """Pooled headlines, and rows with a column `class`: all, then each class of the fakes where there are several.
+
+    `extractor_weights` says whose features they are: another classifier is another ruler.
+    """
+    weights = weights_of(extract)
+    headline: dict[str, float | str] = {}
     rows = []
     for name, real, fake, held_out in sides_by_class(judged, classes, seed):
         try:
-            scores = score_images(real, fake, config, torch.Generator().manual_seed(seed), extractor, held_out)
+            scores = score_images(real, fake, config, torch.Generator().manual_seed(seed), extract.name, held_out)
         except ValueError as error:
             raise ValueError(f"class {name!r}: {error}, or leave that class out of the set") from error
         headline = headline or scores.headline
-        rows += [{"class": name, **row, "seed": seed} for row in scores.rows]
-    return FidelityScores(headline, rows)
+        rows += [{"class": name, **row, "extractor_weights": weights, "seed": seed} for row in scores.rows]
+    return FidelityScores({**headline, "extractor_weights": weights}, rows)
 
 
 def sides_by_class(

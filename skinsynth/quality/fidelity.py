@@ -49,7 +49,7 @@ class FidelityConfig:
 
 @dataclass(frozen=True)
 class FidelityScores:
-    headline: dict[str, float]  # named after the extractor, as in HEADLINES, and the count of `images`
+    headline: dict[str, float | str]  # named after the extractor, as in HEADLINES, and the count of `images`
     rows: list[dict[str, str | float | int]]  # one per metric and comparison, with interval and sample counts
 
 

@@ -27,7 +27,7 @@ class RealSides(NamedTuple):
 class Judgement(NamedTuple):
     """Headlines, and rows of three tables: fidelity and colours (pooled and by class), bars of hues."""
 
-    headline: dict[str, float]
+    headline: dict[str, float | str]
     fidelity: list[dict[str, Any]]
     colours: list[dict[str, Any]]
     hues: list[dict[str, float]]
@@ -56,7 +56,7 @@ def judge_images(
         Judged(features_of(seen, real.train), features_of(seen, fake), features_of(seen, real.held_out))
         for seen in (extract, ColourHistograms())
     )
-    scores = score_by_class(features, classes, config, seed, extract.name)
+    scores = score_by_class(features, classes, config, seed, extract)
     colour_rows = colour_rows_by_class(colours, classes, config.interval_draws, seed)
     hues = hue_rows({name: part.features for name, part in colours.named().items()})
     return Judgement(scores.headline, scores.rows, colour_rows, hues)
