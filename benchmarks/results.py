@@ -100,6 +100,7 @@ def bring_home(run: Path) -> Path:
         shutil.copyfile(run / name, results / name.removeprefix("metrics/").replace("/", "-"))
     for name in FILES:
         shutil.copyfile(run / name, results / Path(name).name)
+    fidelity_of_each(run).to_csv(results / "fidelity.csv", index=False, float_format="%.6g", lineterminator="\n")
     (results / "tables.md").write_text(tables(run, scale, metrics))
     (results / "federation.md").write_text(federation(run, scale))
     if params["scales"][scale]["prepare_images"]["source"] == "phantom":
@@ -108,6 +109,13 @@ def bring_home(run: Path) -> Path:
         for name in PHANTOM_PICTURES:
             shutil.copyfile(run / name, results / name.removeprefix("metrics/").replace("/", "-"))
     return results
+
+
+def fidelity_of_each(run: Path) -> pd.DataFrame:
+    """Every number of every GAN and of the selected set, by class too, with seed, counts and extractor."""
+    scored = [*(f"score_gan/{name}" for name in GANS), "score_images/selected"]
+    rows = [pd.read_csv(run / "metrics" / name / "intervals.csv").assign(set=Path(name).name) for name in scored]
+    return pd.concat(rows)
 
 
 def tables(run: Path, scale: str, metrics: dict) -> str:

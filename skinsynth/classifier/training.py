@@ -104,8 +104,8 @@ def train_classifier(
         history = list(tqdm(run.epochs(), total=config.epochs, unit="epoch", desc=f"{config.network}, seed {seed}"))
     if not math.isfinite(run.best_loss):
         raise ValueError(
-            f"{config.network}, seed {seed}: the validation loss was not finite after any of {len(history)} epochs: lower "
-            "learning_rate in params.yaml"
+            f"{config.network}, seed {seed}: the validation loss was not finite after any of {len(history)} epochs: "
+            "lower learning_rate in params.yaml"
         )
     network.load_state_dict(run.best_weights)
     return Classifier(network, Architecture(config.network, class_count, config.dropout)), history

@@ -31,7 +31,7 @@ def planted_sets(
     garbage: Float[Tensor, "m dim"],
     seed: int,
 ) -> dict[str, Float[Tensor, "m dim"]]:
-    """Sets of one size by what they are: fresh draws, these blurred, copies, half of each, one image repeated, noise."""
+    """Sets of one size by what they are: fresh draws, these blurred, copies, half of each, one image again, noise."""
     count = len(fresh)
     rng = np.random.default_rng(seed)
     copies = train[torch.from_numpy(rng.choice(len(train), count, replace=count > len(train)))]
