@@ -19,6 +19,7 @@ import yaml
 from PIL import Image
 
 from benchmarks.without_dvc import commands
+from skinsynth.directions.removal import load_moves
 from skinsynth.images.archive import read_archive, write_archive
 from skinsynth.stage import load_params, run
 from stages import train_gan
@@ -498,6 +499,14 @@ def test_artefacts_are_measured_in_every_set_and_class(study):
     train = lesions[lesions["split"] == "train"]
     for trait, value in zip(known["trait"], known["value"], strict=True):
         assert value == pytest.approx(train[trait].mean(), abs=1e-5)
+
+
+def test_the_chosen_moves_are_kept_to_be_applied_again(study):
+    moves = load_moves(study / "models/frame-moves.safetensors")
+    assert set(moves) <= {"ben", "mal"}
+    measured = pd.read_csv(study / "metrics/remove_frames/measured.csv")
+    moved = measured[measured["method"].notna()] if "method" in measured else measured[:0]
+    assert {name: move.method for name, move in moves.items()} == dict(zip(moved["gan"], moved["method"], strict=True))
 
 
 def test_frame_free_images_differ_only_where_a_frame_was_seen(study):
