@@ -505,8 +505,8 @@ def test_the_chosen_moves_are_kept_to_be_applied_again(study):
     moves = load_moves(study / "models/frame-moves.safetensors")
     assert set(moves) <= {"ben", "mal"}
     measured = pd.read_csv(study / "metrics/remove_frames/measured.csv")
-    moved = measured[measured["method"].notna()] if "method" in measured else measured[:0]
-    assert {name: move.method for name, move in moves.items()} == dict(zip(moved["gan"], moved["method"], strict=True))
+    told = measured.dropna(subset="method") if "method" in measured else measured[:0].assign(method="")
+    assert {name: move.method for name, move in moves.items()} == dict(zip(told["gan"], told["method"], strict=True))
 
 
 def test_frame_free_images_differ_only_where_a_frame_was_seen(study):
