@@ -199,13 +199,13 @@ def test_the_interval_of_extrapolated_fid_holds_the_truth_and_that_of_fid_does_n
     config = FidelityConfig(neighbours=3, kid_subset_size=0, kid_subsets=0, interval_draws=20)
     truth, hits = 1.0, {"fid": 0, "fid_infinity": 0}
     for _ in range(40):
-        real, fake = torch.randn(600, 6, generator=rng), torch.randn(120, 6, generator=rng)
+        real, fake = torch.randn(1500, 12, generator=rng), torch.randn(200, 12, generator=rng)
         fake[:, 0] += 1
         for row in score_images(real, fake, config, rng, "classifier").rows:
             if row["metric"] in hits:
                 hits[row["metric"]] += row["low"] <= truth <= row["high"]
-    assert hits["fid"] < hits["fid_infinity"]
     assert hits["fid_infinity"] >= 35
+    assert hits["fid"] <= 30
 
 
 def test_too_few_fakes_for_the_spread_of_features_are_not_extrapolated(rng):
