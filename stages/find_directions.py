@@ -16,7 +16,7 @@ from skinsynth.directions.edit import render_strips
 from skinsynth.directions.effects import Effects, effects_of
 from skinsynth.directions.principal import sample_w
 from skinsynth.directions.search import Found, find_axes, spread_evenly
-from skinsynth.directions.strips import Strip, draw_strips
+from skinsynth.directions.strips import METHODS, Strip, draw_strips, step_names
 from skinsynth.files import written_whole
 from skinsynth.gan.family import load_family
 from skinsynth.gan.model import Gan
@@ -39,7 +39,6 @@ class Settings:
 
 
 SETTINGS = Settings
-METHODS = {"sefa": "SeFa", "pca": "PCA"}
 
 
 def main(
@@ -71,7 +70,7 @@ def main(
                 about = f"{METHODS[method]} {number}, {settings.classes[label]}"
                 shown[label].append(Strip(about, strip.numpy()))
     write_directions(directions, found_by)
-    columns = ["0 (itself)" if step == 0 else f"{step:+g} SD" for step in settings.steps]
+    columns = step_names(settings.steps, " SD")
     title = "Steps in standard deviations (SD) of w along the direction"
     draw_strips(strips, title, columns, [strip for label in family.labels for strip in shown[label]])
     write_rows(effects, rows)

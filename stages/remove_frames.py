@@ -35,7 +35,7 @@ from skinsynth.directions.removal import (
     save_moves,
 )
 from skinsynth.directions.search import find_axes
-from skinsynth.directions.strips import Strip, draw_strips
+from skinsynth.directions.strips import METHODS, Strip, draw_strips, step_names
 from skinsynth.gan.family import load_family
 from skinsynth.gan.model import Gan
 from skinsynth.images.archive import write_archive
@@ -214,15 +214,14 @@ def show_strips(path: Path, members: dict[str, Gan], chosen: dict[str, Chosen]) 
     ]
     size = next(iter(members.values())).config.resolution
     blank = Strip("no move found", np.full((len(WAY), 3, size, size), 255, dtype=np.uint8))
-    columns = ["0 (itself)" if way == 0 else f"{way:+g}" for way in WAY]
     title = "Parts of each method's best move, on the left of its opposite (SD: standard deviation of w)"
-    draw_strips(path, title, columns, strips or [blank])
+    draw_strips(path, title, step_names(WAY), strips or [blank])
 
 
 def labelled(name: str, move: Move) -> str:
     """A move of one GAN, as a strip names it."""
     about = described(move)
-    method = {"sefa": "SeFa", "pca": "PCA"}.get(move.method, move.method)
+    method = METHODS.get(move.method, move.method)
     layers = "all layers" if move.layers is None else f"layers {about['layers']}"
     return f"{name}: {method} {move.number}\n{move.step:+g} SD, {layers}"
 

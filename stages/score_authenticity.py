@@ -24,7 +24,7 @@ from skinsynth.privacy.authenticity import without_duplicates
 from skinsynth.privacy.copying import Side
 from skinsynth.privacy.disguises import disguised
 from skinsynth.privacy.distances import extreme_places, nearest, paired
-from skinsynth.privacy.lookalikes import Finder, Lookalikes
+from skinsynth.privacy.lookalikes import Finder, Found, Lookalikes
 from skinsynth.privacy.membership import CONTROL, AttackConfig, Attacked, feature_attack_rows, other_attack_rows
 from skinsynth.privacy.novelty import (
     HELD_OUT,
@@ -234,24 +234,22 @@ def features_in(space: Space, sets: Sets) -> Features:
 def view_of_pixels(sets: Sets) -> View:
     """No network: it finds copies that were stored again, recoloured, mirrored or turned, which features may not."""
     find = partial(nearest_in_any_orientation, among=sets.train.pixels)
-    return View(PIXELS, "thumbnails", "correlation of thumbnails in any orientation", lookalikes(sets, find), find)
+    seen = lookalikes(sets, find(sets.fake.pixels), find(sets.held_out.pixels))
+    return View(PIXELS, "thumbnails", "correlation of thumbnails in any orientation", seen, find)
 
 
 def view_of_features(space: Space, sets: Sets, features: Features) -> View:
-    """By cosine distance; only what is looked at again is kept in the cache."""
-
-    def find_by(extract: Extractor) -> Finder:
-        return lambda pixels: nearest(extract(pixels), features.train, "cosine")
-
+    """By cosine distance; features of other images than those of the sets are not kept in the cache."""
+    find = partial(nearest, among=features.train, metric="cosine")
+    seen = lookalikes(sets, find(features.fake), find(features.held_out))
+    extract = without_cache(space.extract)
     measure = f"cosine distance in features of {space.name}"
-    seen = lookalikes(sets, find_by(space.extract))
-    return View(space.name, space.extractor, measure, seen, find_by(without_cache(space.extract)))
+    return View(space.name, space.extractor, measure, seen, lambda pixels: find(extract(pixels)))
 
 
-def lookalikes(sets: Sets, find: Finder) -> Lookalikes:
-    """The synthetic and the held-out images beside their nearest training images."""
-    held_out = sets.held_out
-    return Lookalikes(sets.fake, find(sets.fake.pixels), torch.from_numpy(held_out.labels), find(held_out.pixels)[0])
+def lookalikes(sets: Sets, fake: Found, held_out: Found) -> Lookalikes:
+    """The synthetic images with their nearest training images, beside the held-out ones."""
+    return Lookalikes(sets.fake, fake, torch.from_numpy(sets.held_out.labels), held_out[0])
 
 
 def copies_in(view: View, sets: Sets, settings: Settings) -> Tables:

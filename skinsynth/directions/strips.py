@@ -15,12 +15,20 @@ CELL = 64  # pixels of the picture that an image takes, at least
 LETTER = 5  # of its side that a line of text is high: one part in so many
 GAP = 4  # pixels between a text and what is beside it
 
+# As a reader knows them; other methods are called by their own names.
+METHODS = {"sefa": "SeFa", "pca": "PCA"}
+
 
 class Strip(NamedTuple):
     """A row: one image at every step."""
 
     label: str  # may have several lines
     pixels: UInt8[np.ndarray, "steps 3 size size"]
+
+
+def step_names(steps: Sequence[float], unit: str = "") -> list[str]:
+    """Names of columns, as in -3 SD, 0 (itself), +3 SD."""
+    return ["0 (itself)" if step == 0 else f"{step:+g}{unit}" for step in steps]
 
 
 def draw_strips(path: Path, title: str, columns: Sequence[str], strips: Sequence[Strip]) -> None:

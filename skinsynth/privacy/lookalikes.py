@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -30,9 +31,7 @@ class Nearer(NamedTuple):
     nearer_than_any_held_out: int
     expected_by_chance: float
     chance_of_as_many: float  # or more
-    unlikely_from: (
-        int  # the smallest count with a chance below UNLIKELY; one more than there are images where none has it
-    )
+    unlikely_from: int  # the smallest count with a chance below UNLIKELY; images + 1 where none has it
 
 
 def nearer_than_any(gaps: Float[Tensor, " n"], gaps_of_held_out: Float[Tensor, " m"]) -> Nearer:
@@ -73,22 +72,19 @@ class Lookalikes:
 
     def closest(self, label: int, at_least: int) -> list[int]:
         """Places of the images of a class nearest to training, the nearest first, with all that `rows` counts."""
-        labels = torch.from_numpy(self.fake.labels)
-        nearer = self.nearer(self.found[0], labels).tolist()
-        ranked = [place for place in self.found[0].argsort(stable=True).tolist() if labels[place] == label]
-        return [place for rank, place in enumerate(ranked) if rank < at_least or nearer[place]]
+        ranked = [place for place in self.found[0].argsort(stable=True).tolist() if self.fake.labels[place] == label]
+        return [place for rank, place in enumerate(ranked) if rank < at_least or self._counted[place]]
 
     def closest_rows(self, train: Images, classes: tuple[str, ...], at_least: int) -> list[Row]:
         """The images nearest to training by name, class by class."""
         gaps, partners = self.found
-        nearer = self.nearer(gaps, torch.from_numpy(self.fake.labels)).tolist()
         return [
             {
                 "synthetic_image": self.fake.ids[place],
                 "class": classes[label],
                 "nearest_training_image": train.ids[int(partners[place])],
                 "distance": float(gaps[place]),
-                "nearer_than_any_held_out": int(nearer[place]),
+                "nearer_than_any_held_out": int(self._counted[place]),
             }
             for label in np.unique(self.fake.labels).tolist()
             for place in self.closest(label, at_least)
@@ -117,6 +113,11 @@ class Lookalikes:
                 for label, own in self._by_class(labels)
             ]
         return rows
+
+    @cached_property
+    def _counted(self) -> list[bool]:
+        """Which synthetic images `rows` counts."""
+        return self.nearer(self.found[0], torch.from_numpy(self.fake.labels)).tolist()
 
     def _of_held_out(self, label: int) -> Float[Tensor, " m"]:
         return self.held_out_gaps[(self.held_out_labels == label).to(self.held_out_gaps.device)]
