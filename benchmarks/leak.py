@@ -23,12 +23,12 @@ from skinsynth.classifier.classifier import Classifier
 from skinsynth.classifier.training import ClassifierConfig, Examples, train_classifier
 from skinsynth.images.decode import Decoding
 from skinsynth.images.duplicates import find_duplicates
+from skinsynth.intervals import Interval, group_draws, percentile_interval
 from skinsynth.lesions.phantom import PhantomConfig, Rate
 from skinsynth.lesions.sources import load_catalogue
 from skinsynth.partition.leakage import measure_leakage
 from skinsynth.partition.split import SplitConfig, images_of, split_patients
 from skinsynth.quality.classification import Predictions, auc
-from skinsynth.quality.resampling import Interval, group_draws, percentile_interval
 from stages import prepare_images
 
 PARAMS = Path(__file__).parent.parent / "params.yaml"

@@ -17,10 +17,10 @@ from skinsynth.classifier.classifier import Classifier, load_classifier
 from skinsynth.images.archive import Images, image_size, read_archive
 from skinsynth.images.grid import save_grid
 from skinsynth.images.sets import read_image_set
+from skinsynth.intervals import Interval, group_draws, percentile_interval, share_interval
 from skinsynth.lesions.table import lesions_of
 from skinsynth.partition.split import images_of, read_split
 from skinsynth.quality.classification import positive_label
-from skinsynth.quality.resampling import Interval, group_draws, percentile_interval, share_interval
 from skinsynth.settings import Count, Names, Seed, Share
 from skinsynth.stage import best_device, load_params, run, write_metrics, write_rows
 

@@ -20,7 +20,7 @@ from skinsynth.directions.strips import METHODS, Strip, draw_strips, step_names
 from skinsynth.files import written_whole
 from skinsynth.gan.family import load_family
 from skinsynth.gan.model import Gan
-from skinsynth.quality.resampling import mean_interval
+from skinsynth.intervals import mean_interval
 from skinsynth.settings import Count, Names, NotNegative, Numbers, Seed
 from skinsynth.stage import best_device, load_params, run, write_metrics, write_rows
 

@@ -14,10 +14,10 @@ import torch
 from scipy.stats import binomtest
 
 from skinsynth.artefacts.area import black_shares
-from skinsynth.artefacts.detector import load_detectors
-from skinsynth.classifier.classifier import load_classifier
+from skinsynth.artefacts.detector import Detector, load_detectors
+from skinsynth.classifier.classifier import Classifier, load_classifier
 from skinsynth.directions.edit import render_strips
-from skinsynth.directions.principal import sample_w
+from skinsynth.directions.principal import sample_w, within_classes
 from skinsynth.directions.removal import (
     Latents,
     Move,
@@ -28,20 +28,21 @@ from skinsynth.directions.removal import (
     effect,
     hyperplane_strides,
     latents_at,
+    learnt_moves,
     moved_pixels,
     moves,
     random_gap,
     random_moves,
     save_moves,
 )
-from skinsynth.directions.search import find_axes
+from skinsynth.directions.search import find_axes, spread_evenly
 from skinsynth.directions.strips import METHODS, Strip, draw_strips, step_names
 from skinsynth.gan.family import load_family
 from skinsynth.gan.model import Gan
 from skinsynth.images.archive import write_archive
 from skinsynth.images.grid import save_grid
+from skinsynth.intervals import mean_interval
 from skinsynth.quality.classification import positive_label
-from skinsynth.quality.resampling import mean_interval
 from skinsynth.settings import Count, Names, NotNegative, Seed, Whole
 from skinsynth.stage import best_device, entry_of, load_params, run, write_metrics, write_rows
 
@@ -95,10 +96,9 @@ def main(
     device, positive = best_device(), positive_label(settings.classes, settings.positive)
     family, judge = load_family(gans, device), load_classifier(classifier, device)
     eye = load_detectors(detectors, device).get(settings.artefact)
-    sees = eye.sees if eye else lambda pixels: torch.zeros(len(pixels), dtype=torch.bool)
     if eye is None:  # nothing will be found: all images stay as they are
         settings = replace(settings, removal=replace(settings.removal, most_draws=1))
-    seers = Seers(sees, lambda pixels: judge.probabilities(pixels)[:, positive].cpu())
+    seers = seers_of(eye, judge, positive)
     rng = torch.Generator(device).manual_seed(settings.seed)
     chosen = {name: choose(gan, seers, settings, rng) for name, gan in family.members.items()}
     write_rows(tried, [{"gan": name, **row} for name, one in chosen.items() for row in one.rows])
@@ -124,6 +124,16 @@ def main(
     write_metrics(metrics, {**headlines(chosen, float(moved.double().mean()), left), **auc})
 
 
+def seers_of(eye: Detector | None, judge: Classifier, positive: int) -> Seers:
+    """Without a detector nothing is seen in any image."""
+    return Seers(
+        eye.sees if eye else lambda pixels: torch.zeros(len(pixels), dtype=torch.bool),
+        lambda pixels: judge.probabilities(pixels)[:, positive].cpu(),
+        eye.excess if eye else lambda images: torch.full([len(images)], -torch.inf),
+        lambda images: judge.logits_differentiable(images).softmax(dim=1)[:, positive],
+    )
+
+
 def choose(gan: Gan, seers: Seers, settings: Settings, rng: torch.Generator) -> Chosen:
     """The best move by one set of images with the artefact, measured on another."""
     config = settings.removal
@@ -134,7 +144,10 @@ def choose(gan: Gan, seers: Seers, settings: Settings, rng: torch.Generator) -> 
     semantic, principal = find_axes(gan, settings.directions, None, settings.samples, rng)
     candidates = {one.method: one.strides for one in (semantic, principal)}
     candidates |= hyperplane_strides(gan, gan.classes, seers, shown.found, settings.samples, rng)
+    labels = spread_evenly(gan.classes, settings.samples)
+    w = within_classes(sample_w(gan, labels, rng), labels)
     tried, gap = list(moves(candidates, config)), random_gap(shown.found)
+    tried += learnt_moves(gan, shown.found, w, seers, config, rng)
     rows = [{**described(move), **effect(gan, shown.found, move, seers).row(gap)} for move in tried]
     best = best_move(rows, config)
     if best is None:
@@ -223,7 +236,7 @@ def labelled(name: str, move: Move) -> str:
     about = described(move)
     method = METHODS.get(move.method, move.method)
     layers = "all layers" if move.layers is None else f"layers {about['layers']}"
-    return f"{name}: {method} {move.number}\n{move.step:+g} SD, {layers}"
+    return f"{name}: {method} {move.number}\n{move.step:+.2g} SD, {layers}"
 
 
 def every_layer(gan: Gan, images: Latents) -> torch.Tensor:

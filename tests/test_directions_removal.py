@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+from skinsynth.directions.learnt import LearningConfig
 from skinsynth.directions.removal import (
     CENTRE,
+    PARTS,
     Move,
     RemovalConfig,
     Seers,
@@ -17,6 +19,7 @@ from skinsynth.directions.removal import (
     effect,
     hyperplane_strides,
     latents_at,
+    learnt_moves,
     load_moves,
     moved_pixels,
     moves,
@@ -38,6 +41,7 @@ CONFIG = RemovalConfig(
     most_centre_change=0.5,
     random_directions=5,
     batch_size=100,
+    learning=LearningConfig(steps=100, learning_rate=0.2, batch_size=20),
 )
 LINE = (torch.arange(SIZE) + 0.5) / SIZE - 0.5
 RADIUS = (LINE[:, None] ** 2 + LINE**2).sqrt()
@@ -80,17 +84,25 @@ def gan(rng):
     return Gan(DrawingGenerator(), Discriminator(sizes, rng), [1])
 
 
-@pytest.fixture
-def seers():
+def seeing(level):
+    """Who sees a frame where the corners are darker than a level, and answers by the middle."""
     corners, middle = RADIUS > 0.5, RADIUS < 0.3
 
-    def sees(pixels):
-        return pixels.float()[:, :, corners].mean(dim=(1, 2)) < 110
+    def darkness(pixels):
+        return (level - pixels.float()[:, :, corners].mean(dim=(1, 2))) / 10
 
     def answers(pixels):
         return torch.sigmoid((190 - pixels.float()[:, :, middle].mean(dim=(1, 2))) / 20)
 
-    return Seers(sees, answers)
+    def of_images(seen):
+        return lambda images: seen(127.5 * (images + 1))
+
+    return Seers(lambda pixels: darkness(pixels) > 0, answers, of_images(darkness), of_images(answers))
+
+
+@pytest.fixture
+def seers():
+    return seeing(110)
 
 
 @pytest.fixture
@@ -139,6 +151,46 @@ def test_the_hyperplane_points_along_the_frame_and_conditioned_away_from_the_cla
     assert plain[0] > 0.3
     assert plain[:3].abs().max() > 5 * plain[3].abs()
     assert conditional[1].abs() + conditional[2].abs() < plain[1].abs() + plain[2].abs() + 0.6
+
+
+def test_a_learnt_move_is_the_planted_frame_axis_and_leaves_an_axis_that_no_image_shows(gan, seers, rng, framed):
+    w = torch.randn(500, W, generator=rng)
+    tried = list(learnt_moves(gan, framed.found, w, seers, CONFIG, rng))
+    assert [move.step / tried[0].step for move in tried] == pytest.approx([part / PARTS[0] for part in PARTS])
+    for move in tried:
+        assert move.vector[0] < -5 * move.vector[1:].abs().max()
+        assert move.vector[3] == 0
+        # One step is a standard deviation of w along the vector.
+        assert float((w @ move.vector / move.vector.norm()).std()) * move.step == pytest.approx(
+            float(move.vector.norm()), rel=1e-4
+        )
+    rows = [effect(gan, framed.found, move, seers).row(random_gap(framed.found)) for move in tried]
+    best = tried[best_move(rows, CONFIG)]
+    fresh = draw_with_artefact(gan, [1], seers, CONFIG, 1.0, rng).found
+    seen = effect(gan, fresh, best, seers).row(random_gap(fresh))
+    assert seen["remaining_share"] < 0.1
+    assert seen["mean_absolute_change"] < CONFIG.most_change
+
+
+class OneAxis(Drawing):
+    """All of w but w[2] is blind, so that a frame goes with the middle or not at all."""
+
+    def forward(self, ws, noise_mode):
+        return super().forward(ws * torch.eye(W)[2], noise_mode)
+
+
+def test_a_learnt_move_goes_as_far_as_the_class_may_change_and_no_further(gan, rng):
+    gan.generator.synthesis, seers = OneAxis(), seeing(150)
+    framed = draw_with_artefact(gan, [1], seers, CONFIG, 1.0, rng).found
+    remaining = []
+    for most in (0.05, 0.2, 1.0):
+        config = replace(CONFIG, most_change=most, most_centre_change=1e6)
+        whole = PARTS.index(1.0)
+        move = list(learnt_moves(gan, framed, torch.randn(500, W, generator=rng), seers, config, rng))[whole]
+        row = effect(gan, framed, move, seers).row(random_gap(framed))
+        assert row["mean_absolute_change"] < 1.05 * most
+        remaining.append(row["remaining_share"])
+    assert remaining[0] > remaining[1] > remaining[2] == 0
 
 
 def test_a_move_that_is_nothing_changes_nothing(gan, seers, framed):

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from skinsynth.intervals import wilson_share
 from skinsynth.privacy import distances
-from skinsynth.privacy.authenticity import authentic, authenticity, wilson_share, without_duplicates
+from skinsynth.privacy.authenticity import authentic, authenticity, without_duplicates
 from skinsynth.privacy.copying import copying_statistic
 from skinsynth.privacy.distances import extreme_places, nearest, nearest_other, paired, summary
 

@@ -6,6 +6,7 @@ from scipy.special import expit
 from scipy.stats import binomtest
 from sklearn import metrics as oracle
 
+from skinsynth.intervals import group_draws, percentile_interval, share_interval
 from skinsynth.quality.classification import (
     HEADLINES,
     confusion_rows,
@@ -15,7 +16,6 @@ from skinsynth.quality.classification import (
     roc_points,
     score_predictions,
 )
-from skinsynth.quality.resampling import group_draws, percentile_interval, share_interval
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from skinsynth.intervals import NORMAL_95
 from skinsynth.quality.delong import compare_aucs
-from skinsynth.quality.resampling import NORMAL_95
 
 POSITIVE = np.array([True, True, True, False, False, False, False])
 SCORE = np.array([0.9, 0.6, 0.4, 0.4, 0.6, 0.1, 0.3])  # two ties between the classes

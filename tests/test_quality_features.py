@@ -9,13 +9,13 @@ import torch
 from torch import nn
 
 from skinsynth.gan.generator import Generator
+from skinsynth.intervals import half_sample_intervals
 from skinsynth.quality import neighbours
 from skinsynth.quality.fid import covariance_root, extrapolated_frechet_distance, frechet_distance
 from skinsynth.quality.fidelity import RANGES, FidelityConfig, score_images
 from skinsynth.quality.kid import kernel_distance, kernel_distance_of_subsets
 from skinsynth.quality.neighbours import neighbour_scores
 from skinsynth.quality.path_length import feature_distance, path_length, path_lengths
-from skinsynth.quality.resampling import half_sample_intervals
 
 CONFIG = FidelityConfig(neighbours=3, kid_subset_size=20, kid_subsets=4, interval_draws=5)
 

@@ -33,6 +33,12 @@ class Detector:
     def sees(self, pixels: UInt8[np.ndarray | Tensor, "n 3 size size"]) -> Bool[Tensor, " n"]:
         return self.probabilities(pixels) >= self.threshold
 
+    def excess(self, images: Float[Tensor, "n 3 size size"]) -> Float[Tensor, " n"]:
+        """Log odds beyond the threshold, of images in [-1, 1] and with their gradient: above 0 it sees the artefact."""
+        absent, present = self.classifier.logits_differentiable(images).unbind(dim=1)
+        # Rounding may put a sure detector's threshold at 0 or 1.
+        return present - absent - torch.tensor(self.threshold).logit(eps=1e-6).to(images)
+
 
 def train_detector(
     artefact: str, train: Examples, validation: Examples, config: ClassifierConfig, device: torch.device

@@ -69,6 +69,10 @@ class Classifier:
         """Penultimate features of images in [-1, 1], with their gradient."""
         return self.network.body(normalise((images + 1) / 2))
 
+    def logits_differentiable(self, images: Float[Tensor, "n 3 size size"]) -> Float[Tensor, "n classes"]:
+        """Logits of images in [-1, 1], with their gradient."""
+        return self.network(normalise((images + 1) / 2))
+
     @torch.no_grad()
     def _in_batches(
         self, network: Callable[[Tensor], Tensor], pixels: UInt8[np.ndarray | Tensor, "n 3 size size"]

@@ -1,22 +1,26 @@
 """Removing an artefact: the move in w that takes it out of images and leaves the rest of them as it was."""
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int64, UInt8
+from jaxtyping import Bool, Float, Int64, Real, UInt8
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from skinsynth.directions.axes import strides
 from skinsynth.directions.edit import LayerRange, render_strips
 from skinsynth.directions.hyperplane import attribute_normal, conditioned, hyperplane_normal
+from skinsynth.directions.learnt import Critics, LearningConfig, learn_vector
 from skinsynth.directions.principal import sample_w, within_classes
 from skinsynth.files import written_whole
+from skinsynth.gan.generator import in_full_precision
 from skinsynth.gan.model import Gan
 from skinsynth.settings import Count, NotNegative, Numbers, Share
 
@@ -25,6 +29,8 @@ Pixels = UInt8[Tensor, "n 3 size size"]
 CENTRE = 0.35
 # Share of latents at each end whose answer is clear enough for the class's own normal.
 CLEAR_SHARE = 0.1
+# Of a learnt move that are tried as well: what it learnt from batches may go too far or not far enough.
+PARTS = (0.6, 0.8, 1.0, 1.2)
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,7 @@ class RemovalConfig:
     most_draws: Count  # latents drawn to find them, each time
     layers: tuple[LayerRange | None, ...]  # ranges of layers of w that a move may be confined to; null: all
     steps: Numbers  # in standard deviations of w along the direction, either way
+    learning: LearningConfig  # of a move by gradient, one in each range of layers
     most_change: Share  # of the mean absolute change of the class's probability; moves beyond it are out
     most_centre_change: NotNegative  # of the image's centre, as a share of what lies between two random images
     random_directions: Count  # as long as the chosen one: the baseline
@@ -40,10 +47,12 @@ class RemovalConfig:
 
 
 class Seers(NamedTuple):
-    """Who looks at the images; both take pixels."""
+    """Who looks at the images: the first two at pixels, the others at images in [-1, 1] and with gradient."""
 
     sees: Callable[[Tensor], Tensor]  # whether the artefact is there
     answers: Callable[[Tensor], Tensor]  # probability of the positive class
+    excess: Callable[[Tensor], Tensor]  # log odds of the artefact, 0 where it begins to be seen
+    probability: Callable[[Tensor], Tensor]  # as `answers`
 
 
 class Latents(NamedTuple):
@@ -146,6 +155,32 @@ def moves(candidates: Mapping[str, Float[Tensor, "k w"]], config: RemovalConfig)
                     yield Move(method, number, layers, step, step * stride)
 
 
+def learnt_moves(
+    gan: Gan,
+    before: Latents,
+    w: Float[Tensor, "n w"],
+    seers: Seers,
+    config: RemovalConfig,
+    rng: torch.Generator,
+) -> Iterator[Move]:
+    """A move by gradient in every range of layers, and parts of it; `w` are random latents less their class's mean."""
+    gap = random_gap(before)
+    if not gap > 0:
+        return
+
+    def changes(first: Tensor, second: Tensor) -> list[Tensor]:
+        answer = (seers.probability(second) - seers.probability(first)).abs()
+        centre = centre_gap(first * (255 / 2), second * (255 / 2)) / gap
+        return [answer / config.most_change, centre / config.most_centre_change]
+
+    critics, generator = Critics(seers.excess, changes), in_full_precision(gan.generator)
+    for layers in config.layers:
+        vector = learn_vector(generator, before.w, w.std(dim=0), layers, critics, config.learning, rng)
+        length = float(vector.norm() / strides(w, normalize(vector, dim=0)[None]).norm())
+        for part in PARTS:
+            yield Move("learnt", 1, layers, part * length, part * vector)
+
+
 def effect(gan: Gan, before: Latents, move: Move, seers: Seers) -> Effect:
     """Asks both seers about the images after the move."""
     after = moved_pixels(gan, before.w, move)
@@ -153,13 +188,14 @@ def effect(gan: Gan, before: Latents, move: Move, seers: Seers) -> Effect:
     return Effect(seers.sees(after), change, centre_gap(before.pixels, after))
 
 
-def centre_gap(first: Pixels, second: Pixels) -> Float[Tensor, " n"]:
-    """Root mean squared difference of pixels within the disc about the middle, in levels of 255."""
+def centre_gap(first: Real[Tensor, "n 3 size size"], second: Real[Tensor, "n 3 size size"]) -> Float[Tensor, " n"]:
+    """Root mean squared difference within the disc about the middle, in the unit of the images."""
     size = first.shape[-1]
     line = (torch.arange(size) + 0.5) / size - 0.5
-    disc = (line[:, None] ** 2 + line**2).sqrt() <= CENTRE
-    gap = (first.float() - second.float())[:, :, disc]
-    return gap.square().mean(dim=(1, 2)).sqrt()
+    disc = ((line[:, None] ** 2 + line**2).sqrt() <= CENTRE).to(first.device)
+    gap = (first.float() - second.float())[:, :, disc].flatten(1)
+    # The norm has a gradient where nothing differs, a root has none.
+    return torch.linalg.vector_norm(gap, dim=1) / math.sqrt(gap.shape[1])
 
 
 def random_gap(images: Latents) -> float:

@@ -118,5 +118,6 @@ def without_cache(extract: Extractor) -> Extractor:
 
 def weights_of(extract: Extractor) -> str:
     """Eight digits that change with the extractor's weights: numbers in other features cannot be compared."""
-    own = without_cache(extract)
-    return own.fingerprint()[:8] if isinstance(own, IdentifiedExtractor) else "none"
+    if isinstance(extract, CachedExtractor):
+        return extract.fingerprint[:8]
+    return extract.fingerprint()[:8] if isinstance(extract, IdentifiedExtractor) else "none"

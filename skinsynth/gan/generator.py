@@ -283,7 +283,9 @@ class Generator(nn.Module):
 
 
 def in_full_precision(generator: Generator) -> Generator:
-    """The same generator with every level in 32 bits, for differences that 16 bits would round away."""
+    """The same with every level in 32 bits, for differences that 16 bits would round away; itself where it is so."""
+    if not generator.config.half_levels:
+        return generator
     config = replace(generator.config, half_levels=0)
     full = Generator(config, torch.Generator(generator.mapping.w_avg.device)).requires_grad_(False)
     full.load_state_dict(generator.state_dict())

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from skinsynth.gan.model import Gan
 from skinsynth.gan.pixels import from_pixels
+from skinsynth.intervals import percentile_interval
 from skinsynth.privacy.distances import nearest
 from skinsynth.privacy.patients import Groups
 
@@ -143,18 +144,16 @@ def attack_rows(
             values = [measure(members[of_members], non_members[of_others]) for of_members, of_others in samples]
             too_few = metric == "tpr_at_1_percent_fpr" and len(non_members) < FEWEST_NON_MEMBERS
             note = "too few" if too_few else ""
-            rows.append({"attack": attack, "metric": metric, **_interval(values), **about, "note": note})
+            rows.append(
+                {
+                    "attack": attack,
+                    "metric": metric,
+                    **percentile_interval(np.array(values))._asdict(),
+                    **about,
+                    "note": note,
+                }
+            )
     return rows
-
-
-def _interval(values: list[float]) -> Row:
-    """The first value, and the 95 % percentile interval of the rest."""
-    value, drawn = values[0], values[1:]
-    if not drawn:
-        return {"value": value, "low": np.nan, "high": np.nan}
-    low, high = np.percentile(drawn, [2.5, 97.5]).tolist()
-    # A draw may lack the highest non-members, which only raises the TPR: the interval is stretched to hold its value.
-    return {"value": value, "low": min(low, value), "high": max(high, value)}
 
 
 def _drawn_places(groups: Groups, draws: int, rng: np.random.Generator) -> list[Int64[np.ndarray, " drawn"]]:

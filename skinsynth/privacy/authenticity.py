@@ -1,22 +1,13 @@
 """Authenticity: the share of generated images that are no copies of a training image, noise aside."""
 
-import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from skinsynth.intervals import Interval, wilson_share
 from skinsynth.privacy.distances import nearest, nearest_other
-
-NORMAL_95 = 1.959964
-
-
-class Estimate(NamedTuple):
-    value: float
-    low: float
-    high: float
 
 
 def authentic(train: Float[Tensor, "n dim"], fake: Float[Tensor, "m dim"]) -> Bool[Tensor, " m"]:
@@ -32,21 +23,13 @@ def authentic(train: Float[Tensor, "n dim"], fake: Float[Tensor, "m dim"]) -> Bo
     return to_train > among_train[closest]
 
 
-def authenticity(train: Float[Tensor, "n dim"], fake: Float[Tensor, "m dim"]) -> Estimate:
-    """Estimate of authentic fakes, 0 to 1, higher is better, with Wilson's 95 % interval over the fakes.
+def authenticity(train: Float[Tensor, "n dim"], fake: Float[Tensor, "m dim"]) -> Interval:
+    """Share of authentic fakes, 0 to 1, higher is better, with Wilson's 95 % interval over the fakes.
 
     A held-out real set does not reach 1: its score, by this same function, is what the generated one is read against.
     """
     verdicts = authentic(train, fake)
     return wilson_share(int(verdicts.sum()), len(verdicts))
-
-
-def wilson_share(count: int, total: int) -> Estimate:
-    """A share and its 95 % interval (Wilson 1927)."""
-    share, spread = count / total, NORMAL_95**2 / total
-    centre = (share + spread / 2) / (1 + spread)
-    reach = math.sqrt(NORMAL_95**2 * share * (1 - share) / total + spread**2 / 4) / (1 + spread)
-    return Estimate(share, min(centre - reach, share), max(centre + reach, share))
 
 
 def without_duplicates(groups: Sequence[str]) -> Int64[np.ndarray, " kept"]:

@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from skinsynth.privacy.authenticity import Estimate, authenticity
+from skinsynth.intervals import Interval
+from skinsynth.privacy.authenticity import authenticity
 from skinsynth.privacy.copying import (
     CopyingByCells,
     Side,
@@ -40,7 +41,7 @@ class NoveltyConfig:
 class Novelty(NamedTuple):
     """What one set of images is told by; no number of these stands alone, and none says "private"."""
 
-    authenticity: Estimate
+    authenticity: Interval
     copying: float
     by_cells: CopyingByCells
     coverage: float
@@ -75,7 +76,7 @@ def novelty_rows(
     images, which differs between the two: for equal numbers see the planted table.
     """
     of_fake = novelty(train, held_out, fake, config, coverage)
-    scores: dict[str, list[tuple[str, Estimate]]] = {
+    scores: dict[str, list[tuple[str, Interval]]] = {
         "generated": [
             ("authenticity", of_fake.authenticity),
             ("median_cosine_to_train", _alone(_median_gap(fake, train))),
@@ -106,7 +107,7 @@ def strangers_rows(train: Side, held_out: Side, fake: Float[Tensor, "m dim"], se
     numbers = {
         "copying_statistic_of_as_many": _alone(found.of_trained),
         "copying_statistic_of_strangers": _alone(found.of_strangers),
-        "copying_beyond_strangers": Estimate(found.of_trained - found.of_strangers, found.low, found.high),
+        "copying_beyond_strangers": Interval(found.of_trained - found.of_strangers, found.low, found.high),
     }
     return [{"metric": metric, **number._asdict(), "of": "generated", **counts} for metric, number in numbers.items()]
 
@@ -140,7 +141,7 @@ def distance_rows(
 
 
 def distance_histogram(gaps_of: Mapping[str, Float[Tensor, " n"]], bins: int = 30) -> list[Row]:
-    """Estimate of each set's cosine distances in bins of one width, from 0 to the largest distance of all."""
+    """Share of each set's cosine distances in bins of one width, from 0 to the largest distance of all."""
     edges = np.linspace(0, max(float(gaps.max()) for gaps in gaps_of.values()), bins + 1)
     shares = {name: np.histogram(gaps.cpu().numpy(), edges)[0] / len(gaps) for name, gaps in gaps_of.items()}
     return [
@@ -150,9 +151,9 @@ def distance_histogram(gaps_of: Mapping[str, Float[Tensor, " n"]], bins: int = 3
     ]
 
 
-def _alone(value: float) -> Estimate:
+def _alone(value: float) -> Interval:
     """A number without an interval."""
-    return Estimate(value, np.nan, np.nan)
+    return Interval(value, np.nan, np.nan)
 
 
 def _median_gap(images: Tensor, train: Tensor) -> float:

@@ -69,7 +69,7 @@ class Projector:
             raise ValueError(f"space is one of {sorted(SPACES)}, not {config.space!r}")
         self.gan, self.loss, self.config, self.device = gan, loss, config, device
         # The gradient of a mean over pixels is too small for 16 bits (StyleGAN2 had 32).
-        self.generator = in_full_precision(gan.generator) if gan.config.half_levels else gan.generator
+        self.generator = in_full_precision(gan.generator)
         self._statistics: dict[int, LatentStatistics] = {}
 
     def project(

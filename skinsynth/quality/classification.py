@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int64
 
-from skinsynth.quality.resampling import group_draws, percentile_interval, reflected_interval, share_interval
+from skinsynth.intervals import group_draws, percentile_interval, reflected_interval, share_interval
 
 # What goes into Git and `dvc metrics diff`; the rest is for the table.
 HEADLINES = (

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from skinsynth.features.extractor import Extractor
+from skinsynth.intervals import half_sample_intervals
 from skinsynth.quality.by_class import Labelled, features_of
 from skinsynth.quality.fid import frechet_distance
 from skinsynth.quality.fidelity import HELD_OUT, RANGES, TRAIN, FidelityConfig
@@ -21,7 +22,6 @@ from skinsynth.quality.image_set import RealSides
 from skinsynth.quality.kid import kernel_distance
 from skinsynth.quality.neighbours import neighbour_scores
 from skinsynth.quality.reach import CENTRAL, IN_ALL, PER_TRAINER, Curve, Row, federations_of, scores_of
-from skinsynth.quality.resampling import half_sample_intervals
 
 LEAST = 4  # images whose halves still have a covariance
 HELPED, HARMED, UNTOLD = "yes", "no, it harmed", "cannot be told"

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Float64
 
+from skinsynth.intervals import group_draws, percentile_interval
 from skinsynth.quality.classification import Predictions, accuracy, positive_auc
-from skinsynth.quality.resampling import group_draws, percentile_interval
 from skinsynth.quality.subgroups import LEAST, TOO_FEW, WHOLE, Outcomes
 
 Weights = Float64[np.ndarray, "draws n"]

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float64
 from scipy.stats import rankdata
 
-from skinsynth.quality.resampling import NORMAL_95
+from skinsynth.intervals import NORMAL_95
 
 
 class AucDifference(NamedTuple):

@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from skinsynth.intervals import Interval, half_sample_intervals
 from skinsynth.quality.fid import enough_to_extrapolate, extrapolated_frechet_distance, frechet_distance
 from skinsynth.quality.kid import kernel_distance, kernel_distance_of_subsets
 from skinsynth.quality.neighbours import neighbour_scores
-from skinsynth.quality.resampling import Interval, half_sample_intervals
 from skinsynth.settings import Count, Whole
 
 # What tables call the sets of images.

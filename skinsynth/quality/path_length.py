@@ -11,8 +11,8 @@ from skinsynth.features.perceptual import OFFLINE, lpips_vgg16
 from skinsynth.features.pretrained import Weights
 from skinsynth.gan.generator import Generator, in_full_precision
 from skinsynth.gan.model import Gan
+from skinsynth.intervals import NORMAL_95, Interval
 from skinsynth.quality.proportions import in_proportion
-from skinsynth.quality.resampling import NORMAL_95, Interval
 from skinsynth.settings import Count, Positive
 
 Distance = Callable[[Tensor, Tensor], Tensor]
