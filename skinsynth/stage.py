@@ -53,7 +53,8 @@ def run(main: Callable[..., None]) -> None:
 
 def _parser(main: Callable[..., None]) -> argparse.ArgumentParser:
     module = sys.modules[main.__module__].__doc__
-    parser = argparse.ArgumentParser(description=f"{main.__doc__}\n\n{module or ''}", formatter_class=_Help)
+    description = f"{main.__doc__}\n\n{module or ''}"
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, parameter in inspect.signature(main, eval_str=True).parameters.items():
         kind, help_text = parameter.annotation, ""
         if get_origin(kind) is Annotated:
@@ -69,10 +70,6 @@ def _parser(main: Callable[..., None]) -> argparse.ArgumentParser:
             default = None if required else parameter.default
             parser.add_argument(flag, type=kind, required=required, default=default, help=help_text)
     return parser
-
-
-class _Help(argparse.RawDescriptionHelpFormatter):
-    pass
 
 
 def _one_line(error: Exception) -> str:
@@ -190,6 +187,12 @@ def write_rows(path: Path, rows: Sequence[Mapping[Any, Any]]) -> None:
 
     with written_whole(path) as aside:
         pd.DataFrame(rows).to_csv(aside, index=False, float_format="%.6g", lineterminator="\n")
+
+
+def seed_of(seed: int, *names: str) -> int:
+    """A seed for one of several uses of a setting's seed, so that no two sets are drawn from the same numbers."""
+    digest = hashlib.sha256(repr((seed, *names)).encode()).digest()
+    return int.from_bytes(digest[:6], "big")  # spreadsheets keep so many digits
 
 
 def checkpoint_folder(stage: str, item: str, settings: Any, data: list[Path]) -> Path:

@@ -10,7 +10,7 @@ from skinsynth.gan.family import load_family
 from skinsynth.images.archive import write_archive
 from skinsynth.images.grid import save_grid
 from skinsynth.settings import Count, Names, NotNegative, Seed, Whole
-from skinsynth.stage import best_device, entry_of, load_params, run, write_rows
+from skinsynth.stage import best_device, entry_of, load_params, run, seed_of, write_rows
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Settings:
     truncation_psi: NotNegative  # 1: the whole distribution; below 1 closer to the mean
     batch_size: Count
     shown: Count  # images of each class in the sample grid
-    seed: Seed
+    seed: Seed  # of which every set has its own
 
 
 SETTINGS = Settings
@@ -33,17 +33,18 @@ def main(
     manifest: Annotated[Path, "the CSV to write: image_id, class, seed, truncation, GAN of each image"],
     samples: Annotated[Path, "the grid to write: one block of rows for each class"],
 ) -> None:
-    """Draw the images of one set, each from a latent of the set's seed in the order of the manifest."""
+    """Draw the images of one set, each from a latent of the set's own seed in the order of the manifest."""
     settings = load_params("generate_images", Settings)
     family = load_family(gans, best_device())
     asked = entry_of(settings.images, name, "generate_images, images")
     counts = [entry_of(asked, entry, f"generate_images, images, {name}") for entry in settings.classes]
     labels = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
-    rng = torch.Generator(family.device).manual_seed(settings.seed)
+    seed = seed_of(settings.seed, "generate_images", name)
+    rng = torch.Generator(family.device).manual_seed(seed)
     pixels = family.sample(labels, settings.batch_size, rng, settings.truncation_psi)
     ids = [f"{name}-{number:06d}" for number in range(len(labels))]
     write_archive(synthetic, ids, pixels, labels.tolist())
-    row = {"seed": settings.seed, "truncation_psi": settings.truncation_psi}
+    row = {"seed": seed, "truncation_psi": settings.truncation_psi}
     rows = [
         {"image_id": image_id, "class": settings.classes[label], **row, "gan": family.member_name(label)}
         for image_id, label in zip(ids, labels.tolist(), strict=True)

@@ -15,7 +15,7 @@ from skinsynth.quality.image_set import judge_images, real_sides
 from skinsynth.quality.path_length import PathConfig, build_path_distance, path_row
 from skinsynth.quality.proportions import in_proportion
 from skinsynth.settings import Count, Names, Seed
-from skinsynth.stage import best_device, cache_folder, load_params, run, write_metrics, write_rows
+from skinsynth.stage import best_device, cache_folder, load_params, run, seed_of, write_metrics, write_rows
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def main(
     extract = build_extractor(settings.extractor, network, device, cache_folder("features"))
     distance = build_path_distance(settings.path.distance, network.embed_differentiable, device)
     real = real_sides(images, split, family.labels)
-    rng = torch.Generator(device).manual_seed(settings.seed)
+    rng = torch.Generator(device).manual_seed(seed_of(settings.seed, "score_gan", name))
     labels = in_proportion(torch.from_numpy(real.train.labels), settings.images)
     pixels = family.sample(labels, settings.batch_size, rng, truncation_psi=1.0)
     fake = Images([f"{name}-{number:06d}" for number in range(len(labels))], pixels.numpy(), labels.numpy())

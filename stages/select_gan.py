@@ -18,7 +18,7 @@ from skinsynth.quality.by_class import Judged, Labelled, drawn_of_each, features
 from skinsynth.quality.fidelity import FidelityConfig, FidelityScores
 from skinsynth.quality.selection import Candidate, rank, ranking_rows, selection_headlines, verdicts
 from skinsynth.settings import Count, Names, Seed
-from skinsynth.stage import best_device, cache_folder, entry_of, load_params, run, write_metrics, write_rows
+from skinsynth.stage import best_device, cache_folder, entry_of, load_params, run, seed_of, write_metrics, write_rows
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,8 @@ def main(
     candidates = []
     for name, members in settings.candidates.items():
         family = load_family([entry_of(folder_of, member, "select_gan, candidates") for member in members], device)
-        rng = torch.Generator(device).manual_seed(settings.seed)
+        # Not the images by which `score_gan` judges the winner: chosen for its luck, it would keep it there.
+        rng = torch.Generator(device).manual_seed(seed_of(settings.seed, "select_gan", name))
         start = time.monotonic()
         fake = family.sample(labels, settings.batch_size, rng, truncation_psi=1.0)
         print(f"{name}: {len(fake) / (time.monotonic() - start):,.0f} images/s sampled on this machine")

@@ -6,10 +6,12 @@ import pytest
 import torch
 from torch import nn
 
+from skinsynth.directions.candidates import PARTS, hyperplane_strides, learnt_moves, moves, random_moves
+from skinsynth.directions.choice import choose, draw_pairs, nothing_sought
 from skinsynth.directions.learnt import LearningConfig
 from skinsynth.directions.removal import (
     CENTRE,
-    PARTS,
+    Latents,
     Move,
     RemovalConfig,
     Seers,
@@ -17,14 +19,10 @@ from skinsynth.directions.removal import (
     centre_gap,
     draw_with_artefact,
     effect,
-    hyperplane_strides,
-    latents_at,
-    learnt_moves,
     load_moves,
     moved_pixels,
-    moves,
     random_gap,
-    random_moves,
+    rendered,
     save_moves,
 )
 from skinsynth.gan.discriminator import Discriminator, DiscriminatorConfig
@@ -34,7 +32,11 @@ from skinsynth.gan.model import Gan
 SIZE, W = 16, 4
 CONFIG = RemovalConfig(
     images=40,
+    least=5,
     most_draws=2000,
+    truncation_psi=1.0,
+    directions=4,
+    samples=500,
     layers=(None,),
     steps=(-3.0, 3.0),
     most_change=0.05,
@@ -97,7 +99,13 @@ def seeing(level):
     def of_images(seen):
         return lambda images: seen(127.5 * (images + 1))
 
-    return Seers(lambda pixels: darkness(pixels) > 0, answers, of_images(darkness), of_images(answers))
+    return Seers(
+        sees=lambda pixels: darkness(pixels) > 0,
+        answers=answers,
+        black=lambda pixels: (pixels < 40).all(dim=1).double().mean(dim=(1, 2)),
+        excess=of_images(darkness),
+        probability=of_images(answers),
+    )
 
 
 @pytest.fixture
@@ -107,16 +115,25 @@ def seers():
 
 @pytest.fixture
 def framed(gan, seers, rng):
-    return draw_with_artefact(gan, [1], seers, CONFIG, 1.0, rng)
+    return draw_with_artefact(gan, seers, CONFIG, rng)
 
 
 def test_only_images_with_the_artefact_are_kept_and_draws_tell_its_share(gan, seers, rng, framed):
     assert len(framed.found.labels) == CONFIG.images
     assert seers.sees(framed.found.pixels).all()
-    everyone = draw_with_artefact(gan, [1], replace_sees(seers, all), CONFIG, 1.0, rng)
+    everyone = draw_with_artefact(gan, replace_sees(seers, all), CONFIG, rng)
     assert (everyone.draws, everyone.seen, len(everyone.found.labels)) == (100, 100, CONFIG.images)
-    nobody = draw_with_artefact(gan, [1], replace_sees(seers, None), CONFIG, 1.0, rng)
+    nobody = draw_with_artefact(gan, replace_sees(seers, None), CONFIG, rng)
     assert (len(nobody.found.labels), nobody.draws) == (0, CONFIG.most_draws)
+
+
+def latents_of(gan, seers, w, labels):
+    pixels = rendered(gan, w)
+    return Latents(w, labels, pixels, seers.answers(pixels))
+
+
+def random_latents(gan, seers, count, rng):
+    return latents_of(gan, seers, torch.randn(count, W, generator=rng), torch.ones(count, dtype=torch.int64))
 
 
 def replace_sees(seers, kind):
@@ -130,7 +147,7 @@ def test_the_planted_frame_axis_wins_and_holds_on_fresh_images(gan, seers, rng, 
     rows = [effect(gan, framed.found, move, seers).row(gap) for move in tried]
     best = tried[best_move(rows, CONFIG)]
     assert (best.number, best.step) == (1, -3.0)
-    fresh = draw_with_artefact(gan, [1], seers, CONFIG, 1.0, rng).found
+    fresh = draw_with_artefact(gan, seers, CONFIG, rng).found
     seen = effect(gan, fresh, best, seers).row(random_gap(fresh))
     assert seen["remaining_share"] < 0.1
     assert seen["mean_absolute_change"] < 0.01
@@ -146,7 +163,7 @@ def test_an_axis_that_takes_the_class_along_is_left_out(gan, seers, framed):
 
 
 def test_the_hyperplane_points_along_the_frame_and_conditioned_away_from_the_class(gan, seers, rng, framed):
-    found = hyperplane_strides(gan, [1], seers, framed.found, 2000, rng)
+    found = hyperplane_strides(random_latents(gan, seers, 2000, rng), framed.found, seers)
     plain, conditional = (found[name][0] for name in ("hyperplane", "conditional hyperplane"))
     assert plain[0] > 0.3
     assert plain[:3].abs().max() > 5 * plain[3].abs()
@@ -166,7 +183,7 @@ def test_a_learnt_move_is_the_planted_frame_axis_and_leaves_an_axis_that_no_imag
         )
     rows = [effect(gan, framed.found, move, seers).row(random_gap(framed.found)) for move in tried]
     best = tried[best_move(rows, CONFIG)]
-    fresh = draw_with_artefact(gan, [1], seers, CONFIG, 1.0, rng).found
+    fresh = draw_with_artefact(gan, seers, CONFIG, rng).found
     seen = effect(gan, fresh, best, seers).row(random_gap(fresh))
     assert seen["remaining_share"] < 0.1
     assert seen["mean_absolute_change"] < CONFIG.most_change
@@ -181,7 +198,7 @@ class OneAxis(Drawing):
 
 def test_a_learnt_move_goes_as_far_as_the_class_may_change_and_no_further(gan, rng):
     gan.generator.synthesis, seers = OneAxis(), seeing(150)
-    framed = draw_with_artefact(gan, [1], seers, CONFIG, 1.0, rng).found
+    framed = draw_with_artefact(gan, seers, CONFIG, rng).found
     remaining = []
     for most in (0.05, 0.2, 1.0):
         config = replace(CONFIG, most_change=most, most_centre_change=1e6)
@@ -234,6 +251,36 @@ def test_the_centre_does_not_see_the_corners():
 def test_images_of_two_classes_are_not_compared_with_each_other(gan, seers):
     w = torch.zeros(4, W)
     w[[1, 3], 1] = 3
-    images = latents_at(gan, w, torch.tensor([0, 1, 0, 1]), seers)
+    images = latents_of(gan, seers, w, torch.tensor([0, 1, 0, 1]))
     assert random_gap(images) == 0
     assert random_gap(images._replace(labels=torch.zeros(4, dtype=torch.int64))) > 0
+
+
+def test_a_frame_of_one_axis_goes_from_fresh_images_and_stays_after_random_moves(gan, seers, rng, monkeypatch):
+    # A drawing has no style weights, which SeFa looks at.
+    monkeypatch.setattr("skinsynth.directions.candidates.find_axes", lambda *_: ())
+    chosen = choose(gan, seers, CONFIG, rng)
+    assert chosen.found["remaining_share"] <= 0.1
+    assert chosen.found["random_remaining_share"] > 0.4
+    assert chosen.found["black_share_after"] < chosen.found["black_share_before"]
+    assert chosen.found["remaining_share_high"] > chosen.found["remaining_share"]
+    assert chosen.after.equal(moved_pixels(gan, chosen.before.w, chosen.move))
+    assert all(move.method == method for method, move in chosen.by_method.items())
+
+
+def test_too_few_framed_images_leave_a_gan_as_it_is(gan, seers, rng):
+    chosen = choose(gan, replace_sees(seers, None), CONFIG, rng)
+    assert (chosen.move, chosen.found["note"], chosen.found["with_artefact"]) == (None, "too few", 0)
+    pairs = draw_pairs(gan, torch.ones(20, dtype=torch.int64), chosen.move, seers, 1.0, rng)
+    assert pairs.plain.equal(pairs.edited)
+    assert not pairs.moved.any()
+    assert nothing_sought(gan).found == {}
+
+
+def test_of_pairs_those_with_a_frame_are_moved_and_no_other(gan, seers, rng):
+    move = Move("axis", 1, None, 1.0, -3 * torch.eye(W)[0])
+    pairs = draw_pairs(gan, torch.ones(200, dtype=torch.int64), move, seers, 1.0, rng)
+    assert pairs.moved.equal(seers.sees(pairs.plain))
+    assert 0 < int(pairs.moved.sum()) < 200
+    assert pairs.edited[~pairs.moved].equal(pairs.plain[~pairs.moved])
+    assert not seers.sees(pairs.edited[pairs.moved]).all()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from skinsynth.files import folder_written_whole, written_whole
-from skinsynth.stage import checkpoint_folder, load_params, write_metrics
+from skinsynth.stage import checkpoint_folder, load_params, seed_of, write_metrics
 
 ROOT = Path(__file__).parent.parent
 
@@ -138,3 +138,16 @@ def test_help_teaches_and_flags_come_from_the_signature(tmp_path):
     assert not timing.exists()
     assert call(tmp_path, "--images", "look.py").stdout == "wet\n"
     assert timing.is_file()
+
+
+def test_every_use_of_a_seed_has_a_seed_of_its_own_and_always_the_same():
+    uses = [
+        ("generate_images", "gan"),
+        ("generate_images", "cgan"),
+        ("select_gan", "cgan"),
+        ("generate_images", "gan", ""),
+    ]
+    seeds = [seed_of(seed, *names) for seed in (1, 2) for names in uses]
+    assert len(set(seeds)) == len(seeds)
+    assert seeds == [seed_of(seed, *names) for seed in (1, 2) for names in uses]
+    assert all(0 <= seed < 2**48 for seed in seeds)

@@ -128,6 +128,14 @@ def test_synthetic_images_are_as_many_of_each_class_as_asked(study):
     assert manifest["image_id"].tolist() == synthetic.ids
 
 
+def test_no_image_is_in_two_synthetic_sets_though_one_gan_may_make_both(study):
+    drawn = [read_archive(study / f"data/synthetic/{name}.zip").pixels for name in ("gan", "cgan", "selected", "doses")]
+    images = [image.tobytes() for pixels in drawn for image in pixels]
+    assert len(set(images)) == len(images)
+    manifests = [pd.read_csv(study / f"data/synthetic/{name}.csv") for name in ("gan", "cgan", "selected", "doses")]
+    assert len({int(seed) for manifest in manifests for seed in manifest["seed"]}) == len(manifests)
+
+
 def test_projections_keep_the_order_of_their_images(study):
     table = pd.read_csv(study / "data/projections/distances.csv")
     pairs = read_archive(study / "data/projections/pairs.zip")
@@ -249,6 +257,23 @@ def test_a_misspelt_class_of_the_settings_gets_a_suggestion(copied, monkeypatch)
     params["scales"]["phantom"]["generate_images"]["images"]["cgan"] = {"benign": 4, "malignnat": 4}
     write_params(copied, params)
     assert "did you mean 'malignnat'" in fails_in_one_line("generate_images", "cgan", monkeypatch)
+
+
+@pytest.mark.parametrize("stage", ["find_directions", "explain_classifier", "embed_images"])
+def test_a_positive_class_that_is_none_is_told_before_anything_is_read(tmp_path, monkeypatch, stage):
+    params = tiny_params()
+    params["scales"]["phantom"][stage]["positive"] = "malignnat"
+    write_params(tmp_path, params)
+    monkeypatch.chdir(tmp_path)
+    assert "`positive` names one of the classes benign, malignant" in fails_in_one_line(stage, None, monkeypatch)
+
+
+@pytest.mark.parametrize("stage", ["project_images", "augment_edges"])
+def test_a_class_that_the_selected_gan_does_not_make_is_told_before_the_projection(copied, monkeypatch, stage):
+    shutil.rmtree(copied / "models/gan/selected")
+    shutil.copytree(copied / "models/gan/ben", copied / "models/gan/selected/ben")
+    monkeypatch.setattr(f"stages.{stage}.build_loss", lambda *_: pytest.fail("it went on"))
+    assert "no GAN of ben makes label 1" in fails_in_one_line(stage, None, monkeypatch)
 
 
 def test_asking_for_more_synthetic_images_than_there_are_names_both_counts(copied, monkeypatch):
@@ -523,7 +548,10 @@ def test_a_source_that_knows_no_artefacts_still_ends(copied, monkeypatch):
     for stage in ("train_detectors", "audit_artefacts", "remove_frames"):
         call(stage, None, monkeypatch)
     assert set(pd.read_csv(copied / "metrics/train_detectors/scores.csv")["note"]) == {"too few"}
-    assert metrics(copied, "remove_frames")["moved_share_of_drawn_images"] == 0
+    unknown = metrics(copied, "remove_frames")
+    assert unknown["moved_share_of_drawn_images"] == 0
+    assert unknown["artefact_share"] is unknown["artefact_share_of_frame_free_images"] is None
+    assert set(pd.read_csv(copied / "metrics/remove_frames/measured.csv")["note"]) == {"no detector"}
     traits = pd.read_csv(copied / "metrics/audit_artefacts/traits.csv")
     assert set(traits["trait"]) == {"lesion_area"}
 

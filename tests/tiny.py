@@ -57,8 +57,13 @@ def _shrink_what_is_done_with_models(scale: dict[str, Any]) -> None:
     scale["train_detectors"] |= {"least": 1, "bootstrap_draws": 20}
     scale["audit_artefacts"] |= {"bootstrap_draws": 20, "shown": 4}
     frames = scale["remove_frames"]
-    frames |= {"directions": 2, "samples": 64, "least": 2, "images": {"benign": 16, "malignant": 16}}
-    frames["removal"] |= {"images": 4, "most_draws": 64, "random_directions": 2, "batch_size": 32}
+    frames["images"] = {"benign": 16, "malignant": 16}
+    frames["removal"] |= {"images": 4, "least": 2, "most_draws": 64, "directions": 2, "samples": 64}
+    frames["removal"] |= {
+        "random_directions": 2,
+        "batch_size": 32,
+        "learning": {"steps": 2, "learning_rate": 0.1, "batch_size": 2},
+    }
     edges = scale["augment_edges"]
     edges |= {"edge_share": 0.5, "most": 3, "images": {"benign": 16, "malignant": 16}}
     edges["projection"] |= {"steps": 3, "batch_size": 4, "statistics_samples": 64}

@@ -2,41 +2,38 @@
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int64, Real, UInt8
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
-from torch.nn.functional import normalize
 
-from skinsynth.directions.axes import strides
 from skinsynth.directions.edit import LayerRange, render_strips
-from skinsynth.directions.hyperplane import attribute_normal, conditioned, hyperplane_normal
-from skinsynth.directions.learnt import Critics, LearningConfig, learn_vector
-from skinsynth.directions.principal import sample_w, within_classes
+from skinsynth.directions.learnt import LearningConfig
+from skinsynth.directions.principal import sample_w
+from skinsynth.directions.search import spread_evenly
 from skinsynth.files import written_whole
-from skinsynth.gan.generator import in_full_precision
-from skinsynth.gan.model import Gan
+from skinsynth.gan.model import Gan, render
 from skinsynth.settings import Count, NotNegative, Numbers, Share
 
 Pixels = UInt8[Tensor, "n 3 size size"]
 # Radius, in sides of the image, of the disc in which an image's identity is looked for: a frame lies beyond it.
 CENTRE = 0.35
-# Share of latents at each end whose answer is clear enough for the class's own normal.
-CLEAR_SHARE = 0.1
-# Of a learnt move that are tried as well: what it learnt from batches may go too far or not far enough.
-PARTS = (0.6, 0.8, 1.0, 1.2)
 
 
 @dataclass(frozen=True)
 class RemovalConfig:
-    images: Count  # with the artefact behind the choice of a move, and as many fresh ones behind its measure
-    most_draws: Count  # latents drawn to find them, each time
+    images: Count  # with the artefact: to find moves by, as many others to choose one by, and as many to measure it on
+    least: Count  # images with the artefact; a GAN that makes fewer in most_draws is left as it is
+    most_draws: Count  # latents drawn to find these, each time
+    truncation_psi: NotNegative
+    directions: Count  # of SeFa and of PCA, tried beside hyperplanes and learnt moves
+    samples: Count  # latents behind PCA, hyperplanes and standard deviations
     layers: tuple[LayerRange | None, ...]  # ranges of layers of w that a move may be confined to; null: all
     steps: Numbers  # in standard deviations of w along the direction, either way
     learning: LearningConfig  # of a move by gradient, one in each range of layers
@@ -47,10 +44,11 @@ class RemovalConfig:
 
 
 class Seers(NamedTuple):
-    """Who looks at the images: the first two at pixels, the others at images in [-1, 1] and with gradient."""
+    """Who looks at the images: the first three at pixels, the others at images in [-1, 1] and with gradient."""
 
     sees: Callable[[Tensor], Tensor]  # whether the artefact is there
     answers: Callable[[Tensor], Tensor]  # probability of the positive class
+    black: Callable[[Tensor], Tensor]  # share that is black at the corners: a witness by which no move is chosen
     excess: Callable[[Tensor], Tensor]  # log odds of the artefact, 0 where it begins to be seen
     probability: Callable[[Tensor], Tensor]  # as `answers`
 
@@ -83,8 +81,9 @@ class Move(NamedTuple):
 
 
 class Effect(NamedTuple):
-    """What a move does to images that have the artefact, each number per image."""
+    """What a move makes of images that have the artefact, each number per image."""
 
+    pixels: UInt8[Tensor, "n 3 size size"]
     remains: Bool[Tensor, " n"]
     change: Float[Tensor, " n"]  # of the probability of the positive class, with its sign
     centre: Float[Tensor, " n"]  # root mean squared change of the pixels within the disc, 0 to 255
@@ -99,93 +98,46 @@ class Effect(NamedTuple):
         }
 
 
-def draw_with_artefact(
-    gan: Gan, labels: Sequence[int], seers: Seers, config: RemovalConfig, truncation_psi: float, rng: torch.Generator
-) -> Drawn:
-    """Latents whose images have the artefact, of the labels in turn, until there are enough or `most_draws` are spent.
+def draw_with_artefact(gan: Gan, seers: Seers, config: RemovalConfig, rng: torch.Generator) -> Drawn:
+    """Latents whose images have the artefact, of the GAN's labels in turn, until there are enough or draws are spent.
 
     It is rare in what some GANs make, so the count of draws tells its share.
     """
     kept: list[Latents] = []
     draws = 0
     while draws < config.most_draws and sum(len(part.labels) for part in kept) < config.images:
-        asked = torch.tensor(labels)[torch.arange(config.batch_size) % len(labels)]
-        batch = latents_at(gan, sample_w(gan, asked, rng, truncation_psi), asked, seers)
-        seen = seers.sees(batch.pixels)
-        kept.append(Latents(*(part[seen.to(part.device)] for part in batch)))
-        draws += len(asked)
-    every = Latents(*(torch.cat(parts) for parts in zip(*kept, strict=True)))
+        labels = spread_evenly(gan.classes, config.batch_size)
+        w = sample_w(gan, labels, rng, config.truncation_psi)
+        pixels = rendered(gan, w)
+        seen = seers.sees(pixels)
+        if seen.any():
+            kept.append(Latents(w[seen.to(w.device)], labels[seen], pixels[seen], seers.answers(pixels[seen])))
+        draws += len(labels)
+    empty = Latents(w[:0], labels[:0], pixels[:0], torch.zeros(0))
+    every = Latents(*(torch.cat(parts) for parts in zip(empty, *kept, strict=True)))
     return Drawn(Latents(*(part[: config.images] for part in every)), len(every.labels), draws)
 
 
-def latents_at(gan: Gan, w: Float[Tensor, "n w"], labels: Int64[Tensor, " n"], seers: Seers) -> Latents:
-    """The latents with their images and answers."""
-    pixels = moved_pixels(gan, w, Move("", 0, None, 0.0, torch.zeros(w.shape[1], device=w.device)))
-    return Latents(w, labels, pixels, seers.answers(pixels))
+def rendered(gan: Gan, w: Float[Tensor, "n w"]) -> Pixels:
+    """Images of one w for all layers, with the generator's own noise."""
+    return render(gan.generator, every_layer(gan, w))
+
+
+def every_layer(gan: Gan, w: Float[Tensor, "n w"]) -> Float[Tensor, "n layers w"]:
+    """The same w for each layer."""
+    return w[:, None].expand(-1, gan.generator.synthesis.layer_count, -1)
 
 
 def moved_pixels(gan: Gan, w: Float[Tensor, "n w"], move: Move) -> Pixels:
     """Images after a move, with the same noise as before it."""
-    ws = w[:, None].expand(-1, gan.generator.synthesis.layer_count, -1)
-    return render_strips(gan.generator, ws, move.vector, [1.0], move.layers)[:, 0]
-
-
-def hyperplane_strides(
-    gan: Gan, labels: Sequence[int], seers: Seers, seen: Latents, samples: int, rng: torch.Generator
-) -> dict[str, Float[Tensor, "1 w"]]:
-    """The normal between images with and without the artefact, as it is and conditioned on the class (InterFaceGAN)."""
-    asked = torch.tensor(labels)[torch.arange(samples) % len(labels)]
-    others = latents_at(gan, sample_w(gan, asked, rng), asked, seers)
-    within = within_classes(torch.cat([others.w, seen.w]), torch.cat([asked, seen.labels]))
-    has = torch.cat([seers.sees(others.pixels), torch.ones(len(seen.labels), dtype=torch.bool)])
-    if has.all() or not has.any():
-        return {}
-    normal = hyperplane_normal(within, has.to(within.device))
-    of_class = attribute_normal(within[:samples], others.answers.to(within.device), CLEAR_SHARE)
-    normals = {"hyperplane": normal, "conditional hyperplane": conditioned(normal, of_class)}
-    return {name: strides(within, vector[None]) for name, vector in normals.items()}
-
-
-def moves(candidates: Mapping[str, Float[Tensor, "k w"]], config: RemovalConfig) -> Iterator[Move]:
-    """Every direction of every method, by every step, in every range of layers."""
-    for method, vectors in candidates.items():
-        for number, stride in enumerate(vectors, start=1):
-            for layers in config.layers:
-                for step in config.steps:
-                    yield Move(method, number, layers, step, step * stride)
-
-
-def learnt_moves(
-    gan: Gan,
-    before: Latents,
-    w: Float[Tensor, "n w"],
-    seers: Seers,
-    config: RemovalConfig,
-    rng: torch.Generator,
-) -> Iterator[Move]:
-    """A move by gradient in every range of layers, and parts of it; `w` are random latents less their class's mean."""
-    gap = random_gap(before)
-    if not gap > 0:
-        return
-
-    def changes(first: Tensor, second: Tensor) -> list[Tensor]:
-        answer = (seers.probability(second) - seers.probability(first)).abs()
-        centre = centre_gap(first * (255 / 2), second * (255 / 2)) / gap
-        return [answer / config.most_change, centre / config.most_centre_change]
-
-    critics, generator = Critics(seers.excess, changes), in_full_precision(gan.generator)
-    for layers in config.layers:
-        vector = learn_vector(generator, before.w, w.std(dim=0), layers, critics, config.learning, rng)
-        length = float(vector.norm() / strides(w, normalize(vector, dim=0)[None]).norm())
-        for part in PARTS:
-            yield Move("learnt", 1, layers, part * length, part * vector)
+    return render_strips(gan.generator, every_layer(gan, w), move.vector, [1.0], move.layers)[:, 0]
 
 
 def effect(gan: Gan, before: Latents, move: Move, seers: Seers) -> Effect:
     """Asks both seers about the images after the move."""
     after = moved_pixels(gan, before.w, move)
     change = seers.answers(after) - before.answers
-    return Effect(seers.sees(after), change, centre_gap(before.pixels, after))
+    return Effect(after, seers.sees(after), change, centre_gap(before.pixels, after))
 
 
 def centre_gap(first: Real[Tensor, "n 3 size size"], second: Real[Tensor, "n 3 size size"]) -> Float[Tensor, " n"]:
@@ -208,7 +160,7 @@ def random_gap(images: Latents) -> float:
     return float(every.median()) if len(every) else float("nan")
 
 
-def best_move(rows: Sequence[dict[str, float]], config: RemovalConfig) -> int | None:
+def best_move(rows: Sequence[Mapping[str, Any]], config: RemovalConfig) -> int | None:
     """Place of the move that leaves the artefact in the fewest images, of those that keep class and centre.
 
     Ties go to the one that changes the class least; None where no move keeps both.
@@ -221,13 +173,6 @@ def best_move(rows: Sequence[dict[str, float]], config: RemovalConfig) -> int | 
     return min(
         kept, key=lambda place: (rows[place]["remaining_share"], rows[place]["mean_absolute_change"]), default=None
     )
-
-
-def random_moves(move: Move, count: int, rng: torch.Generator) -> list[Move]:
-    """Moves in the same layers, as long as the chosen one and in directions that mean nothing."""
-    vectors = torch.randn(count, len(move.vector), generator=rng, device=rng.device)
-    lengths = move.vector.norm() / vectors.norm(dim=1, keepdim=True)
-    return [Move("random", number, move.layers, move.step, vector) for number, vector in enumerate(vectors * lengths)]
 
 
 def save_moves(path: Path, move_of: Mapping[str, Move]) -> None:
