@@ -28,7 +28,7 @@ from skinsynth.images.archive import write_archive
 from skinsynth.projection.archive import project_all
 from skinsynth.projection.loss import LossConfig, PerceptualLoss, VggLoss, _UnitGap, build_loss, unit_channels
 from skinsynth.projection.noise import GivenNoise, autocorrelation, own_maps, standardise
-from skinsynth.projection.projector import ProjectionConfig, Projector, cut
+from skinsynth.projection.projector import ProjectionConfig, Projections, Projector, cut
 from tests.tiny import ROOT
 
 CPU = torch.device("cpu")
@@ -300,3 +300,31 @@ def test_two_processes_write_what_one_does(rng, tmp_path):
     assert list(pd.read_csv(tmp_path / "2/distances.csv")) == ["image_id", "label", "distance_classifier"]
     assert "median_distance_classifier" in json.loads((tmp_path / "2/metrics.json").read_text())
     assert not list((tmp_path / ".checkpoints").rglob("*.*"))
+
+
+class Echo:
+    """Projects every image to itself, and its number to the distance."""
+
+    config, device = FAST, CPU
+
+    def project(self, pixels, labels, image_numbers, on_step):  # noqa: ARG002
+        numbers = torch.tensor(image_numbers, dtype=torch.float32)
+        return Projections(numbers[:, None, None], pixels, numbers.clone())
+
+
+def test_projections_come_in_the_order_of_the_images_whatever_their_classes(rng, tmp_path):
+    pixels = torch.randint(0, 256, (5, 3, 4, 4), generator=rng, dtype=torch.uint8)
+    found = project_all(lambda _: Echo(), pixels, torch.tensor([1, 0, 1, 0, 0]), [7, 3, 9, 5, 4], 2, tmp_path)
+    assert found.distances.tolist() == [7, 3, 9, 5, 4]
+    assert found.pixels.equal(pixels)
+
+
+def test_the_gap_is_the_squared_distance_of_the_features(rng):
+    real, images = torch.randn(2, 4, 3, 8, 8, generator=rng)
+    gap = PerceptualLoss(flat).towards(real)(images)
+    torch.testing.assert_close(gap, (images - real).square().sum(dim=(1, 2, 3)))
+
+
+def test_vgg16_is_tapped_behind_its_rectifiers(rng):
+    images = torch.rand(2, 3, 32, 32, generator=rng) * 2 - 1
+    assert (VggLoss(SmallVgg(), CPU, False).features(images) >= 0).all()

@@ -11,7 +11,7 @@ from skinsynth.gan.generator import Generator, GeneratorConfig
 from skinsynth.gan.model import Gan
 from skinsynth.gan.pixels import to_pixels
 from skinsynth.projection.loss import PerceptualLoss
-from skinsynth.projection.projector import ProjectionConfig, Projector, latent_statistics
+from skinsynth.projection.projector import ProjectionConfig, Projector, _ramp, latent_statistics
 
 SIZES = GeneratorConfig(8, 3, 6, 6, 0, 2, 32, 4, None, 0, "float16", False)
 CPU = torch.device("cpu")
@@ -176,3 +176,9 @@ def test_a_label_that_the_generator_does_not_know_is_named(rng):
 def test_an_unknown_space_is_refused(rng):
     with pytest.raises(ValueError, match=r"space is one of \['w', 'w\+'\], not 'z'"):
         Projector(gan_of(0, rng), PerceptualLoss(flat), replace(CONFIG, space="z"), CPU)
+
+
+def test_the_rate_rises_stays_and_falls_as_a_cosine():
+    config = replace(CONFIG, steps=80, ramp_up=0.1, ramp_down=0.25)
+    rates = [_ramp(step, config) for step in (0, 3, 7, 40, 60, 70)]
+    assert rates == pytest.approx([1 / 8, 4 / 8, 1, 1, 1, 0.5])

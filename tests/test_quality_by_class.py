@@ -1,9 +1,11 @@
 """Comparisons of all classes together and of each: shares of classes, who is compared with whom."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
-from skinsynth.quality.by_class import POOLED, Judged, Labelled, sides_by_class
+from skinsynth.quality.by_class import POOLED, Judged, Labelled, drawn_of_each, sides_by_class
 from skinsynth.quality.proportions import as_frequent_as, counts_in_proportion, in_proportion
 
 
@@ -41,3 +43,27 @@ def test_pooled_fakes_have_the_real_shares_and_classes_keep_all(rng):
     counts = {name: (len(x), len(y)) for name, x, y, _ in sides_by_class(Judged(real, fake, None), ["a", "b"], 1)}
     assert counts[POOLED][1] in (26, 27)
     assert counts == {POOLED: (40, counts[POOLED][1]), "a": (30, 20), "b": (10, 20)}
+
+
+def test_the_real_shares_are_those_of_training_and_each_class_has_its_own_held_out_images(rng):
+    real, fake, held_out = (
+        Labelled(torch.randn(12, 2, generator=rng), torch.tensor(labels))
+        for labels in ([0, 1] * 6, [0, 1] * 6, [0] * 9 + [1] * 3)
+    )
+    sides = sides_by_class(Judged(real, fake, held_out), ["a", "b"], 1)
+    counts = {name: (len(made), len(own)) for name, _, made, own in sides}
+    assert counts == {POOLED: (12, 12), "a": (6, 9), "b": (6, 3)}
+
+
+def test_a_draw_of_each_class_is_no_head_of_the_file():
+    images = Labelled(torch.arange(60.0)[:, None], torch.tensor([0, 1]).repeat_interleave(30))
+    drawn = drawn_of_each(images, 2, 10, Path("fakes.zip"), 1)
+    assert drawn.labels.bincount().tolist() == [10, 10]
+    assert (drawn.features[:, 0] // 30 == drawn.labels).all()
+    assert drawn.features[:10, 0].tolist() != list(range(10))
+
+
+def test_which_images_are_kept_is_drawn(rng):
+    kept = as_frequent_as(torch.tensor([0] * 100 + [1] * 10), torch.tensor([0, 1]), rng)
+    first = kept[kept < 100].tolist()
+    assert first != list(range(len(first)))

@@ -216,3 +216,18 @@ def test_a_share_of_none_or_all_is_not_certain(share):
 def test_other_shares_keep_their_percentiles(draws):
     values = draws.random(101)
     assert share_interval(values, 20) == percentile_interval(values)
+
+
+def test_one_in_ten_wrongly_called_is_90_percent_specificity():
+    labels = np.array([0] * 10 + [1] * 2)
+    score = np.array([0.95] + [0.1] * 9 + [0.9, 0.05])
+    said = np.stack([1 - score, score], axis=1)[None]
+    rows = score_predictions(labels, said, np.arange(12), 1, 1, np.random.default_rng(0))
+    assert value_of(rows)["sensitivity_at_90_specificity"] == 0.5
+
+
+def test_calibration_errors_cancel_within_a_tenth_and_not_beyond():
+    for score, expected in (([0.62, 0.68], 0.15), ([0.58, 0.68], 0.55), ([1.0, 1.0], 0.5)):
+        said = np.stack([1 - np.array(score), score], axis=1)[None]
+        rows = score_predictions(np.array([1, 0]), said, np.arange(2), 1, 1, np.random.default_rng(0))
+        assert value_of(rows)["calibration_error"] == pytest.approx(expected)

@@ -71,3 +71,14 @@ def test_other_images_are_refused():
     other = Outcomes(1 - one.labels, one.probabilities, one.groups, 1)
     with pytest.raises(ValueError, match="the same test images: train both on one split"):
         comparison_rows(one, other, {}, 10, 0)
+
+
+def test_intervals_are_over_patients():
+    """Ten photographs of each lesion are no ten patients."""
+    widths = []
+    for groups in (np.arange(10 * COUNT) // 20, np.arange(10 * COUNT)):
+        both = [outcomes(strength, seed) for strength, seed in ((1.1, 1), (1.0, 2))]
+        many = [Outcomes(one.labels.repeat(10), one.probabilities.repeat(10, axis=1), groups, 1) for one in both]
+        row = rows_of(*many)[WHOLE, "right_probability"]
+        widths.append(row["high"] - row["low"])
+    assert widths[0] > 2 * widths[1]

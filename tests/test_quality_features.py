@@ -6,12 +6,18 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from scipy.stats.mstats import trimmed_stde
 from torch import nn
 
 from skinsynth.gan.generator import Generator
 from skinsynth.intervals import half_sample_intervals
 from skinsynth.quality import neighbours
-from skinsynth.quality.fid import covariance_root, extrapolated_frechet_distance, frechet_distance
+from skinsynth.quality.fid import (
+    covariance_root,
+    enough_to_extrapolate,
+    extrapolated_frechet_distance,
+    frechet_distance,
+)
 from skinsynth.quality.fidelity import RANGES, FidelityConfig, score_images
 from skinsynth.quality.kid import kernel_distance, kernel_distance_of_subsets
 from skinsynth.quality.neighbours import neighbour_scores
@@ -302,3 +308,23 @@ def test_feature_distance_ignores_the_length_of_features(rng):
     near = feature_distance(lambda x: x.flatten(1))(a, b)
     torch.testing.assert_close(feature_distance(lambda x: 7 * x.flatten(1))(a, b), near)
     assert feature_distance(lambda x: x.flatten(1))(a, 2 * a).max() < 1e-10
+
+
+def test_half_the_width_of_an_interval_is_the_unbiased_deviation_of_the_halves(rng):
+    said = iter([5.0, 1.0, 2.0, 6.0])  # of the whole sets, then of three halves
+    features = torch.zeros(4, 1)
+    interval = half_sample_intervals(lambda *_: {"x": next(said)}, features, features, 3, rng)["x"]
+    reach = 1.959964 * np.std([1.0, 2.0, 6.0], ddof=1)
+    assert interval == pytest.approx((5, 5 - reach, 5 + reach))
+
+
+def test_the_interval_of_a_path_length_is_that_of_a_trimmed_mean(rng):
+    lengths = torch.randn(1001, generator=rng, dtype=torch.float64).exp()
+    found = path_length(lengths)
+    error = float(trimmed_stde(lengths.numpy(), limits=(0.01, 0.01)))
+    assert (found.high - found.low) / 2 == pytest.approx(1.959964 * error, rel=1e-3)
+
+
+def test_eight_fakes_for_each_dimension_are_enough_to_extrapolate():
+    real = torch.cat([torch.eye(4), -torch.eye(4)])  # spreads alike along four axes
+    assert [enough_to_extrapolate(real, count) for count in (31, 33)] == [False, True]

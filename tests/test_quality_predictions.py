@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from skinsynth.quality.predictions import (
     Predictions,
@@ -86,3 +87,11 @@ def test_a_scenario_is_compared_on_the_same_images_alone(said):
     assert (same["auc_difference"], same["p_delong"], same["p_patients"]) == (0, 1, 1)
     with pytest.raises(ValueError, match="better predicts other test images than the reference"):
         comparison_row("better", Predictions(IDS[::-1], better), Predictions(IDS, said))
+
+
+def test_the_mean_prediction_of_all_seeds_is_compared(said):
+    other = replace(said, probabilities=said.probabilities[:1])
+    row = comparison_row("both", Predictions(IDS, said), Predictions(IDS, other))
+    both, first = (roc_auc_score(said.labels, one.probabilities.mean(axis=0)[:, 1]) for one in (said, other))
+    assert row["auc_difference"] == pytest.approx(both - first)
+    assert both != first

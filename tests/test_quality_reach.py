@@ -260,3 +260,15 @@ def test_the_figure_has_the_same_bytes_twice_and_takes_many_models_and_a_kid_bel
     assert (tmp_path / "once.png").read_bytes() == (tmp_path / "twice.png").read_bytes()
     with Image.open(tmp_path / "once.png") as picture:
         assert np.asarray(picture.convert("RGB")).reshape(-1, 3).std() > 5
+
+
+def test_the_verdict_is_by_held_out_patients_not_by_training_images():
+    by_train = rows_with(**{"all": (9.0, 9.0), "a-alone": (3.0, 3.0)})
+    by_held_out = rows_with(**{"all": (3.0, 3.0), "a-alone": (9.0, 9.0)})
+    rows = [row for row in by_train if row["reference"] == "train"]
+    rows += [row for row in by_held_out if row["reference"] == "held-out real"]
+    assert helped(rows, PAIR) == HELPED
+
+
+def test_a_federation_that_looks_worse_within_the_intervals_has_not_harmed():
+    assert helped(rows_with(**{"all": (4.0, 4.0), "a-alone": (3.0, 3.0)}), PAIR) == UNTOLD

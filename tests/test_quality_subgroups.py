@@ -184,3 +184,8 @@ def test_an_arm_s_interval_does_not_depend_on_the_arms_before_it(draws):
 def test_subgroups_say_by_what_they_divide(draws):
     rows = subgroup_rows(outcomes(draws), lesions(sex=["male", "female"] * 100), 10, 1)
     assert {(row["by"], row["part"]) for row in rows} == {("sex", "female"), ("sex", "male")}
+
+
+def test_a_part_keeps_the_patients_of_its_own_images():
+    every = Outcomes(np.array([0, 1, 0, 1]), np.full((1, 4, 2), 0.5), np.array([7, 7, 8, 9]), 1)
+    assert every.of(np.array([False, True, False, True])).groups.tolist() == [7, 9]
