@@ -289,3 +289,17 @@ def test_labels_are_spread_in_turn_and_no_class_goes_without():
     assert spread_evenly([4, 1], 5).tolist() == [4, 1, 4, 1, 4]
     with pytest.raises(ValueError, match="each of 2 classes"):
         spread_evenly([4, 1], 1)
+
+
+def test_a_slanted_hyperplane_keeps_its_slant_where_w_is_wide_in_some_coordinates(rng):
+    direction = torch.nn.functional.normalize(torch.ones(W_SIZE), dim=0)
+    w = torch.randn(3000, W_SIZE, generator=rng) * torch.tensor([1.0, 1, 1, 5, 5, 5])
+    assert float(hyperplane_normal(w, w @ direction > 0) @ direction) > 0.99
+
+
+def test_a_search_looks_within_classes(gan):
+    labels, seeds = spread_evenly(gan.classes, 400), [torch.Generator().manual_seed(7) for _ in range(2)]
+    w = within_classes(sample_w(gan, labels, seeds[0]), labels)
+    _, pca = find_axes(gan, 3, None, 400, seeds[1])
+    torch.testing.assert_close(pca.axes, principal_axes(w, 3))
+    assert pca.explained == pytest.approx(explained_share(w, pca.axes.vectors))

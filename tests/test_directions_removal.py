@@ -11,6 +11,7 @@ from skinsynth.directions.choice import choose, draw_pairs, nothing_sought
 from skinsynth.directions.learnt import LearningConfig
 from skinsynth.directions.removal import (
     CENTRE,
+    Effect,
     Latents,
     Move,
     RemovalConfig,
@@ -284,3 +285,17 @@ def test_of_pairs_those_with_a_frame_are_moved_and_no_other(gan, seers, rng):
     assert 0 < int(pairs.moved.sum()) < 200
     assert pairs.edited[~pairs.moved].equal(pairs.plain[~pairs.moved])
     assert not seers.sees(pairs.edited[pairs.moved]).all()
+
+
+def test_changes_both_ways_do_not_cancel():
+    pixels = torch.zeros(2, 3, SIZE, SIZE, dtype=torch.uint8)
+    found = Effect(pixels, torch.tensor([True, False]), torch.tensor([0.5, -0.5]), torch.tensor([1.0, 3.0])).row(4.0)
+    expected = {"remaining_share": 0.5, "mean_absolute_change": 0.5, "mean_change": 0.0, "centre_change": 0.5}
+    assert found == expected
+
+
+def test_a_stride_along_the_hyperplane_is_one_standard_deviation_of_w(gan, seers, rng, framed):
+    others = random_latents(gan, seers, 2000, rng)
+    wide = [part._replace(w=5 * part.w) for part in (others, framed.found)]
+    found = hyperplane_strides(*wide, seers)["hyperplane"]
+    assert float(found.norm()) > 3
