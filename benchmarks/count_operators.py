@@ -26,8 +26,9 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 from torchvision.models import vgg16
 
+from benchmarks.measuring import rounded
 from benchmarks.project import MAP_WEIGHT, PUBLISHED, random_gan
-from benchmarks.train_gan import paper256, rounded
+from benchmarks.train_gan import paper256
 from skinsynth.gan.layers import HALF_TYPES
 from skinsynth.gan.trainer import Trainer, TrainerConfig
 from skinsynth.projection.loss import VggLoss

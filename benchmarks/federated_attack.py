@@ -2,9 +2,11 @@
 
     python benchmarks/federated_attack.py [--rounds 4] [--steps 30] [--out docs/results/federated_attack]
 
-Settings are those of train_federated, but for the rounds, the strategy and the hospitals: the training patients are
-dealt out anew to seven of equal size. Each strategy runs with all of them honest, and with one that trains as it should
-and then sends something else (`ATTACKS`). All runs have the same seeds; a killed benchmark goes on where it was.
+Needs the images, lesions and classifier of a finished `dvc repro`, in the project's root. Settings are those of
+train_federated in params.yaml, but for the rounds, the strategy and the hospitals: the training patients are dealt out
+anew to seven of equal size. Each strategy runs with all of them honest, and with one that trains as it should and then
+sends something else: its weights times 100, or its update reversed. All runs have the same seeds; a killed benchmark
+goes on where it was. The rows are printed as JSON, and stand with strips of images in attack.csv and attack.png.
 """
 
 import shutil
@@ -23,7 +25,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from tqdm import tqdm
 
-from benchmarks.federations import SHOWN, Judged, Row, Study, command, federate, save, strip_of, study_of
+from benchmarks.federations import SHOWN, Judged, Row, Study, command, federate, strip_of, study_of
 from skinsynth.federated.hospital import Weights, networks_in
 from skinsynth.federated.messages import ARRAYS, arrays_of, weights_in
 from skinsynth.federated.server import FederationConfig, FederationState
@@ -36,6 +38,7 @@ from skinsynth.partition.split import SplitConfig, images_of, split_patients
 from skinsynth.quality.curve import CurveScorer
 from skinsynth.quality.fid import frechet_distance
 from skinsynth.quality.kid import kernel_distance
+from skinsynth.report.png import save_figure
 from skinsynth.stage import load_params, write_rows
 
 LESIONS = Path("data/lesions.csv")
@@ -229,7 +232,7 @@ def draw(path: Path, judged: dict[str, Judged]) -> None:
                 strip = np.asarray(image_grid(one.strip, SHOWN, SCALE))
                 figure.figimage(strip, xo=left, yo=height - top - side, origin="upper")
                 say(caption(one.row), left, top + side + 3)
-    save(figure, path)
+    save_figure(path, figure, figure.dpi)
 
 
 def caption(row: Row) -> str:

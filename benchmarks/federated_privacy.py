@@ -2,9 +2,11 @@
 
     python benchmarks/federated_privacy.py [--rounds 4] [--steps 50] [--out docs/results/federated_privacy]
 
-Settings are those of train_federated with FedAvg and the split's three hospitals, but for the rounds and the privacy.
-The run without privacy comes first: the median length of its updates is the clipping norm of all others. All runs have
-the same seeds, also that of the noise; a killed benchmark goes on where it was.
+Needs the images, split and classifier of a finished `dvc repro`, in the project's root. Settings are those of
+train_federated in params.yaml with FedAvg and the split's hospitals, but for the rounds and the privacy. The run
+without privacy comes first: the median length of its updates is the clipping norm of all others. All runs have the same
+seeds, also that of the noise; a killed benchmark goes on where it was. The rows are printed as JSON, and stand with a
+chart and strips of images in privacy.csv and privacy.png.
 """
 
 import json
@@ -22,7 +24,7 @@ from flwr.clientapp.typing import ClientAppCallable, Mod
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from benchmarks.federations import SHOWN, Judged, Row, Study, command, federate, save, strip_of, study_of
+from benchmarks.federations import SHOWN, Judged, Row, Study, command, federate, strip_of, study_of
 from skinsynth.federated.hospital import Weights, networks_in
 from skinsynth.federated.messages import ARRAYS, CONFIG, HOSPITAL, weights_in
 from skinsynth.federated.privacy import AdaptiveConfig, PrivacyConfig, spent
@@ -30,6 +32,7 @@ from skinsynth.federated.server import FederationConfig, FederationState
 from skinsynth.federated.strategies import StrategyConfig
 from skinsynth.images.grid import image_grid
 from skinsynth.partition.split import images_of, read_split
+from skinsynth.report.png import save_figure
 from skinsynth.stage import write_rows
 
 SPLIT = Path("data/splits/main.csv")
@@ -185,7 +188,7 @@ def draw(path: Path, judged: Sequence[Judged]) -> None:
         figure.text(CHART / width, 1 - top / height, caption(one.row), fontsize=9, va="top")
         strip = np.asarray(image_grid(one.strip, SHOWN, SCALE))
         figure.figimage(strip, xo=CHART, yo=height - top - LINE - side, origin="upper")
-    save(figure, path)
+    save_figure(path, figure, figure.dpi)
 
 
 def draw_chart(figure: Figure, rows: Sequence[Row], place: tuple[float, float, float, float]) -> None:

@@ -1,11 +1,11 @@
 """FID against seconds: what train_federated and cgan of train_gan took on this machine, and hospitals side by side.
 
-    python benchmarks/federated_wall_time.py [--run FOLDER] [--figure metrics/timing/federated.png]
+    python benchmarks/federated_wall_time.py [--run FOLDER] [--figure docs/results/phantom/federated_wall_time.png]
 
-Reads what a finished run left in metrics/. A run's seconds are laid along its curve by the images shown, start-up and
-scoring included; a run that was killed and went on has only its last part's seconds. Here the hospitals of a federation
-train one after the other in one process: side by side, each on a machine like this one, is an estimate, in which
-nothing is added for the network.
+Reads what a finished run left in metrics/ (timings too, which neither Git nor DVC keeps), and prints JSON. A run's
+seconds are laid along its curve by the images shown, start-up and scoring included; a run that was killed and went on
+has only its last part's seconds. Here the hospitals of a federation train one after the other in one process: side by
+side, each on a machine like this one, is an estimate, in which nothing is added for the network.
 """
 
 import argparse
@@ -15,6 +15,7 @@ from typing import Any
 
 import pandas as pd
 
+from benchmarks.measuring import rounded
 from skinsynth.quality.reach import CENTRAL, IN_ALL, PER_TRAINER, Curve, federations_of, read_curves, scores_of
 from skinsynth.report.reach import Panel, draw_reach
 
@@ -58,20 +59,15 @@ def summary(curve: Curve, points: pd.DataFrame) -> dict[str, Any]:
     return found
 
 
-def rounded(value: Any) -> Any:
-    """Four significant digits, at any depth."""
-    if isinstance(value, dict):
-        return {name: rounded(entry) for name, entry in value.items()}
-    return float(f"{value:.4g}") if isinstance(value, float) else value
-
-
 def main() -> None:
     """Print one JSON object; draw, where asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run", type=Path, default=ROOT, help="folder of the finished run")
-    parser.add_argument("--figure", type=Path, help="PNG of FID and KID against both kinds of seconds")
+    parser.add_argument("--run", type=Path, default=ROOT, help="folder of the finished run (default: this project)")
+    parser.add_argument("--figure", type=Path, help="PNG to draw: FID and KID against both kinds of seconds")
     flags = parser.parse_args()
     cohorts = sorted(file.parent for file in (flags.run / "metrics/train_federated").glob("*/hospitals.csv"))
+    if not cohorts:
+        raise SystemExit(f"federated_wall_time: no metrics/train_federated in {flags.run}: run dvc repro there")
     curves = read_curves(flags.run / "metrics/train_gan/cgan", [folder for folder in cohorts if folder.name != CENTRAL])
     stage_of = {name: "train_gan@cgan" if name == CENTRAL else f"train_federated@{name}" for name in curves}
     timed = {name: with_seconds(curve, seconds_of(flags.run, stage_of[name])) for name, curve in curves.items()}

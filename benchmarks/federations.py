@@ -14,13 +14,11 @@ import pandas as pd
 import torch
 from flwr.clientapp.typing import Mod
 from jaxtyping import UInt8
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from skinsynth.federated.hospital import Weights
 from skinsynth.federated.in_process import run_in_process
 from skinsynth.federated.server import FederationConfig, FederationState
-from skinsynth.files import written_whole
 from skinsynth.gan.presets import shared_config
 from skinsynth.gan.trainer import Trainer, TrainerConfig
 from skinsynth.gan.training import configure
@@ -63,7 +61,7 @@ class Study(NamedTuple):
 def command(name: str, doc: str | None, steps: int, data: Path, compare: Callable[[int, int, Path], Row]) -> None:
     """A benchmark's command line: `compare` takes rounds, steps and the folder of results; its answer is printed."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=4, help="of each federation")
     parser.add_argument("--steps", type=int, default=steps, help="of each hospital's trainer, a round")
     parser.add_argument("--out", type=Path, default=Path("docs/results") / name, help="folder of the results")
     flags = parser.parse_args()
@@ -116,9 +114,3 @@ def federate(study: Study, name: str, federation: FederationConfig, mods: Sequen
 def strip_of(pixels: UInt8[Tensor, "n 3 height width"]) -> Strip:
     """The first and the last few images, which are of the first and the last class."""
     return torch.cat([pixels[: SHOWN // 2], pixels[-SHOWN // 2 :]]).numpy()
-
-
-def save(figure: Figure, path: Path) -> None:
-    """A PNG whose bytes do not tell when it was made."""
-    with written_whole(path) as aside:
-        figure.savefig(aside, format="png", metadata={"Software": None})

@@ -1,6 +1,14 @@
 """AUC that the paper's image-level split makes up: what each protocol says against patients nobody has seen, as JSON.
 
-python benchmarks/leak.py [--settings planted] [--seeds 1 2 3 4]
+    python benchmarks/leak.py [--settings planted] [--seeds 1 2 3 4]
+
+Draws phantoms of its own and trains a classifier for each setting, seed and protocol, on the CPU; it reads params.yaml,
+and nothing of a run. The protocols are the paper's (split by image) and ours (split by patient). For each: the AUC that
+it reports (`said`), that on patients who were drawn only for this (`true`), and the difference (`inflation`).
+
+Settings: `default` is the pipeline's at the scale `phantom`; in `planted` every image comes twice, half of the copies
+without a name, and the network may learn images by heart; in `twins` it is the lesion that comes twice, photographed
+anew.
 """
 
 import argparse
@@ -226,8 +234,8 @@ def mean_over_seeds(findings: Sequence[dict[str, Any]], name: str) -> Interval:
 def main() -> None:
     """Print one JSON object: by setting, means over seeds and every repetition."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--settings", choices=SETTINGS, nargs="*", default=list(SETTINGS))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4])
+    parser.add_argument("--settings", choices=SETTINGS, nargs="+", default=list(SETTINGS), help="left out: all")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4], help="a repetition each")
     flags = parser.parse_args()
     findings: dict[str, list[dict[str, Any]]] = {name: [] for name in flags.settings}
     for name, seed in tqdm([(name, seed) for name in flags.settings for seed in flags.seeds], unit="repetition"):

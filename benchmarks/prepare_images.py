@@ -1,6 +1,9 @@
 """Images a second of our decoding against a plain full decode and Lanczos resize by Pillow in one thread, as JSON.
 
-python benchmarks/prepare_images.py [--folder ../shared/data/isic/full_size] [--size 256] [--images 200]
+    python benchmarks/prepare_images.py [--folder ../shared/data/isic/full_size] [--size 256] [--images 400]
+
+Ours decodes on all cores and does what the stage does besides: checks, and hashes of every image. The plain way takes a
+quarter of the images.
 """
 
 import argparse

@@ -14,12 +14,12 @@ that batches come from the smallest on.
 import argparse
 import json
 import resource
-import time
 from dataclasses import dataclass, replace
 
 import torch
 from torchvision.models import vgg16
 
+from benchmarks.measuring import now, rounded
 from skinsynth.gan.discriminator import Discriminator
 from skinsynth.gan.generator import Generator
 from skinsynth.gan.model import Gan
@@ -69,13 +69,6 @@ class StepClock:
         return (self.end - self.start) / self.steps
 
 
-def now(device: torch.device) -> float:
-    """Seconds, once the device has done what it was given."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
-
-
 def random_gan(preset: str, resolution: int, device: torch.device) -> Gan:
     """An untrained GAN of a preset's sizes, without classes."""
     config = trainer_config(preset, resolution, 3, 0, "none", x_flip=True, seed=0)
@@ -111,11 +104,6 @@ def measure(gan: Gan, loss: VggLoss, batch: int, flags: argparse.Namespace, devi
         "images_an_hour": 3600 * batch / (clock.seconds_a_step * flags.full_steps),
         "peak_memory_gb": peak_memory_gb(device),
     }
-
-
-def rounded(row: dict[str, float]) -> dict[str, float]:
-    """Four significant digits."""
-    return {name: float(f"{value:.4g}") for name, value in row.items()}
 
 
 def parsed() -> argparse.Namespace:

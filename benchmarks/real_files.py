@@ -1,7 +1,11 @@
-"""Run `scale: isic32` on real ISIC files in a clone beside the project; bring home metrics and synthetic images.
+"""Run the pipeline on real ISIC files in a clone beside the project; bring home metrics and synthetic images.
 
-The clone keeps its own data, models and DVC cache; numbers, curves and synthetic images alone come back, to
-docs/results/<scale>/.
+    python benchmarks/real_files.py [--isic FOLDER] [--clone FOLDER] [--scale isic32] [--federation-only]
+
+The clone is of the commit that is checked out, without what is not committed; it keeps its own data, models and DVC
+cache, and an unfinished run goes on there. Numbers, curves and synthetic images alone come back, to
+docs/results/<scale>/, with the commit, the seconds and the peak memory in run.json (federation-run.json where
+score_federated alone was asked for). `dvc` must be on the path.
 """
 
 import argparse
@@ -10,19 +14,21 @@ import subprocess
 import time
 from pathlib import Path
 
-from results import bring_federation, bring_home
+from benchmarks.results import bring_federation, bring_home
 
 ROOT = Path(__file__).parent.parent
 
 
 def main() -> None:
     """Clone, link the raw files, switch the scale, run, bring home."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--isic", type=Path, default=ROOT.parent / "shared/data/isic", help="folder of the real files")
     parser.add_argument("--clone", type=Path, default=ROOT.parent / "skinsynth-real", help="where to run")
-    parser.add_argument("--scale", default="isic32")
+    parser.add_argument("--scale", default="isic32", help="a scale of params.yaml on real files")
     parser.add_argument("--federation-only", action="store_true", help="score_federated and what it needs, no more")
     flags = parser.parse_args()
+    if not flags.isic.is_dir():
+        parser.error(f"no folder {flags.isic}: say with --isic where the real files are (data/raw/README.md)")
     prepare_clone(flags.clone, flags.isic, flags.scale)
     start, stages = time.time(), ["score_federated"] if flags.federation_only else []
     subprocess.run(["dvc", "repro", *stages], cwd=flags.clone, check=True)
@@ -30,7 +36,10 @@ def main() -> None:
     if flags.federation_only:
         write_run(flags.clone, bring_federation(flags.clone) / "federation-run.json", flags, seconds)
     else:
-        write_run(flags.clone, bring_home(flags.clone) / "run.json", flags, seconds)
+        results = bring_home(flags.clone)
+        # The federation there is this run's own.
+        (results / "federation-run.json").unlink(missing_ok=True)
+        write_run(flags.clone, results / "run.json", flags, seconds)
 
 
 def prepare_clone(clone: Path, isic: Path, scale: str) -> None:

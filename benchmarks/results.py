@@ -1,20 +1,30 @@
 """Bring the results of a finished run to docs/results/<scale>/: tables with intervals, metrics, synthetic images.
 
-Nothing that shows a real image is touched; of the phantom, which shows nobody, a grid of its drawings comes too.
+    python benchmarks/results.py [--run FOLDER]
+
+The scale is that of the run's params.yaml. Its folder is replaced as a whole; where the run lacks a file, the folder
+stays as it was. Carried over unchanged is what other commands wrote there: federated_wall_time.png
+(federated_wall_time.py), run.json and federation-run.json (real_files.py). Any other file goes.
+
+Nothing that shows a real image is touched; of the phantom, which shows nobody, its drawings come too.
 """
 
 import argparse
 import json
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
 import yaml
 
+from skinsynth.files import folder_written_whole
 from skinsynth.images.archive import read_archive
 from skinsynth.images.grid import save_grid
 
 ROOT = Path(__file__).parent.parent
+HOME = ROOT / "docs/results"
+OF_OTHER_COMMANDS = ("federated_wall_time.png", "run.json", "federation-run.json")
 GANS = ("ben", "mal", "cgan", "cgan-no-color", "cgan-no-aug")
 FEDERATION_PICTURES = ("metrics/score_federated/curves.png", "metrics/train_federated/federated/samples.png")
 FEDERATION_FILES = ("metrics/score_federated/models.csv", "metrics/score_federated/reach.csv")
@@ -26,7 +36,6 @@ PICTURES = (
     "metrics/remove_frames/strips.png",
     "metrics/embed_images/maps.png",
     "metrics/score_authenticity/details/histogram.png",
-    *FEDERATION_PICTURES,
     *(f"metrics/train_gan/{name}/samples.png" for name in GANS),
 )
 # These show the images themselves: of the phantom alone, whose lesions are nobody's.
@@ -47,7 +56,6 @@ FILES = (
     "metrics/score_authenticity/details/distances.csv",
     "metrics/score_authenticity/details/copies.csv",
     "metrics/score_authenticity/details/disguises.csv",
-    *FEDERATION_FILES,
 )
 HOW_NEW = (
     "Authenticity: the share of images that are further from their nearest training image than the nearest other "
@@ -77,38 +85,84 @@ COMPARISONS = ("frame-free", "edges", "edges-control", "random")
 
 
 def main() -> None:
-    """Read the run's own params.yaml for the scale."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--run", type=Path, default=ROOT, help="folder of the finished run")
-    bring_home(parser.parse_args().run)
+    """Bring home what `--run` holds."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", type=Path, default=ROOT, help="folder of the finished run (default: this project)")
+    try:
+        bring_home(parser.parse_args().run)
+    except FileNotFoundError as error:
+        raise SystemExit(f"results: no {error.filename}: finish the run there with dvc repro") from error
 
 
 def bring_home(run: Path) -> Path:
-    """Write the scale's folder of results anew and return it."""
+    """Write the scale's folder of results anew, whole or not at all, and return it."""
     params = yaml.safe_load((run / "params.yaml").read_text())
     scale = params["scale"]
-    results = ROOT / "docs/results" / scale
-    shutil.rmtree(results, ignore_errors=True)
-    results.mkdir(parents=True)
-    metrics = {
+    results = HOME / scale
+    with folder_written_whole(results) as aside:
+        for file in filter(Path.is_file, (results / name for name in OF_OTHER_COMMANDS)):
+            shutil.copyfile(file, aside / file.name)
+        write_results(run, scale, aside)
+        write_federation(run, scale, aside)
+        if params["scales"][scale]["prepare_images"]["source"] == "phantom":
+            write_drawings(run, aside)
+    return results
+
+
+def bring_federation(run: Path) -> Path:
+    """Put what score_federated found in the place of what the scale's folder says of it, and leave the rest."""
+    scale = yaml.safe_load((run / "params.yaml").read_text())["scale"]
+    results = HOME / scale
+    with folder_written_whole(results) as aside:
+        if results.is_dir():
+            shutil.copytree(results, aside, dirs_exist_ok=True)
+        write_federation(run, scale, aside)
+    return results
+
+
+def write_results(run: Path, scale: str, folder: Path) -> None:
+    """Everything but the federation: metrics, pictures, tables."""
+    metrics = metrics_of(run)
+    (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    copy_pictures(run, PICTURES, folder)
+    copy_files(run, FILES, folder)
+    fidelity_of_each(run).to_csv(folder / "fidelity.csv", index=False, float_format="%.6g", lineterminator="\n")
+    (folder / "tables.md").write_text(tables(run, scale, metrics))
+
+
+def write_federation(run: Path, scale: str, folder: Path) -> None:
+    """What score_federated found."""
+    copy_pictures(run, FEDERATION_PICTURES, folder)
+    copy_files(run, FEDERATION_FILES, folder)
+    (folder / "federation.md").write_text(federation(run, scale))
+
+
+def write_drawings(run: Path, folder: Path) -> None:
+    """The phantom's images: a grid of them, and the figures that show them."""
+    archive = read_archive(run / "data/images.zip")
+    save_grid(folder / "drawn.png", archive.pixels[:64], columns=16, scale=2)
+    copy_pictures(run, PHANTOM_PICTURES, folder)
+
+
+def copy_pictures(run: Path, names: Iterable[str], folder: Path) -> None:
+    """Each under a name that tells its stage."""
+    for name in names:
+        shutil.copyfile(run / name, folder / name.removeprefix("metrics/").replace("/", "-"))
+
+
+def copy_files(run: Path, names: Iterable[str], folder: Path) -> None:
+    """Each under its own name."""
+    for name in names:
+        shutil.copyfile(run / name, folder / Path(name).name)
+
+
+def metrics_of(run: Path) -> dict:
+    """The headlines of every stage by the path of their file, but for how long it took."""
+    return {
         str(file.relative_to(run / "metrics").with_suffix("")): json.loads(file.read_text())
         for file in sorted((run / "metrics").rglob("*.json"))
         if "timing" not in file.parts
     }
-    (results / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
-    for name in PICTURES:
-        shutil.copyfile(run / name, results / name.removeprefix("metrics/").replace("/", "-"))
-    for name in FILES:
-        shutil.copyfile(run / name, results / Path(name).name)
-    fidelity_of_each(run).to_csv(results / "fidelity.csv", index=False, float_format="%.6g", lineterminator="\n")
-    (results / "tables.md").write_text(tables(run, scale, metrics))
-    (results / "federation.md").write_text(federation(run, scale))
-    if params["scales"][scale]["prepare_images"]["source"] == "phantom":
-        archive = read_archive(run / "data/images.zip")
-        save_grid(results / "drawn.png", archive.pixels[:64], columns=16, scale=2)
-        for name in PHANTOM_PICTURES:
-            shutil.copyfile(run / name, results / name.removeprefix("metrics/").replace("/", "-"))
-    return results
 
 
 def fidelity_of_each(run: Path) -> pd.DataFrame:
@@ -120,66 +174,121 @@ def fidelity_of_each(run: Path) -> pd.DataFrame:
 
 def tables(run: Path, scale: str, metrics: dict) -> str:
     """Fidelity, predictive value, doses and novelty as Markdown, each value with its 95 % interval."""
-    return "\n\n".join(
-        [
-            f"# Results at scale `{scale}`",
-            f"Images: {in_words(metrics['prepare_images'])}. Split: {in_words(metrics['split_patients'])}.",
-            "## Generated images against training images (Table 1)",
-            (run / "metrics/write_tables/tables/table1.md").read_text(),
-            f"The image set that is projected and judged for novelty (`selected`): "
-            f"{in_words(metrics['score_images/selected'])}.",
-            "Colours of generated beside those of training images: distances of the distributions of hue, saturation "
-            "and brightness, and the share of images whose mean lies outside the central 98 % of real ones. Real "
-            "images of different years differ in colour too: read them by class, in `metrics/score_gan/*/colour.csv`.",
-            colour_table(run),
-            f"Selected: {in_words(metrics['select_gan'])}.",
-            "## Classifiers on real test patients (Table 2)",
-            (run / "metrics/write_tables/tables/table2.md").read_text(),
-            "AUC of `real` and of one scenario with synthetic images on parts of the test images:",
-            subgroup_table(run),
-            "## Stand in for, or add to?",
-            "![AUC over doses](measure_dose_response-curve.png)",
-            dose_table(run),
-            "Of synthetic images alone the difference is to all real images. One training each: intervals are over "
-            "test patients, not over trainings.",
-            "## Novelty",
-            "In features of two classifiers: of real and synthetic images (`aug-selected`), and of real ones alone.",
-            HOW_NEW,
-            novelty_table(run),
-            "The same numbers for planted sets of one size, from this run's own images: what a copier would score.",
-            planted_table(run),
-            HOW_NEAR,
-            markdown(numbers_as_text(pd.read_csv(run / "metrics/score_authenticity/details/copies.csv"))),
-            HOW_SEEN,
-            disguise_table(run),
-            HOW_FAR,
-            distance_table(run),
-            "![Distances to the nearest training image](score_authenticity-details-histogram.png)",
-            "Membership attacks: training images against held-out patients; chance is an AUC of 0.5, a rate of 0.01. "
-            "An attack that fails shows its own failure, not that the images are private.",
-            attack_table(run),
-            f"Projections: {in_words(metrics['project_images'])}.",
-            "## What the classifier looks at",
-            f"XRAI regions, deletion and insertion: {in_words(metrics['explain_classifier'])}.",
-            f"Map of features (t-SNE): {in_words(metrics['embed_images'])}.",
-            "## Artefacts",
-            f"Detectors of artefacts on test patients (AUC): {in_words(metrics['train_detectors'])}. What a weak one "
-            "sees is not to be relied on.",
-            "Share of each artefact, and the lesion's mean share of the picture, as detectors and rule see them:",
-            trait_table(run, "share"),
-            "Correlation of each with the classifier's probability of the positive class:",
-            trait_table(run, "correlation"),
-            "A frame pasted on test images that have none: share of answers that change, and the mean change.",
-            flip_table(run),
-            "## Directions and frame removal",
-            f"Directions: {in_words(metrics['find_directions'])}.",
-            f"Frame removal: {in_words(metrics['remove_frames'])}.",
-            "![frames before and after](remove_frames-frames.png)",
-            "## Do edited or edge images help?",
-            f"Hard training images and their neighbours: {in_words(metrics['augment_edges'])}.",
-            comparison_table(run) + "\n",
-        ]
-    )
+    parts = [
+        f"# Results at scale `{scale}`",
+        f"Images: {in_words(metrics['prepare_images'])}. Split: {in_words(metrics['split_patients'])}.",
+        *on_fidelity(run, metrics),
+        *on_classifiers(run),
+        *on_doses(run),
+        *on_novelty(run, metrics),
+        *on_regions(metrics),
+        *on_artefacts(run, metrics),
+        *on_directions(metrics),
+        *on_comparisons(run, metrics),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def on_fidelity(run: Path, metrics: dict) -> list[str]:
+    """Generated images against training images."""
+    return [
+        "## Generated images against training images (Table 1)",
+        (run / "metrics/write_tables/tables/table1.md").read_text(),
+        f"The image set that is projected and judged for novelty (`selected`): "
+        f"{in_words(metrics['score_images/selected'])}.",
+        "Colours of generated beside those of training images: distances of the distributions of hue, saturation "
+        "and brightness, and the share of images whose mean lies outside the central 98 % of real ones. Real "
+        "images of different years differ in colour too: read them by class, in `metrics/score_gan/*/colour.csv`.",
+        colour_table(run),
+        f"Selected: {in_words(metrics['select_gan'])}.",
+    ]
+
+
+def on_classifiers(run: Path) -> list[str]:
+    """Classifiers with and without synthetic images on real patients."""
+    return [
+        "## Classifiers on real test patients (Table 2)",
+        (run / "metrics/write_tables/tables/table2.md").read_text(),
+        "AUC of `real` and of one scenario with synthetic images on parts of the test images:",
+        subgroup_table(run),
+    ]
+
+
+def on_doses(run: Path) -> list[str]:
+    """AUC over doses of synthetic images and of patients."""
+    return [
+        "## Stand in for, or add to?",
+        "![AUC over doses](measure_dose_response-curve.png)",
+        dose_table(run),
+        "Of synthetic images alone the difference is to all real images. One training each: intervals are over "
+        "test patients, not over trainings.",
+    ]
+
+
+def on_novelty(run: Path, metrics: dict) -> list[str]:
+    """Whether images are new: authenticity, copies, distances, membership attacks."""
+    return [
+        "## Novelty",
+        "In features of two classifiers: of real and synthetic images (`aug-selected`), and of real ones alone.",
+        HOW_NEW,
+        novelty_table(run),
+        "The same numbers for planted sets of one size, from this run's own images: what a copier would score.",
+        planted_table(run),
+        HOW_NEAR,
+        markdown(numbers_as_text(pd.read_csv(run / "metrics/score_authenticity/details/copies.csv"))),
+        HOW_SEEN,
+        disguise_table(run),
+        HOW_FAR,
+        distance_table(run),
+        "![Distances to the nearest training image](score_authenticity-details-histogram.png)",
+        "Membership attacks: training images against held-out patients; chance is an AUC of 0.5, a rate of 0.01. "
+        "An attack that fails shows its own failure, not that the images are private.",
+        attack_table(run),
+        f"Projections: {in_words(metrics['project_images'])}.",
+    ]
+
+
+def on_regions(metrics: dict) -> list[str]:
+    """Regions of heat maps, and the map of features."""
+    return [
+        "## What the classifier looks at",
+        f"XRAI regions, deletion and insertion: {in_words(metrics['explain_classifier'])}.",
+        f"Map of features (t-SNE): {in_words(metrics['embed_images'])}.",
+    ]
+
+
+def on_artefacts(run: Path, metrics: dict) -> list[str]:
+    """Detectors of artefacts, where they are, and what a pasted frame does."""
+    return [
+        "## Artefacts",
+        f"Detectors of artefacts on test patients (AUC): {in_words(metrics['train_detectors'])}. What a weak one "
+        "sees is not to be relied on.",
+        "Share of each artefact, and the lesion's mean share of the picture, as detectors and rule see them:",
+        trait_table(run, "share"),
+        "Correlation of each with the classifier's probability of the positive class:",
+        trait_table(run, "correlation"),
+        "A frame pasted on test images that have none: share of answers that change, and the mean change.",
+        flip_table(run),
+    ]
+
+
+def on_directions(metrics: dict) -> list[str]:
+    """Directions in latent space, and frames removed along them."""
+    return [
+        "## Directions and frame removal",
+        f"Directions: {in_words(metrics['find_directions'])}.",
+        f"Frame removal: {in_words(metrics['remove_frames'])}.",
+        "![frames before and after](remove_frames-frames.png)",
+    ]
+
+
+def on_comparisons(run: Path, metrics: dict) -> list[str]:
+    """Classifiers with edited or edge images against those without."""
+    return [
+        "## Do edited or edge images help?",
+        f"Hard training images and their neighbours: {in_words(metrics['augment_edges'])}.",
+        comparison_table(run),
+    ]
 
 
 def in_words(headlines: dict) -> str:
@@ -295,18 +404,6 @@ def comparison_table(run: Path) -> str:
     by_training = table.assign(metric=table["metric"] + " by training", value=float("nan"), note=spans)
     by_training = by_training[table["value"].notna()]
     return spread(pd.concat([table, by_training]), ["comparison", "part", "test_images", "positives"])
-
-
-def bring_federation(run: Path) -> Path:
-    """Put what score_federated found in the place of what the scale's folder says of it, and leave the rest."""
-    scale = yaml.safe_load((run / "params.yaml").read_text())["scale"]
-    results = ROOT / "docs/results" / scale
-    for name in FEDERATION_PICTURES:
-        shutil.copyfile(run / name, results / name.removeprefix("metrics/").replace("/", "-"))
-    for name in FEDERATION_FILES:
-        shutil.copyfile(run / name, results / Path(name).name)
-    (results / "federation.md").write_text(federation(run, scale))
-    return results
 
 
 def federation(run: Path, scale: str) -> str:

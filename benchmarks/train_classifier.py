@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import torch
 
-from benchmarks.train_gan import now, rounded
+from benchmarks.measuring import now, rounded
 from skinsynth.classifier.networks import build_network
 from skinsynth.classifier.training import ClassifierConfig, Examples, _resident, _Run
 from skinsynth.process import tune_process

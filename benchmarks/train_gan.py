@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.measuring import now, rounded
 from skinsynth.gan.layers import HALF_TYPES
 from skinsynth.gan.model import flops_per_image, training_flops_per_image
 from skinsynth.gan.presets import trainer_config
@@ -69,13 +70,6 @@ class TimedTrainer(Trainer):
             phase: {"ms": 1000 * statistics.median(seconds), "share": sum(seconds) / total}
             for phase, seconds in self.seconds.items()
         }
-
-
-def now(device: torch.device) -> float:
-    """Seconds, once the device has done what it was given."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
 
 
 def small_config(channel_base: int, channel_max: int) -> TrainerConfig:
@@ -223,19 +217,12 @@ def measure_every_way() -> dict[str, Any]:
     return {"fastest": min(rates, key=rates.__getitem__, default=None), "ways": ways}
 
 
-def rounded(value: Any) -> Any:
-    """Four significant digits, at any depth."""
-    if isinstance(value, dict):
-        return {name: rounded(entry) for name, entry in value.items()}
-    return float(f"{value:.4g}") if isinstance(value, float) else value
-
-
 def main() -> None:
     """Print the measurements."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--paper256", action="store_true", help="256 px on a GPU")
-    parser.add_argument("--fused", action="store_true", help="this way alone: with Triton kernels (GPU)")
-    parser.add_argument("--half-type", choices=HALF_TYPES, help="this way alone: the type of the top levels (GPU)")
+    parser.add_argument("--fused", action="store_true", help="with --paper256, this way alone: with Triton kernels")
+    parser.add_argument("--half-type", choices=HALF_TYPES, help="with --paper256, this way alone: top levels in it")
     flags = parser.parse_args()
     if flags.paper256 and not torch.cuda.is_available():
         raise SystemExit(

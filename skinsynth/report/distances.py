@@ -4,13 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("agg")  # no window: stages run where there is no screen
 import pandas as pd
 from matplotlib.figure import Figure
 
-from skinsynth.files import written_whole
+from skinsynth.report.png import save_figure
 
 # Told apart by the colour-blind (Okabe and Ito 2008), and by dashes besides.
 LOOKS = (("#D55E00", "-"), ("#0072B2", "--"), ("#009E73", ":"), ("#000000", "-."))
@@ -30,5 +27,4 @@ def draw_distances(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         axes.set_ylabel("share of the images")
         axes.set_ylim(bottom=0)
         axes.legend(fontsize=8, frameon=False)
-    with written_whole(path) as aside:
-        figure.savefig(aside, dpi=110, format="png", metadata={"Software": None})
+    save_figure(path, figure)

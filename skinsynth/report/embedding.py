@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
-
-matplotlib.use("agg")  # no window: stages run where there is no screen
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
@@ -20,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from skinsynth.files import written_whole
+from skinsynth.report.png import save_figure
 
 # Okabe and Ito's colours, which colour-blind readers tell apart; further classes, clusters and flags take turns.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -214,8 +213,7 @@ def draw_maps(
         _by_class(left, here, flat, classes)
         _by_answer(middle, here, flat)
         _by_flag(right, here, flat, flags)
-    with written_whole(path) as aside:
-        figure.savefig(aside, dpi=110, format="png", metadata={"Software": None})
+    save_figure(path, figure)
 
 
 def _flattened(coordinates: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 2"]:

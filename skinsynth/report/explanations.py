@@ -3,15 +3,12 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("agg")  # no window: stages run where there is no screen
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from skinsynth.files import written_whole
+from skinsynth.report.png import save_figure
 
 CELL = 1.5  # inches
 
@@ -41,9 +38,7 @@ def draw_explanations(
         row[0].set_ylabel(captions[place], fontsize=7, rotation=0, ha="right", va="center")
     for axes, title in zip(rows[0], titles, strict=True):
         axes.set_title(title, fontsize=9)
-    # The same bytes for the same figure: no date, no version.
-    with written_whole(path) as aside:
-        figure.savefig(aside, dpi=110, format="png", metadata={"Software": None})
+    save_figure(path, figure)
 
 
 def _image(axes: Axes, image: UInt8[np.ndarray, "size size 3"]) -> None:

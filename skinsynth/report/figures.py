@@ -4,13 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("agg")  # no window: stages run where there is no screen
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from skinsynth.files import written_whole
+from skinsynth.report.png import save_figure
 
 Row = Mapping[str, Any]
 
@@ -32,7 +29,7 @@ def draw_dose_response(path: Path, rows: Sequence[Row]) -> None:
         "add to a few of them is an upper bound.",
         fontsize=9,
     )
-    _save(path, figure)
+    save_figure(path, figure)
 
 
 def _against_synthetic_share(axes: Axes, rows: Sequence[Row]) -> None:
@@ -77,9 +74,3 @@ def _label(axes: Axes, x: str) -> None:
     axes.axhline(0.5, color="grey", linewidth=0.8, linestyle=":")
     axes.grid(alpha=0.25)
     axes.legend(fontsize=8, loc="lower right")
-
-
-def _save(path: Path, figure: Figure) -> None:
-    """The same bytes for the same figure: no date, no version."""
-    with written_whole(path) as aside:
-        figure.savefig(aside, dpi=110, format="png", metadata={"Software": None})

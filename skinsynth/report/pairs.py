@@ -4,15 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import matplotlib
-
-matplotlib.use("agg")  # no window: stages run where there is no screen
 import numpy as np
 from jaxtyping import Float, UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from skinsynth.files import written_whole
+from skinsynth.report.png import save_figure
 
 COLUMNS = 6
 CELL = 2.0, 1.35  # inches, width and height of a pair with its distance
@@ -44,9 +41,7 @@ def draw_pairs(path: Path, groups: Sequence[PairGroup]) -> None:
                 _pair(axes, group, place)
             else:
                 axes.set_axis_off()
-    # The same bytes for the same figure: no date, no version.
-    with written_whole(path) as aside:
-        figure.savefig(aside, dpi=110, format="png", metadata={"Software": None})
+    save_figure(path, figure)
 
 
 def _pair(axes: Axes, group: PairGroup, place: int) -> None:

@@ -4,15 +4,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import matplotlib
-
-matplotlib.use("agg")  # no window: stages run where there is no screen
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullFormatter, StrMethodFormatter
 
-from skinsynth.files import written_whole
+from skinsynth.report.png import save_figure
 
 Row = Mapping[str, Any]
 
@@ -60,7 +57,7 @@ def draw_reach(
         axes.set_xlabel(panel.label)
     rows_of_axes[0][-1].legend(fontsize=8)
     figure.suptitle(_caption(finals), fontsize=9)
-    _save(path, figure)
+    save_figure(path, figure)
 
 
 def _draw(axes: Axes, curves: Mapping[str, pd.DataFrame], finals: Sequence[Row], score: str, panel: Panel) -> None:
@@ -107,9 +104,3 @@ def _caption(finals: Sequence[Row]) -> str:
         f"{line} Open markers beside their ends: the final models on {finals[0]['compared_count']:,} images, bars: "
         "95 % over images, not over trainings."
     )
-
-
-def _save(path: Path, figure: Figure) -> None:
-    """The same bytes for the same figure: no date, no version."""
-    with written_whole(path) as aside:
-        figure.savefig(aside, dpi=110, format="png", metadata={"Software": None})

@@ -1,0 +1,105 @@
+"""Benchmarks that publish: results come home whole, and none stand beside settings that they were not made with."""
+
+import json
+
+import pytest
+import yaml
+
+from benchmarks import frame_removal, results
+
+OLD = {"tables.md": "old tables", "obsolete.csv": "of an earlier study", "score_federated-curves.png": "old curves"}
+OF_OTHERS = {"federated_wall_time.png": "drawn elsewhere", "run.json": "how long", "federation-run.json": "as well"}
+
+
+def contents(folder):
+    return {file.name: file.read_text() for file in folder.iterdir()}
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A folder of results from before."""
+    monkeypatch.setattr(results, "HOME", tmp_path / "docs")
+    folder = tmp_path / "docs/real"
+    folder.mkdir(parents=True)
+    for name, text in (OLD | OF_OTHERS).items():
+        (folder / name).write_text(text)
+    return folder
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """A finished run whose files tell their own paths; what is computed from them is told in a word."""
+    for word in ("tables", "federation"):
+        monkeypatch.setattr(results, word, lambda *_, word=word: f"new {word}")
+    monkeypatch.setattr(results, "fidelity_of_each", lambda _: results.pd.DataFrame({"value": [1.0]}))
+    folder = tmp_path / "run"
+    for name in (*results.PICTURES, *results.FILES, *results.FEDERATION_PICTURES, *results.FEDERATION_FILES):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
+    (folder / "metrics/timing").mkdir()
+    (folder / "metrics/timing/score_gan.json").write_text("{}")
+    (folder / "metrics/select_gan.json").write_text('{"fid": 1}')
+    scales = {"real": {"prepare_images": {"source": "isic"}}}
+    (folder / "params.yaml").write_text(yaml.safe_dump({"scale": "real", "scales": scales}))
+    return folder
+
+
+def test_results_replace_the_old_ones_and_keep_what_other_commands_wrote(home, run):
+    assert results.bring_home(run) == home
+    found = contents(home)
+    assert OF_OTHERS.items() <= found.items()
+    assert found["tables.md"] == "new tables"
+    assert found["score_federated-curves.png"] == "metrics/score_federated/curves.png"
+    assert json.loads(found["metrics.json"]) == {"select_gan": {"fid": 1}}
+    assert "obsolete.csv" not in found
+    assert not [name for name in found if name.startswith("explain_classifier")]
+
+
+@pytest.mark.parametrize("bring", [results.bring_home, results.bring_federation])
+def test_a_run_that_lacks_a_file_leaves_the_old_results(home, run, bring):
+    (run / results.FEDERATION_FILES[-1]).unlink()
+    with pytest.raises(FileNotFoundError):
+        bring(run)
+    assert contents(home) == OLD | OF_OTHERS
+    assert list(home.parent.iterdir()) == [home]
+
+
+def test_a_federation_alone_leaves_the_rest(home, run):
+    results.bring_federation(run)
+    found = contents(home)
+    assert found["federation.md"] == "new federation"
+    assert found["score_federated-curves.png"] == "metrics/score_federated/curves.png"
+    assert (OF_OTHERS | {"tables.md": "old tables"}).items() <= found.items()
+
+
+@pytest.fixture
+def count_of(tmp_path, monkeypatch):
+    """How often a stage has begun in `folder`, after another call with these settings; it fails where they say so."""
+    monkeypatch.setattr(frame_removal, "ROOT", tmp_path)
+    script = "import pathlib, sys\nwith open('begun', 'a') as file: file.write('.')\n"
+    script += "sys.exit('fail' in pathlib.Path('params.yaml').read_text())\n"
+    (tmp_path / "stage.py").write_text(script)
+    folder = tmp_path / "folder"
+    folder.mkdir()
+
+    def count(settings, command="python stage.py"):
+        (folder / "params.yaml").write_text(settings)
+        frame_removal.run(folder, "train", command)
+        return len((folder / "begun").read_text())
+
+    return count
+
+
+def test_a_stage_is_skipped_only_with_the_same_command_and_settings(count_of):
+    assert count_of("images: 1") == 1
+    assert count_of("images: 1") == 1
+    assert count_of("images: 2") == 2
+    assert count_of("images: 2", "python stage.py --other") == 3
+    assert count_of("images: 1") == 4
+
+
+def test_a_stage_that_failed_with_other_settings_is_not_skipped_with_the_old_ones(count_of):
+    assert count_of("images: 1") == 1
+    with pytest.raises(frame_removal.subprocess.CalledProcessError):
+        count_of("fail: 1")
+    assert count_of("images: 1") == 3
