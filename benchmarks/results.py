@@ -18,6 +18,7 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
+from benchmarks.answers import answers
 from skinsynth.files import folder_written_whole
 from skinsynth.images.archive import read_archive
 from skinsynth.images.grid import save_grid
@@ -177,6 +178,10 @@ def tables(run: Path, scale: str, metrics: dict) -> str:
     parts = [
         f"# Results at scale `{scale}`",
         f"Images: {in_words(metrics['prepare_images'])}. Split: {in_words(metrics['split_patients'])}.",
+        "## At a glance",
+        "Intervals are of 95 %, over test patients or images; what another training of the GAN would give moves many "
+        "of these numbers by as much or more.",
+        markdown(answers(run)),
         *on_fidelity(run, metrics),
         *on_classifiers(run),
         *on_doses(run),

@@ -1,7 +1,7 @@
 """Artefact audit: how often frames, rulers and hair come in real and synthetic images, and what the classifier makes
 of them."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,7 +24,8 @@ from skinsynth.quality.classification import positive_label
 from skinsynth.settings import Count, Names, Seed, Share
 from skinsynth.stage import best_device, load_params, run, write_metrics, write_rows
 
-FRAME, AREA = "black_frame", "lesion_area"
+FRAME, AREA, BLACK = "black_frame", "lesion_area", "black_corners"
+RULES = (BLACK, AREA)  # traits that are measured and not learnt
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ def main(
         raise ValueError(f"synthetic sets are told apart by their names, but {[str(p) for p in synthetic]} share one")
     device = best_device()
     judge, seen_by = load_classifier(classifier, device), load_detectors(detectors, device)
+    weak = {artefact for artefact, one in seen_by.items() if one.auc < settings.least_auc}
     sides = read_split(split)
     rng = np.random.default_rng(settings.seed)
     rows: list[dict[str, Any]] = []
@@ -66,21 +68,30 @@ def main(
         real = read_archive(images, rows_of_side["image_id"].tolist())
         about = lesions_of(lesions, real.ids)
         groups = rows_of_side["group"].to_numpy()
-        rows += trait_rows(f"real {side}", real, about[list(seen_by)], groups, judge, seen_by, settings, rng)
+        seen = traits_of(real.pixels, seen_by)
+        rows += trait_rows(f"real {side}", real, about[list(seen_by)], groups, judge, seen, weak, settings, rng)
     for place in synthetic:
         fake = read_image_set(place, settings.classes, image_size(images))
         nothing, alone = pd.DataFrame(index=range(len(fake.labels))), np.arange(len(fake.labels))
-        rows += trait_rows(f"synthetic {place.stem}", fake, nothing, alone, judge, seen_by, settings, rng)
+        drawn = traits_of(fake.pixels, seen_by)
+        rows += trait_rows(f"synthetic {place.stem}", fake, nothing, alone, judge, drawn, weak, settings, rng)
     write_rows(traits, rows)
     # The last real side is test: frames are pasted on images that the classifier has not seen.
-    bare = without_frames(real, about, seen_by)
+    bare = without_frames(real, about, seen.get(FRAME))
     pasted = with_frames(bare.pixels, np.random.default_rng(settings.seed))
     groups = sides.set_index("image_id")["group"].loc[bare.ids].to_numpy()
     changes = flip_rows(bare, pasted, groups, judge, settings)
     write_rows(frames, changes)
     shown = np.stack([bare.pixels, pasted], axis=1)[: settings.shown].reshape(-1, *pasted.shape[1:])
-    save_grid(figure, shown, columns=8, scale=max(1, 64 // shown.shape[-1]))
+    save_grid(figure, shown, columns=8)
     write_metrics(metrics, headlines(rows, changes, settings))
+
+
+def traits_of(pixels: np.ndarray, seen_by: Mapping[str, Detector]) -> dict[str, np.ndarray]:
+    """Of each image, whether a detector sees its artefact and whether its corners are black (1 or 0), and the lesion's
+    area as a share: the last two by rules, which need no flags to learn from."""
+    seen = {artefact: one.sees(pixels).double().numpy() for artefact, one in seen_by.items()}
+    return {**seen, BLACK: (black_shares(pixels) > 0).astype(float), AREA: lesion_shares(pixels)}
 
 
 def trait_rows(
@@ -89,15 +100,14 @@ def trait_rows(
     flags: pd.DataFrame,
     groups: np.ndarray,
     judge: Classifier,
-    seen_by: Mapping[str, Detector],
+    seen: dict[str, np.ndarray],
+    weak: Collection[str],
     settings: Settings,
     rng: np.random.Generator,
 ) -> list[dict[str, Any]]:
     """A row for each class, trait and measure; what detectors see in all images and what lesions.csv knows of some
     ("1", "0", or "" where unknown, a column an artefact) are two sources."""
     answers = judge.probabilities(images.pixels)[:, positive_label(settings.classes, settings.positive)]
-    seen = {artefact: one.sees(images.pixels).double().numpy() for artefact, one in seen_by.items()}
-    seen[AREA] = lesion_shares(images.pixels)
     asked = [("detector", np.ones(len(images.labels), dtype=bool), seen)]
     for artefact in map(str, flags):
         known = (flags[artefact] != "").to_numpy()
@@ -108,17 +118,16 @@ def trait_rows(
         labels = images.labels[places]
         for found in measure(Audited(labels, traits, said[places], weights[:, places])):
             own = groups[places] if found.label is None else groups[places][labels == found.label]
-            weak = source == "detector" and found.trait in seen_by and seen_by[found.trait].auc < settings.least_auc
             rows.append(
                 {
                     "set": name,
                     "class": "all" if found.label is None else settings.classes[found.label],
                     "trait": found.trait,
-                    "source": "rule" if found.trait == AREA else source,
+                    "source": "rule" if found.trait in RULES else source,
                     "measure": found.measure,
                     **interval_of(found, len(np.unique(own)))._asdict(),
                     "images": found.images,
-                    "note": "weak detector" if weak else "",
+                    "note": "weak detector" if source == "detector" and found.trait in weak else "",
                 }
             )
     return rows
@@ -130,13 +139,14 @@ def interval_of(found: Measured, groups: int) -> Interval:
     return share_interval(found.values, groups) if is_share else percentile_interval(found.values)
 
 
-def without_frames(real: Images, lesions: pd.DataFrame, seen_by: Mapping[str, Detector]) -> Images:
-    """The images that have no frame: by their flag where it is known, else by the detector, else by the black around.
+def without_frames(real: Images, lesions: pd.DataFrame, frames: np.ndarray | None) -> Images:
+    """The images that have no frame: by their flag where it is known, else by `frames` (1 where a detector sees one),
+    else, where there is no detector, by the black around.
 
     ValueError where none is left.
     """
     flags = lesions[FRAME].to_numpy()
-    seen = seen_by[FRAME].sees(real.pixels).numpy() if FRAME in seen_by else black_shares(real.pixels) > 0
+    seen = (black_shares(real.pixels) if frames is None else frames) > 0
     bare = np.flatnonzero(np.where(flags == "", ~seen, flags == "0"))
     if not len(bare):
         raise ValueError("every test image has a black frame, so that none is left to paste one on: give more patients")

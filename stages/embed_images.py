@@ -26,6 +26,7 @@ from skinsynth.images.sets import read_image_set
 from skinsynth.lesions.table import FLAGS, lesions_of
 from skinsynth.partition.split import images_of, read_split
 from skinsynth.projection.pairs import Pairs, read_pairs
+from skinsynth.quality.classification import positive_label
 from skinsynth.report.embedding import draw_maps, write_interactive
 from skinsynth.settings import Count, Names
 from skinsynth.stage import best_device, load_params, run, write_metrics, write_rows
@@ -64,6 +65,7 @@ def main(
 ) -> None:
     """Map classifier features of real, projected and synthetic images in 3-D, with neighbours and clusters."""
     settings = load_params("embed_images", Settings)
+    positive = positive_label(settings.classes, settings.positive)
     shown = {} if pairs is None else {"a": (classifier, both_of_pairs(read_pairs(pairs), settings))}
     real = unseen_images(images, split, settings)
     fake = read_image_set(synthetic, settings.classes, image_size(images))
@@ -73,7 +75,7 @@ def main(
     for name, (seen_by, images_of_kind) in shown.items():
         panel = embed(as_points(load_classifier(seen_by, best_device()), images_of_kind), settings.embedding)
         flags, found[name] = flags_of(lesions, panel.points), shares(panel)
-        rows += [{"panel": name, **row} for row in rows_of(panel, flags, settings)]
+        rows += [{"panel": name, **row} for row in rows_of(panel, flags, positive, settings)]
         of_clusters += [
             {"panel": name, **row} for row in cluster_rows(panel.points, panel.clusters, flags, settings.classes)
         ]
@@ -110,13 +112,13 @@ def draw(labels: np.ndarray, count_of: Mapping[int, int], settings: Settings) ->
 def as_points(network: Classifier, images_of_kind: dict[str, Images]) -> Points:
     """What the classifier sees in the images of all kinds, and says of them."""
     parts = list(images_of_kind.values())
-    pixels = np.concatenate([part.pixels for part in parts])
+    examined = network.examine(np.concatenate([part.pixels for part in parts]))
     return Points(
         [image_id for part in parts for image_id in part.ids],
         [kind for kind, part in images_of_kind.items() for _ in part.ids],
         np.concatenate([part.labels for part in parts]),
-        network.embed(pixels).cpu().numpy(),
-        network.probabilities(pixels).double().cpu().numpy(),
+        examined.features.cpu().numpy(),
+        examined.probabilities.double().cpu().numpy(),
     )
 
 
@@ -128,7 +130,7 @@ def flags_of(lesions: Path, points: Points) -> pd.DataFrame:
     return flags
 
 
-def rows_of(panel: Panel, flags: pd.DataFrame, settings: Settings) -> list[dict[str, Any]]:
+def rows_of(panel: Panel, flags: pd.DataFrame, positive: int, settings: Settings) -> list[dict[str, Any]]:
     """The table of a panel, with the cases among the images of each kind."""
     points, cases = panel.points, [""] * len(panel.points.ids)
     for places in filter(len, map(points.places, KINDS)):
@@ -136,7 +138,7 @@ def rows_of(panel: Panel, flags: pd.DataFrame, settings: Settings) -> list[dict[
         for case, found in find_cases(*of_kind, settings.cases).items():
             for place in places[found].tolist():
                 cases[place] = case
-    return point_rows(panel, cases, flags, settings.classes, settings.classes.index(settings.positive))
+    return point_rows(panel, cases, flags, settings.classes, positive)
 
 
 def told(of_panel: dict[str, float | int]) -> str:

@@ -17,6 +17,7 @@ from skinsynth.explanation.faithfulness import FaithfulnessConfig, faithfulness
 from skinsynth.explanation.xrai import XraiConfig, heat_map, top_regions
 from skinsynth.images.archive import Images, read_archive
 from skinsynth.partition.split import images_of, read_split
+from skinsynth.quality.classification import positive_label
 from skinsynth.report.explanations import draw_explanations
 from skinsynth.settings import Count, Names, Seed
 from skinsynth.stage import best_device, load_params, run, write_metrics, write_rows
@@ -48,11 +49,13 @@ def main(
 ) -> None:
     """Explain central, edge and misclassified test images by XRAI and test each explanation by taking regions away."""
     settings = load_params("explain_classifier", Settings)
+    positive = positive_label(settings.classes, settings.positive)
     network = load_classifier(classifier, best_device())
     real = read_archive(images, images_of(read_split(split), "test")["image_id"].tolist())
-    probabilities = network.probabilities(real.pixels).double().cpu().numpy()
-    places_of = find_cases(real.labels, probabilities, network.embed(real.pixels).cpu().numpy(), settings.cases)
-    heats, rows = explain(network, real, probabilities, places_of, settings)
+    examined = network.examine(real.pixels)
+    probabilities = examined.probabilities.double().cpu().numpy()
+    places_of = find_cases(real.labels, probabilities, examined.features.cpu().numpy(), settings.cases)
+    heats, rows = explain(network, real, probabilities[:, positive], places_of, positive, settings)
     write_rows(cases, rows)
     show(figure, real, heats, rows, settings)
     write_metrics(metrics, headlines(rows))
@@ -63,18 +66,19 @@ def explain(
     real: Images,
     probabilities: np.ndarray,
     places_of: dict[str, np.ndarray],
+    positive: int,
     settings: Settings,
 ) -> tuple[np.ndarray, list[dict[str, Any]]]:
-    """Heat map of each case, and a row about it."""
-    rng, answer = np.random.default_rng(settings.seed), settings.classes.index(settings.positive)
+    """Heat map of each case, and a row about it; probabilities are those of the positive class."""
+    rng = np.random.default_rng(settings.seed)
     heats, rows = [], []
     cases = [(kind, place) for kind, places in places_of.items() for place in places.tolist()]
     for kind, place in tqdm(cases, unit="image", desc="explaining"):
         pixels = real.pixels[place]
-        heats.append(heat_map(network, pixels, answer, settings.xrai))
-        areas = faithfulness(network, pixels, answer, heats[-1], settings.faithfulness, rng)
+        heats.append(heat_map(network, pixels, positive, settings.xrai))
+        areas = faithfulness(network, pixels, positive, heats[-1], settings.faithfulness, rng)
         about = {"image_id": real.ids[place], "kind": kind, "label": int(real.labels[place])}
-        rows.append({**about, "probability": probabilities[place, answer], **areas._asdict(), "gain": areas.gain})
+        rows.append({**about, "probability": probabilities[place], **areas._asdict(), "gain": areas.gain})
     return np.stack(heats), rows
 
 

@@ -21,6 +21,7 @@ from skinsynth.files import written_whole
 from skinsynth.gan.family import load_family
 from skinsynth.gan.model import Gan
 from skinsynth.intervals import mean_interval
+from skinsynth.quality.classification import positive_label
 from skinsynth.settings import Count, Names, NotNegative, Numbers, Seed
 from skinsynth.stage import best_device, load_params, run, write_metrics, write_rows
 
@@ -54,7 +55,7 @@ def main(
 ) -> None:
     """Find directions in each GAN, move generated images along them and ask the classifier about every step."""
     settings = load_params("find_directions", Settings)
-    device, positive = best_device(), settings.classes.index(settings.positive)
+    device, positive = best_device(), positive_label(settings.classes, settings.positive)
     family, judge = load_family([gan], device), load_classifier(classifier, device)
     rng = torch.Generator(device).manual_seed(settings.seed)
     search = settings.directions, settings.sefa_layers, settings.pca_samples, rng

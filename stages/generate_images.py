@@ -51,7 +51,7 @@ def main(
     ]
     write_rows(manifest, rows)
     shown = torch.cat([torch.nonzero(labels == label)[: settings.shown, 0] for label in range(len(counts))])
-    save_grid(samples, pixels[shown].numpy(), columns=16, scale=max(1, 64 // pixels.shape[-1]))
+    save_grid(samples, pixels[shown].numpy(), columns=16)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from skinsynth.classifier.scenario import examples
 from skinsynth.classifier.training import Examples
 from skinsynth.images.archive import image_size
 from skinsynth.images.sets import read_image_set
-from skinsynth.partition.split import images_of, read_split
+from skinsynth.partition.split import rows_by_side
 from skinsynth.process import tune_process
 from skinsynth.quality.classification import positive_label, score_predictions
 from skinsynth.quality.dose_response import DoseConfig, Pool, difference_columns, dose_row, doses, predict_by_dose
@@ -51,7 +51,7 @@ def main(
     positive = positive_label(settings.classes, settings.positive)
     names = {dose.name: dose for dose in doses(settings.doses)}
     wanted = {name: entry_of(names, name, "measure_dose_response, headlines") for name in settings.headlines}
-    rows = {side: images_of(read_split(split), side) for side in ("train", "validation", "test")}
+    rows = rows_by_side(split)
     train, validation, test = (examples(images, table["image_id"].tolist()) for table in rows.values())
     given = read_image_set(synthetic, settings.classes, image_size(images))
     patients = torch.tensor(rows["train"]["group"].tolist())

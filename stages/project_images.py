@@ -58,8 +58,11 @@ def main(
     tune_process()
     with join_team() as (team, gpu):
         device = gpu or best_device()
+        family = load_family([gan], device)
+        for label in labels.unique().tolist():
+            family.member_name(label)  # a class that no GAN makes is told before the work
         loss = build_loss(settings.loss, load_classifier(classifier, device), device)
-        projector_of = projectors_of(load_family([gan], device), loss, settings.projection, device)
+        projector_of = projectors_of(family, loss, settings.projection, device)
         # How many processes share the work does not change it.
         effective = settings.images, settings.loss, settings.projection
         checkpoints = checkpoint_folder("project_images", "selected", effective, [gan, images, split, classifier])

@@ -11,7 +11,7 @@ from skinsynth.classifier.classifier import save_classifier
 from skinsynth.classifier.scenario import Scenario, examples, training_examples
 from skinsynth.classifier.training import ClassifierConfig, train_classifiers
 from skinsynth.lesions.table import lesions_of
-from skinsynth.partition.split import images_of, read_split
+from skinsynth.partition.split import rows_by_side
 from skinsynth.process import tune_process
 from skinsynth.quality.classification import confusion_rows, confusion_shares, headlines, positive_label, roc_points
 from skinsynth.quality.predictions import prediction_rows
@@ -49,7 +49,7 @@ def main(
     tune_process()
     positive = positive_label(settings.classes, settings.positive)
     scenario = entry_of(settings.scenarios, name, "train_classifier, scenarios")
-    rows = {side: images_of(read_split(split), side) for side in ("train", "validation", "test")}
+    rows = rows_by_side(split)
     ids = {side: table["image_id"].tolist() for side, table in rows.items()}
     train = training_examples(scenario, images, ids["train"], synthetic, settings.classes)
     validation, test = examples(images, ids["validation"]), examples(images, ids["test"])

@@ -13,7 +13,7 @@ from skinsynth.classifier.scenario import examples
 from skinsynth.classifier.training import ClassifierConfig, Examples
 from skinsynth.files import folder_written_whole
 from skinsynth.lesions.table import lesions_of
-from skinsynth.partition.split import images_of, read_split
+from skinsynth.partition.split import rows_by_side
 from skinsynth.process import tune_process
 from skinsynth.quality.classification import score_predictions
 from skinsynth.settings import Count, Seed
@@ -80,8 +80,7 @@ class Side(NamedTuple):
 def read_sides(images: Path, lesions: Path, split: Path) -> dict[str, Side]:
     """All three, each read once for all artefacts."""
     sides = {}
-    for side in ("train", "validation", "test"):
-        rows = images_of(read_split(split), side)
+    for side, rows in rows_by_side(split).items():
         ids = rows["image_id"].tolist()
         sides[side] = Side(examples(images, ids).pixels, lesions_of(lesions, ids), rows["group"].to_numpy())
     return sides
@@ -89,12 +88,12 @@ def read_sides(images: Path, lesions: Path, split: Path) -> dict[str, Side]:
 
 def score(detector: Detector, test: Examples, groups: np.ndarray, settings: Settings) -> dict[str, float]:
     """AUC with its interval over patients, and the shares of test images that it sees and that have the flag."""
-    labels, said = test.labels.numpy(), detector.classifier.probabilities(test.pixels).double().cpu().numpy()[None]
+    labels, said = test.labels.numpy(), detector.classifier.probabilities(test.pixels).double().cpu()
     rng = np.random.default_rng(settings.bootstrap_seed)
-    scores = score_predictions(labels, said, groups, PRESENT, settings.bootstrap_draws, rng)
+    scores = score_predictions(labels, said.numpy()[None], groups, PRESENT, settings.bootstrap_draws, rng)
     (area,) = (row for row in scores if row["metric"] == "auc")
     shares = {
-        "detected_share": float(detector.sees(test.pixels).float().mean()),
+        "detected_share": float((said[:, PRESENT] >= detector.threshold).float().mean()),
         "flagged_share": float(test.labels.float().mean()),
     }
     return {"auc": float(area["value"]), "low": float(area["low"]), "high": float(area["high"]), **shares}

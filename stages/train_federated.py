@@ -99,7 +99,7 @@ def main(
     with written_whole(curves / "incidents.jsonl") as aside:
         aside.write_text("".join(json.dumps(incident) + "\n" for incident in state.incidents))
     shown = scorer.sample(generator, settings.shown_images).numpy()
-    save_grid(curves / "samples.png", shown, columns=8, scale=max(1, 64 // shown.shape[-1]))
+    save_grid(curves / "samples.png", shown, columns=8)
     write_metrics(metrics, headlines(state, federation.privacy, len(hospitals)))
     shutil.rmtree(checkpoints, ignore_errors=True)
 

@@ -103,7 +103,7 @@ def main(
     write_rows(curves / "losses.csv", history.losses)
     write_rows(curves / "scores.csv", history.scores)
     shown = scorer.sample(trainer.generator_ema, settings.shown_images).numpy()
-    save_grid(curves / "samples.png", shown, columns=8, scale=max(1, 64 // shown.shape[-1]))
+    save_grid(curves / "samples.png", shown, columns=8)
     first, last = history.scores[0], history.scores[-1]
     start = {f"{key}_at_start": value for key, value in first.items() if key.startswith("fid")}
     write_metrics(metrics, {**last, **start})

@@ -18,6 +18,7 @@ from skinsynth.artefacts.detector import (
 )
 from skinsynth.artefacts.paste import with_frames
 from skinsynth.classifier.training import ClassifierConfig, Examples
+from skinsynth.gan.pixels import from_pixels
 from skinsynth.lesions.phantom import PhantomConfig, Rate, draw_phantom
 
 CPU = torch.device("cpu")
@@ -72,6 +73,15 @@ def test_a_detector_read_again_says_the_same(detector, tmp_path, rng):
 def test_a_missing_detector_is_named_with_what_to_do(tmp_path):
     with pytest.raises(FileNotFoundError, match="no detector at .*ruler: run train_detectors"):
         load_detector(tmp_path / "ruler", CPU)
+
+
+@pytest.mark.parametrize(
+    "text", ['{"artefact": "ruler"}', "[]", "no JSON", '{"artefact": "ruler", "threshold": null, "auc": 1}']
+)
+def test_a_file_about_something_else_is_no_detector(tmp_path, text):
+    (tmp_path / "detector.json").write_text(text)
+    with pytest.raises(ValueError, match=r"detector\.json is about no detector of ours .*: train it again"):
+        load_detector(tmp_path, CPU)
 
 
 def test_as_many_images_are_flagged_as_have_the_artefact(rng):
@@ -204,3 +214,60 @@ def test_flips_are_counted_each_way():
     found = flips(before, after, np.ones((1, 4)))
     assert (found.to_positive[0], found.to_other[0]) == (0.25, 0.25)
     assert found.change[0] == pytest.approx(0.05)
+
+
+def test_each_class_is_weighted_by_the_draws_of_its_own_images():
+    rng = np.random.default_rng(0)
+    labels, hair, answers = np.arange(12) % 3, rng.random(12), rng.random(12)
+    weights = rng.integers(1, 5, (4, 12)).astype(float)
+    every = measure(Audited(labels, {"hair": hair}, answers, weights))
+    found = {one.label: one.values for one in every if one.measure == "share"}
+    for label in range(3):
+        own = labels == label
+        expected = [np.average(hair[own], weights=row[own]) for row in weights]
+        np.testing.assert_allclose(found[label], expected)
+
+
+def test_a_detector_flags_as_many_validation_images_as_have_the_artefact(rng):
+    pixels, labels = skins(60, rng), torch.arange(60) % 2
+    pixels[labels == 1] = torch.from_numpy(with_frames(pixels[labels == 1].numpy(), np.random.default_rng(0)))
+    validation = Examples(skins(40, rng), (torch.arange(40) < 5).long())  # what they have is not to be seen
+    found = train_detector("black_frame", Examples(pixels, labels), validation, CONFIG, CPU)
+    assert int(found.sees(validation.pixels).sum()) == 5
+
+
+def test_the_threshold_lies_half_way_to_the_next_image():
+    probabilities = torch.tensor([0.1, 0.9, 0.5], dtype=torch.float64)
+    assert [prevalence_threshold(probabilities, count) for count in (1, 2, 3)] == pytest.approx([0.7, 0.3, 0.1])
+
+
+def test_an_image_at_the_threshold_itself_counts_as_present(detector, rng):
+    pixels = skins(5, rng)
+    least = float(detector.probabilities(pixels).min())
+    assert dataclasses.replace(detector, threshold=least).sees(pixels).all()
+
+
+def test_the_excess_is_above_zero_where_the_artefact_is_seen_and_has_a_gradient(detector, rng):
+    pixels = skins(40, rng)
+    middle = float(detector.probabilities(pixels).median()) + 1e-6
+    for eye in (dataclasses.replace(detector, threshold=middle), dataclasses.replace(detector, threshold=1.0)):
+        images = from_pixels(pixels).requires_grad_()
+        excess = eye.excess(images)
+        assert (excess > 0).tolist() == eye.sees(pixels).tolist()
+        (gradient,) = torch.autograd.grad(excess.sum(), images)
+        assert gradient.isfinite().all()
+        assert gradient.any()
+
+
+def test_a_pasted_frame_leaves_the_middle_to_the_level(rng):
+    pixels = skins(6, rng).numpy()
+    middle = (slice(None), slice(None), slice(14, 18), slice(14, 18))
+    np.testing.assert_array_equal(with_frames(pixels, np.random.default_rng(0))[middle], pixels[middle])
+
+
+def test_a_second_lesion_counts_and_a_speck_does_not():
+    first, second, speck = dark_disc(0.3, 0.3, 0.15), dark_disc(0.7, 0.7, 0.08), dark_disc(0.2, 0.8, 0.02)
+    light = np.minimum(np.minimum(first, second), speck).clip(90)  # dark as a lesion, not black as a frame
+    mask = lesion_mask(light)
+    assert mask[45, 45]
+    assert not mask[13, 51]

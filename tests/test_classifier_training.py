@@ -315,6 +315,16 @@ def test_batches_and_arrays_do_not_change_what_is_said(trained, rng, monkeypatch
     assert classifier.probabilities(pixels).sum(dim=1).tolist() == pytest.approx([1] * 11, rel=1e-5)
 
 
+@pytest.mark.parametrize("name", ["cnn-108k", "googlenet"])
+def test_one_pass_gives_features_and_probabilities_to_the_bit(name, rng, monkeypatch):
+    classifier = Classifier(build_network(name, 2, False, 0.5), Architecture(name, 2, 0.5))
+    pixels = examples(rng, 11).pixels
+    monkeypatch.setattr("skinsynth.classifier.classifier.PIXELS_AT_ONCE", {"cpu": 4 * pixels[0, 0].numel()})
+    examined = classifier.examine(pixels)
+    assert examined.features.equal(classifier.embed(pixels))
+    assert examined.probabilities.equal(classifier.probabilities(pixels))
+
+
 def test_no_image_at_all_is_refused(trained):
     with pytest.raises(ValueError, match="give at least one"):
         trained[0].embed(torch.zeros(0, 3, 32, 32, dtype=torch.uint8))

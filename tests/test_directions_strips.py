@@ -102,5 +102,5 @@ def test_a_strip_of_removal_names_gan_method_step_and_layers(family, rows, tmp_p
     best = {"pca": Move("pca", 4, (0, 1), -2.0, w[0]), "hyperplane": Move("hyperplane", 1, None, 3.0, w[1])}
     chosen = {"cgan": remove_frames.Chosen(best["pca"], [], {}, before, before.pixels, best)}
     remove_frames.show_strips(tmp_path / "strips.png", family.members, chosen)
-    assert rows[::3] == ["cgan: PCA 4\n-2 SD, layers 0 to 1", "cgan: hyperplane 1\n+3 SD, all layers"]
+    assert rows[::3] == ["cgan: PCA 4\n-2 SD, layers 0 to 1", "cgan: hyperplane\n+3 SD, all layers"]
     assert len(rows) == 6

@@ -11,6 +11,7 @@ from skinsynth.embedding.layout import EmbeddingConfig, at_unit_length, lay_out,
 from skinsynth.embedding.neighbours import nearest_others, own_original_is_nearest, same_class_share, synthetic_share
 from skinsynth.embedding.panel import embed, point_rows, shares
 from skinsynth.embedding.points import Points, counts_of, draw_of_classes
+from skinsynth.settings import check_ranges
 
 CONFIG = EmbeddingConfig(
     pca_components=5, perplexity=10.0, iterations=400, neighbours=5, min_cluster_size=10, cluster_samples=3, seed=1
@@ -206,14 +207,26 @@ def test_a_perplexity_too_large_is_refused(blobs):
         ({"pca_components": 2}, "2 pca_components came: give at least 3"),
         ({"neighbours": 90}, "90 nearest neighbours are asked for, but there are 90 points"),
         ({"min_cluster_size": 91}, "clusters of 91 points or more"),
-        ({"min_cluster_size": 1}, "min_cluster_size is 1"),
-        ({"neighbours": 1}, "neighbours is 1: it must be 2 or more"),
-        ({"perplexity": 0.5}, "perplexity is 0.5"),
-        ({"iterations": 10}, "iterations is 10"),
-        ({"cluster_samples": 0}, "cluster_samples is 0"),
     ],
 )
 def test_settings_that_cannot_be_met_are_refused_in_one_line(blobs, change, words):
     with pytest.raises(ValueError, match=words) as refused:
         embed(blobs, replace(CONFIG, **change))
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"pca_components": 0}, "pca_components is 0, but it must be 1 or more"),
+        ({"perplexity": 0.5}, "perplexity is 0.5, but it must be 1 or more"),
+        ({"iterations": 249}, "iterations is 249, but it must be 250 or more"),
+        ({"neighbours": 1}, "neighbours is 1, but it must be 2 or more"),
+        ({"min_cluster_size": 1}, "min_cluster_size is 1, but it must be 2 or more"),
+        ({"cluster_samples": 0}, "cluster_samples is 0, but it must be 1 or more"),
+    ],
+)
+def test_settings_that_no_map_can_have_are_refused_by_name(change, words):
+    check_ranges(CONFIG, "params.yaml: embedding")
+    with pytest.raises(ValueError, match=f"params.yaml: embedding.{words}"):
+        check_ranges(replace(CONFIG, **change), "params.yaml: embedding")

@@ -125,3 +125,10 @@ def test_a_grid_shows_its_images_row_by_row(tmp_path, pixels):
         assert (np.asarray(saved) == grid).all()
     with pytest.raises(ValueError, match="grid"):
         image_grid(pixels[:0], columns=2)
+
+
+@pytest.mark.parametrize(("width", "shown"), [(16, 64), (24, 48), (64, 64), (80, 80)])
+def test_a_saved_grid_enlarges_small_images(tmp_path, width, shown):
+    save_grid(tmp_path / "grid.png", np.zeros((3, 3, width, width), dtype=np.uint8), columns=3)
+    with Image.open(tmp_path / "grid.png") as saved:
+        assert saved.size == (3 * shown, shown)

@@ -10,7 +10,15 @@ import pytest
 
 from skinsynth.partition.groups import independent_groups, spread
 from skinsynth.partition.leakage import measure_leakage
-from skinsynth.partition.split import SplitConfig, draw_shares, images_of, read_split, split_patients
+from skinsynth.partition.split import (
+    SplitConfig,
+    draw_shares,
+    held_out_of,
+    images_of,
+    read_split,
+    rows_by_side,
+    split_patients,
+)
 from stages.split_patients import count_images
 
 CONFIG = SplitConfig(
@@ -165,6 +173,18 @@ def test_the_paper_s_protocol_tests_on_its_validation_images(crowd):
     split = split_patients(crowd, dataclasses.replace(CONFIG, protocol="paper"))
     assert images_of(split, "test").equals(images_of(split, "validation"))
     assert len(images_of(split, "test")) == pytest.approx(0.2 * len(crowd), abs=1)
+
+
+@pytest.mark.parametrize("protocol", ["patient", "paper"])
+def test_the_sides_of_a_file_are_those_of_its_table_and_all_but_train_is_held_out(crowd, tmp_path, protocol):
+    split_patients(crowd, dataclasses.replace(CONFIG, protocol=protocol)).to_csv(tmp_path / "split.csv", index=False)
+    split = read_split(tmp_path / "split.csv")
+    rows = rows_by_side(tmp_path / "split.csv")
+    assert list(rows) == ["train", "validation", "test"]
+    assert all(table.equals(images_of(split, side)) for side, table in rows.items())
+    held_out = held_out_of(split)
+    assert not held_out["image_id"].isin(rows["train"]["image_id"]).any()
+    assert len(held_out) + len(rows["train"]) == len(split)
 
 
 def test_too_few_patients_are_named():

@@ -553,7 +553,8 @@ def test_a_source_that_knows_no_artefacts_still_ends(copied, monkeypatch):
     assert unknown["artefact_share"] is unknown["artefact_share_of_frame_free_images"] is None
     assert set(pd.read_csv(copied / "metrics/remove_frames/measured.csv")["note"]) == {"no detector"}
     traits = pd.read_csv(copied / "metrics/audit_artefacts/traits.csv")
-    assert set(traits["trait"]) == {"lesion_area"}
+    assert set(traits["trait"]) == {"black_corners", "lesion_area"}
+    assert set(traits["source"]) == {"rule"}
 
 
 def test_edges_and_their_control_have_the_same_counts(study):

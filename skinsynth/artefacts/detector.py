@@ -74,13 +74,17 @@ def save_detector(folder: Path, detector: Detector) -> None:
 
 
 def load_detector(folder: Path, device: torch.device) -> Detector:
-    """What `save_detector` wrote; a FileNotFoundError or ValueError says what is missing."""
+    """What `save_detector` wrote; a FileNotFoundError or ValueError says what is missing or does not fit."""
     if not (folder / ABOUT).is_file():
         raise FileNotFoundError(
             f"no detector at {folder}: run train_detectors, and see in its table whether the artefact was too rare"
         )
-    about = json.loads((folder / ABOUT).read_text())
-    return Detector(about["artefact"], load_classifier(folder, device), about["threshold"], about["auc"])
+    try:
+        about = json.loads((folder / ABOUT).read_text())
+        artefact, threshold, auc = str(about["artefact"]), float(about["threshold"]), float(about["auc"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{folder / ABOUT} is about no detector of ours ({error!r}): train it again") from error
+    return Detector(artefact, load_classifier(folder, device), threshold, auc)
 
 
 def load_detectors(folder: Path, device: torch.device) -> dict[str, Detector]:

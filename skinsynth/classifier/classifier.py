@@ -2,11 +2,12 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -32,6 +33,13 @@ class Architecture:
     dropout: float
 
 
+class Examined(NamedTuple):
+    """What a classifier sees in images and says of them, on its device."""
+
+    features: Float[Tensor, "n dim"]  # penultimate
+    probabilities: Float[Tensor, "n classes"]
+
+
 class Classifier:
     """A network that no longer changes, asked in batches; pixels come as uint8 and NCHW."""
 
@@ -55,15 +63,25 @@ class Classifier:
         """The weights as safetensors take them."""
         return {name: tensor.cpu().contiguous() for name, tensor in self.network.state_dict().items()}
 
+    @torch.no_grad()
     def embed(self, pixels: UInt8[np.ndarray | Tensor, "n 3 size size"]) -> Float[Tensor, "n dim"]:
         """Penultimate features, on the classifier's device."""
-        return self._in_batches(self.network.body, pixels)
+        return torch.cat([self.network.body(batch) for batch in self._batches(pixels)])
 
+    @torch.no_grad()
     def logits(self, pixels: UInt8[np.ndarray | Tensor, "n 3 size size"]) -> Float[Tensor, "n classes"]:
-        return self._in_batches(self.network, pixels)
+        return torch.cat([self.network(batch) for batch in self._batches(pixels)])
 
     def probabilities(self, pixels: UInt8[np.ndarray | Tensor, "n 3 size size"]) -> Float[Tensor, "n classes"]:
         return self.logits(pixels).softmax(dim=1)
+
+    @torch.no_grad()
+    def examine(self, pixels: UInt8[np.ndarray | Tensor, "n 3 size size"]) -> Examined:
+        """What `embed` and `probabilities` give, to the bit, in one pass."""
+        features = [self.network.body(batch) for batch in self._batches(pixels)]
+        # Batch by batch, since another size would round differently.
+        logits = torch.cat([self.network.head(of_batch) for of_batch in features])
+        return Examined(torch.cat(features), logits.softmax(dim=1))
 
     def embed_differentiable(self, images: Float[Tensor, "n 3 size size"]) -> Float[Tensor, "n dim"]:
         """Penultimate features of images in [-1, 1], with their gradient."""
@@ -73,16 +91,16 @@ class Classifier:
         """Logits of images in [-1, 1], with their gradient."""
         return self.network(normalise((images + 1) / 2))
 
-    @torch.no_grad()
-    def _in_batches(
-        self, network: Callable[[Tensor], Tensor], pixels: UInt8[np.ndarray | Tensor, "n 3 size size"]
-    ) -> Float[Tensor, "n dim"]:
+    def _batches(
+        self, pixels: UInt8[np.ndarray | Tensor, "n 3 size size"]
+    ) -> Iterator[Float[Tensor, "batch 3 size size"]]:
+        """Images as the network takes them, on its device."""
         if len(pixels) == 0:
             raise ValueError("a classifier was asked about no image at all: give at least one")
         images = torch.as_tensor(pixels)
         count = max(1, PIXELS_AT_ONCE.get(self.device.type, 2**20) // images[0, 0].numel())
-        batches = [network(normalise(batch.to(self.device) / 255)) for batch in images.split(count)]
-        return torch.cat(batches)
+        for batch in images.split(count):
+            yield normalise(batch.to(self.device) / 255)
 
 
 def normalise(images: Float[Tensor, "n 3 size size"]) -> Float[Tensor, "n 3 size size"]:

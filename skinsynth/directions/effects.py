@@ -21,9 +21,9 @@ def effects_of(
     classifier: Classifier, strips: UInt8[Tensor, "n steps 3 size size"], steps: Sequence[float], label: int
 ) -> Effects:
     """Effects on the probability of class `label` and on the classifier's features."""
-    pixels = strips.flatten(0, 1)
-    probabilities = classifier.probabilities(pixels)[:, label].unflatten(0, strips.shape[:2])
-    features = classifier.embed(pixels).unflatten(0, strips.shape[:2])
+    examined = classifier.examine(strips.flatten(0, 1))
+    probabilities = examined.probabilities[:, label].unflatten(0, strips.shape[:2])
+    features = examined.features.unflatten(0, strips.shape[:2])
     return Effects(slopes(probabilities, steps).cpu(), distances_per_step(features, steps).cpu())
 
 

@@ -20,19 +20,13 @@ EXAGGERATION = 12.0  # of the first attractive forces of t-SNE
 class EmbeddingConfig:
     pca_components: Count  # at most, before t-SNE and clusters
     perplexity: Annotated[float, AtLeast(1)]  # of t-SNE: about how many neighbours count for each point
-    iterations: int  # of t-SNE
-    neighbours: int  # nearest ones of a real point, among which synthetic ones are counted
-    min_cluster_size: int  # points
-    cluster_samples: int  # neighbours within reach that make a place dense: more leave more points in no cluster
+    iterations: Annotated[int, AtLeast(250)]  # of t-SNE, which exaggerates its forces through the first 250
+    # Nearest ones of a real point, among which synthetic ones are counted; one of a projection's may be its own
+    # original, which says nothing of classes.
+    neighbours: Annotated[int, AtLeast(2)]
+    min_cluster_size: Annotated[int, AtLeast(2)]  # points
+    cluster_samples: Count  # neighbours within reach that make a place dense: more leave more points in no cluster
     seed: Seed
-
-    def __post_init__(self) -> None:
-        # One of a projection's neighbours may be its own original, which says nothing of classes; t-SNE exaggerates
-        # its forces through the first 250 iterations.
-        least_of = {"perplexity": 1, "iterations": 250, "neighbours": 2, "min_cluster_size": 2, "cluster_samples": 1}
-        for name, least in least_of.items():
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)}: it must be {least} or more")
 
 
 def at_unit_length(features: Float[np.ndarray, "n dim"]) -> Float[np.ndarray, "n dim"]:

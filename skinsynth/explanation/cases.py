@@ -8,8 +8,6 @@ from jaxtyping import Bool, Float, Int64
 
 from skinsynth.settings import Count, Share
 
-KINDS = ("central", "edge", "misclassified")
-
 
 @dataclass(frozen=True)
 class CaseConfig:

@@ -41,7 +41,6 @@ class Duplicates:
     groups: list[str]  # of each image: the smallest id of its group, "" where it is alone
     exact_pairs: int  # images whose file (or drawing) another image has too, less one for each such file
     near_pairs: int  # pairs of different files whose hashes lie close
-    listed_pairs: int  # pairs of the given list that are both here
 
 
 def perceptual_hash(image: UInt8[np.ndarray, "height width 3"]) -> Bool[np.ndarray, " bits"]:
@@ -67,7 +66,6 @@ def find_duplicates(
         groups=duplicate_groups(image_ids, [*exact, *near, *known]),
         exact_pairs=len(exact),
         near_pairs=sum(digest_of[first] != digest_of[second] for first, second in near),
-        listed_pairs=len(known),
     )
 
 

@@ -8,6 +8,8 @@ from PIL import Image
 
 from skinsynth.files import written_whole
 
+SHOWN_WIDTH = 64  # pixels: narrower images are enlarged to about as much
+
 
 def image_grid(pixels: UInt8[np.ndarray, "n 3 height width"], columns: int, scale: int = 1) -> Image.Image:
     """Images row by row, left to right, each pixel `scale` wide; places without an image are white."""
@@ -25,8 +27,10 @@ def image_grid(pixels: UInt8[np.ndarray, "n 3 height width"], columns: int, scal
     return Image.fromarray(np.ascontiguousarray(picture.repeat(scale, axis=0).repeat(scale, axis=1)))
 
 
-def save_grid(path: Path, pixels: UInt8[np.ndarray, "n 3 height width"], columns: int, scale: int = 1) -> None:
-    """Write the grid as a PNG that is either whole or not there."""
-    picture = image_grid(pixels, columns, scale)
+def save_grid(
+    path: Path, pixels: UInt8[np.ndarray, "n 3 height width"], columns: int, scale: int | None = None
+) -> None:
+    """Write the grid as a PNG that is either whole or not there, small images enlarged where no scale is given."""
+    picture = image_grid(pixels, columns, max(1, SHOWN_WIDTH // pixels.shape[-1]) if scale is None else scale)
     with written_whole(path) as aside:
         picture.save(aside, "png")

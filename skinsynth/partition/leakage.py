@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from skinsynth.partition.split import held_out_of, images_of
+
 
 @dataclass(frozen=True)
 class Leakage:
@@ -23,7 +25,7 @@ class Leakage:
 def measure_leakage(lesions: pd.DataFrame, split: pd.DataFrame) -> Leakage:
     """Leakage of `split` over the table of lesions; both have one row an image, joined on image_id."""
     table = split.merge(lesions, on="image_id", suffixes=("", "_lesion"))
-    train, held_out = table[table["split"] == "train"], table[table["split"] != "train"]
+    train, held_out = images_of(table, "train"), held_out_of(table)
     patient = _shared(train, held_out, "patient_id")
     lesion = _shared(train, held_out, "lesion_id")
     without_patient = held_out["patient_id"] == ""

@@ -184,3 +184,14 @@ def images_of(split: pd.DataFrame, side: str) -> pd.DataFrame:
     if side == "test" and not (split["split"] == "test").any():
         side = "validation"
     return split[split["split"] == side]
+
+
+def rows_by_side(path: Path) -> dict[str, pd.DataFrame]:
+    """The rows of each of SIDES, by `images_of`, of a split read once."""
+    split = read_split(path)
+    return {side: images_of(split, side) for side in SIDES}
+
+
+def held_out_of(split: pd.DataFrame) -> pd.DataFrame:
+    """The rows of all sides but train: what nothing was trained on."""
+    return split[split["split"] != "train"]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from skinsynth.features.extractor import Extractor
 from skinsynth.images.archive import Images, read_archive
-from skinsynth.partition.split import images_of, read_split
+from skinsynth.partition.split import held_out_of, images_of, read_split
 from skinsynth.quality.by_class import Judged, features_of, score_by_class
 from skinsynth.quality.colour import ColourHistograms, colour_rows_by_class, hue_rows
 from skinsynth.quality.fidelity import FidelityConfig
@@ -38,7 +38,7 @@ def real_sides(images: Path, split: Path, labels: Collection[int] | None = None)
     sides = read_split(split)
     if labels is not None:
         sides = sides[sides["label"].isin(labels)]
-    train, held_out = images_of(sides, "train"), sides[sides["split"] != "train"]
+    train, held_out = images_of(sides, "train"), held_out_of(sides)
     return RealSides(*(read_archive(images, rows["image_id"].tolist()) for rows in (train, held_out)))
 
 

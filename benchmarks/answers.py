@@ -1,0 +1,183 @@
+"""The answers of one run in words: a question a line, each with its numbers, for readers who stop after a page."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+
+
+def answers(run: Path) -> pd.DataFrame:
+    """A table of questions and answers; `run` is a folder in which every stage has ended."""
+    asked = {
+        "Do synthetic images stand in for real ones?": stand_in(run),
+        "Do they add to real ones?": add(run),
+        "Do they help where patients are few?": few_patients(run),
+        "How near are generated images to real ones?": nearness(run),
+        "Are they copies?": copies(run),
+        "Can it be told who was in training?": membership(run),
+        "What does a black frame do to the classifier?": pasted_frames(run),
+        "Do generated images have frames?": frames(run),
+        "Can frames be taken out?": removal(run),
+        "Do neighbours of hard cases help?": edges(run),
+        "Do the regions of heat maps matter?": regions(run),
+        "Does the federation help the smallest hospital?": federation(run),
+    }
+    return pd.DataFrame(asked.items(), columns=["question", "answer"])
+
+
+def stand_in(run: Path) -> str:
+    """AUC of synthetic images alone, and how many scenarios are told apart from real images."""
+    table = classifiers(run)
+    real = table[(table["scenario"] == "real") & (table["metric"] == "auc")].iloc[0]
+    alone, apart = of_kind(table, "synth-")
+    return (
+        f"AUC on test patients: real images {with_interval(real)}; synthetic images alone {spread(alone)} in "
+        f"{len(alone)} scenarios, of which {apart}"
+    )
+
+
+def add(run: Path) -> str:
+    """The same of real and synthetic images together."""
+    together, apart = of_kind(classifiers(run), "aug-")
+    return f"Real and synthetic images together: AUC {spread(together)} in {len(together)} scenarios, of which {apart}"
+
+
+def of_kind(table: pd.DataFrame, prefix: str) -> tuple[pd.DataFrame, str]:
+    """AUC of the scenarios that begin so, and how many of them differ from real images beyond the interval."""
+    own = table[table["scenario"].str.startswith(prefix)]
+    less = own[own["metric"] == "auc_difference"]
+    worse, better = int((less["high"] < 0).sum()), int((less["low"] > 0).sum())
+    return own[own["metric"] == "auc"], f"{worse} below real images alone and {better} above, beyond the interval"
+
+
+def few_patients(run: Path) -> str:
+    """What as many synthetic images as real ones change, for the fewest and for all patients."""
+    curve = pd.read_csv(run / "metrics/measure_dose_response/curve.csv")
+    rows = curve[(curve["synthetic_share"] == 1) & (curve["patients"] > 0)].sort_values("patients")
+    said = [
+        f"{row.patients} patients: {row.less_without:+.3f} ({row.less_low:+.3f} to {row.less_high:+.3f})"
+        for row in (rows.iloc[0], rows.iloc[-1])
+    ]
+    return f"AUC with as many synthetic images as real ones, less that without; one training each; {'; '.join(said)}"
+
+
+def nearness(run: Path) -> str:
+    """FID of the selected set beside that of held-out real images."""
+    table = pd.read_csv(run / "metrics/score_images/selected/intervals.csv")
+    chosen = table[(table["class"] == "all") & (table["metric"] == "fid") & (table["reference"] == "train")]
+    made, floor = (chosen[chosen["compared"] == name].iloc[0] for name in ("generated", "held-out real"))
+    return (
+        f"FID to training images, features of `{made['extractor']}`: {with_interval(made, 2)} for "
+        f"{made['compared_count']:.0f} generated ones, {with_interval(floor, 2)} for {floor['compared_count']:.0f} "
+        "held-out real ones"
+    )
+
+
+def copies(run: Path) -> str:
+    """Images nearer to training than any held-out one, by thumbnails."""
+    table = pd.read_csv(run / "metrics/score_authenticity/details/copies.csv")
+    own = table[table["extractor"] == "thumbnails"]
+    found, expected = own["nearer_than_any_held_out"].sum(), own["expected_by_chance"].sum()
+    beyond = metrics_of(run, "score_authenticity")["copying_beyond_strangers"]
+    return (
+        f"Of {own['images'].sum()} images {found} lie nearer to training than every held-out one does, by thumbnails "
+        f"({expected:.1f} by chance); C_T differs by {beyond:+.2f} from that of patients who were not in training"
+    )
+
+
+def membership(run: Path) -> str:
+    """The strongest attack by AUC."""
+    table = pd.read_csv(run / "metrics/score_authenticity/details/attacks.csv")
+    auc = table[(table["metric"] == "auc") & (table["attack"] != "random guess")]
+    best = auc.loc[auc["value"].idxmax()]
+    return f"The strongest of {len(auc)} attacks, {best['attack']}: AUC {with_interval(best)}, 0.5 by chance"
+
+
+def pasted_frames(run: Path) -> str:
+    """Answers that a pasted frame turns."""
+    found = metrics_of(run, "audit_artefacts")
+    return (
+        f"Pasted on {found['pasted_frames']} test images without one, it turns "
+        f"{found['pasted_frames_to_positive']:.0%} of all answers to malignant, {found['pasted_frames_to_other']:.0%} "
+        "away from it"
+    )
+
+
+def frames(run: Path) -> str:
+    """Share of malignant images with a frame, real and selected."""
+    found, auc = metrics_of(run, "audit_artefacts"), metrics_of(run, "train_detectors").get("auc_black_frame")
+    real, made = (found.get(f"{kind}_malignant_black_frame") for kind in ("real", "synthetic"))
+    table = pd.read_csv(run / "metrics/audit_artefacts/traits.csv")
+    shares = table[(table["class"] == "malignant") & (table["measure"] == "share")].set_index(["set", "trait"])["value"]
+    ruled = [shares.loc[name, "black_corners"] for name in ("synthetic selected", "real test")]
+    rule = f"black corners by rule: {ruled[0]:.1%} and {ruled[1]:.0%}"
+    if real is None or made is None:
+        return f"Not known: the detector tells frames with an AUC of {auc}; {rule}"
+    return f"{made:.1%} of malignant ones, {real:.0%} of real malignant test images (detector: AUC {auc}); {rule}"
+
+
+def removal(run: Path) -> str:
+    """What the chosen moves leave, by the detector and by the second witness."""
+    table, said = pd.read_csv(run / "metrics/remove_frames/measured.csv"), []
+    for row in table.to_dict("records"):
+        if "method" not in row or pd.isna(row["method"]):
+            said.append(f"{row['gan']}: {row['note']}")
+            continue
+        said.append(
+            f"{row['gan']}: {row['remaining_share']:.0%} ({row['remaining_share_low']:.0%} to "
+            f"{row['remaining_share_high']:.0%}) keep theirs, {row['random_remaining_share']:.0%} after random moves; "
+            f"malignant changes by {row['mean_absolute_change']:.3f}; black corners {row['black_share_before']:.1%} to "
+            f"{row['black_share_after']:.1%} of the picture ({row['method']})"
+        )
+    return f"Detector's AUC {table['detector_auc'].iloc[0]:.2f}. " + "; ".join(said)
+
+
+def edges(run: Path) -> str:
+    """Against as many random images of the same GAN."""
+    found = metrics_of(run, "compare_classifiers/edges-control")
+    return (
+        f"Against as many random images: AUC {found['auc_difference']:+.3f} ({found['auc_low']:+.3f} to "
+        f"{found['auc_high']:+.3f}); probability of the right class on {found['hard_images']} hard cases "
+        f"{found['hard_right_probability_difference']:+.3f} ({found['hard_right_probability_low']:+.3f} to "
+        f"{found['hard_right_probability_high']:+.3f})"
+    )
+
+
+def regions(run: Path) -> str:
+    """XRAI's order of deletion against random orders."""
+    found = metrics_of(run, "explain_classifier")
+    return (
+        f"Blurred in XRAI's order, malignant falls to {found['deletion']:.3f} on average, in random order to "
+        f"{found['random_deletion']:.3f}; better than random in {found['better_than_random']:.0%} of "
+        f"{found['cases']} cases"
+    )
+
+
+def federation(run: Path) -> str:
+    """FID of the smallest hospital alone and of all together."""
+    found = metrics_of(run, "score_federated")
+    together = found["fid_classifier_federated"]
+    alone = together + found["fid_classifier_gain_of_smallest"]
+    told = found["federation_helped_smallest"].capitalize()
+    return f"{told}, by held-out patients; FID against all training images {alone:.1f} alone, {together:.1f} together"
+
+
+def classifiers(run: Path) -> pd.DataFrame:
+    """Table 2, of all test images."""
+    table = pd.read_csv(run / "metrics/write_tables/tables/table2.csv")
+    return table[table["arm"] == "all"]
+
+
+def metrics_of(run: Path, stage: str) -> dict:
+    """A stage's headlines."""
+    return json.loads((run / f"metrics/{stage}.json").read_text())
+
+
+def with_interval(row: pd.Series, digits: int = 3) -> str:
+    """As in 0.855 (0.787 to 0.913)."""
+    return f"{row['value']:.{digits}f} ({row['low']:.{digits}f} to {row['high']:.{digits}f})"
+
+
+def spread(rows: pd.DataFrame) -> str:
+    """As in 0.633 to 0.769."""
+    return f"{rows['value'].min():.3f} to {rows['value'].max():.3f}"
