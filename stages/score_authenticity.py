@@ -1,41 +1,32 @@
 """Are the synthetic images new? Authenticity, distances to training images and membership attacks."""
 
+import hashlib
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 import numpy as np
-import pandas as pd
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from skinsynth.classifier.classifier import load_classifier
-from skinsynth.features.extractor import Extractor, ExtractorConfig, build_extractor, without_cache
+from skinsynth.features.extractor import ExtractorConfig, build_extractor
 from skinsynth.gan.family import load_family
 from skinsynth.images.archive import Images, image_size, read_archive
 from skinsynth.images.sets import read_image_set
-from skinsynth.lesions.table import read_lesions
+from skinsynth.lesions.table import lesions_of
 from skinsynth.partition.split import images_of, read_split
 from skinsynth.privacy.authenticity import without_duplicates
-from skinsynth.privacy.copying import Side
-from skinsynth.privacy.disguises import disguised
-from skinsynth.privacy.distances import extreme_places, nearest, paired
-from skinsynth.privacy.lookalikes import Finder, Found, Lookalikes
-from skinsynth.privacy.membership import CONTROL, AttackConfig, Attacked, feature_attack_rows, other_attack_rows
-from skinsynth.privacy.novelty import (
-    HELD_OUT,
-    NoveltyConfig,
-    distance_histogram,
-    distance_rows,
-    novelty_rows,
-    strangers_rows,
-)
-from skinsynth.privacy.planted import halves, planted_rows
-from skinsynth.privacy.thumbnails import nearest_in_any_orientation
+from skinsynth.privacy.distances import extreme_places, paired
+from skinsynth.privacy.judgement import judge
+from skinsynth.privacy.membership import CONTROL, AttackConfig, other_attack_rows
+from skinsynth.privacy.novelty import HELD_OUT, Coverage, NoveltyConfig
+from skinsynth.privacy.patients import PatientImages
+from skinsynth.privacy.sets import Sets, Space, features_in
+from skinsynth.privacy.views import PIXELS, View, disguise_rows, view_of_features, view_of_pixels
 from skinsynth.projection.pairs import read_pairs
 from skinsynth.quality.neighbours import neighbour_scores
 from skinsynth.quality.proportions import as_frequent_as
@@ -48,9 +39,6 @@ from skinsynth.stage import best_device, cache_folder, load_params, run, write_m
 LEAST_IMAGES = 10
 # Generated images of a class that are nearest to training, by name, for who looks at each.
 LISTED = 50
-# Stands in features_of where no network's features are looked at.
-PIXELS = "pixels"
-
 Row = dict[str, str | float | int]
 Tables = dict[str, list[Row]]
 
@@ -65,45 +53,6 @@ class Settings:
 
 
 SETTINGS = Settings
-
-
-class Space(NamedTuple):
-    """Whose features distances are measured in."""
-
-    name: str  # of the classifier's folder, or of the published network
-    extractor: str
-    extract: Extractor
-
-
-class Sets(NamedTuple):
-    """The images that are looked at."""
-
-    train: Images  # without duplicates
-    held_out: Images
-    group_of: pd.Series  # of patients, by image id
-    fake: Images
-    pooled: Tensor  # places of synthetic images in training's class shares, for what is said of all classes at once
-    pairs: tuple[np.ndarray, np.ndarray] | None  # pixels of real images and of their projections
-
-
-class View(NamedTuple):
-    """One way of telling how much images look like training images."""
-
-    name: str  # as tables have it in features_of
-    extractor: str
-    measure: str  # in words
-    lookalikes: Lookalikes
-    find: Finder  # for other images than those of the sets
-
-
-class Features(NamedTuple):
-    """The same in one space."""
-
-    train: Tensor
-    held_out: Tensor
-    fake: Tensor
-    pooled: Tensor  # of `fake`
-    pairs: tuple[Tensor, Tensor] | None
 
 
 def main(
@@ -129,36 +78,47 @@ def main(
     settings = load_params("score_authenticity", Settings)
     device = best_device()
     spaces = feature_spaces(classifiers, settings.extractor, device)
-    fake = read_image_set(synthetic, settings.classes, image_size(images))
-    check_size(synthetic, fake, settings.classes)
-    train, held_out, group_of = distinct_sides(images, lesions, split, np.unique(fake.labels))
-    check_sides(split, train, held_out, fake, settings.classes)
-    rng = torch.Generator().manual_seed(settings.novelty.seed)
-    pooled = as_frequent_as(torch.from_numpy(fake.labels), torch.from_numpy(train.labels), rng)
-    both = None if pairs is None else read_pairs(pairs)
-    sets = Sets(train, held_out, group_of, fake, pooled, both and (both.real, both.projected))
+    sets = read_sets(synthetic, images, lesions, split, pairs, settings)
+    coverage = coverage_within(settings.novelty.neighbours)
     tables: Tables = defaultdict(list)
     views, shown = [view_of_pixels(sets)], list[PairGroup]()
     for space in spaces:
-        features = features_in(space, sets)
-        add_to(tables, judge(space, sets, features, settings), space.name, space.extractor)
+        features = features_in(space, sets, settings.novelty)
+        found = judge(space, sets, features, settings.novelty, settings.attacks, coverage)
+        add_to(tables, found, space.name, space.extractor)
         views.append(view_of_features(space, sets, features))
         if space is spaces[0] and sets.pairs is not None and features.pairs is not None:
             title = f"real image and its projection, {{}} by cosine distance in features of {space.name}"
             shown += closest_and_furthest(title, *sets.pairs, paired(*features.pairs, "cosine"), settings.shown_pairs)
-    for view in views:
-        add_to(tables, copies_in(view, sets, settings), view.name, view.extractor)
-        shown += closest_of_each(view, sets, settings)
+    in_disguise = disguise_rows(views, sets, settings.novelty.planted_images, settings.novelty.seed)
+    for view, disguises in zip(views, in_disguise, strict=True):
+        copies = view.lookalikes.rows(settings.classes)
+        add_to(tables, {"copies": copies, "disguises": disguises}, view.name, view.extractor)
+        shown += closest_of_each(view, sets, settings.shown_pairs)
     draw_pairs(nearest_pairs, shown)
-    write_rows(closest, [row for view in views for row in closest_rows(view, sets, settings.classes)])
+    write_rows(closest, [row for view in views for row in closest_rows(view, sets)])
     family = None if gan is None else load_family([gan], device)
-    others = other_attack_rows(*attacked(sets), family, settings.attacks)
+    others = other_attack_rows(sets.train, sets.held_out, family, settings.attacks)
     add_to(tables, {"attacks": others}, "none", "none")
-    tables["pixels"] = [pixel_row(fake, images, split)]
+    tables["pixels"] = [pixel_row(sets.fake, images, split)]
     for name, rows in tables.items():
         write_rows(details / f"{name}.csv", rows)
     draw_distances(details / "histogram.png", tables["histogram"])
     write_metrics(metrics, headlines(tables, [space.name for space in spaces]))
+
+
+def read_sets(
+    synthetic: Path, images: Path, lesions: Path, split: Path, pairs: Path | None, settings: Settings
+) -> Sets:
+    """All images that features are asked for; a ValueError where a class of the set cannot be judged."""
+    fake = read_image_set(synthetic, settings.classes, image_size(images))
+    check_size(synthetic, fake, settings.classes)
+    train, held_out = distinct_sides(images, lesions, split, np.unique(fake.labels).tolist())
+    check_sides(split, train.images, held_out.images, fake, settings.classes)
+    rng = torch.Generator().manual_seed(settings.novelty.seed)
+    pooled = as_frequent_as(torch.from_numpy(fake.labels), torch.from_numpy(train.images.labels), rng)
+    both = None if pairs is None else read_pairs(pairs)
+    return Sets(settings.classes, train, held_out, fake, pooled, both and (both.real, both.projected))
 
 
 def check_size(path: Path, fake: Images, classes: tuple[str, ...]) -> None:
@@ -186,12 +146,17 @@ def pixel_row(fake: Images, images: Path, split: Path) -> Row:
     """Synthetic images that equal another one of the set, or a real one of any class, in every pixel."""
     sides = read_split(split)
     is_training = sides["split"] == "train"
-    made = [image.tobytes() for image in fake.pixels]
+    made = digests(fake.pixels)
     found: Row = {"images": len(made), "repeated": len(made) - len(set(made))}
     for name, ids in (("training", sides[is_training]["image_id"]), ("held_out", sides[~is_training]["image_id"])):
-        real = {image.tobytes() for image in read_archive(images, ids.tolist()).pixels}
+        real = set(digests(read_archive(images, ids.tolist()).pixels))
         found[f"identical_to_{name}"] = sum(image in real for image in made)
     return found
+
+
+def digests(pixels: UInt8[np.ndarray, "n 3 size size"]) -> list[bytes]:
+    """The same for the same image: pixels themselves would fill the memory twice."""
+    return [hashlib.sha256(image.tobytes()).digest() for image in pixels]
 
 
 def feature_spaces(classifiers: list[Path], config: ExtractorConfig, device: torch.device) -> list[Space]:
@@ -209,73 +174,36 @@ def feature_spaces(classifiers: list[Path], config: ExtractorConfig, device: tor
 
 
 def distinct_sides(
-    images: Path, lesions: Path, split: Path, labels: Int64[np.ndarray, " classes"]
-) -> tuple[Images, Images, pd.Series]:
-    """Training images of these classes without duplicates, held-out images, and the group of patients by image id."""
+    images: Path, lesions: Path, split: Path, labels: Sequence[int]
+) -> tuple[PatientImages, PatientImages]:
+    """Training images of these classes without duplicates, and held-out images."""
     sides = read_split(split)
     sides = sides[sides["label"].isin(labels)]
-    train = images_of(sides, "train").merge(read_lesions(lesions)[["image_id", "duplicate_group"]], on="image_id")
-    distinct = train["image_id"].iloc[without_duplicates(train["duplicate_group"].tolist())]
-    held_out = sides.loc[sides["split"] != "train", "image_id"]
-    group_of = sides.set_index("image_id")["group"]
-    return read_archive(images, distinct.tolist()), read_archive(images, held_out.tolist()), group_of
+    train = images_of(sides, "train")
+    duplicate_groups = lesions_of(lesions, train["image_id"].tolist())["duplicate_group"]
+    distinct = train.iloc[without_duplicates(duplicate_groups.tolist())]
+    real, strangers = (
+        PatientImages(read_archive(images, side["image_id"].tolist()), side["group"].to_numpy())
+        for side in (distinct, sides[sides["split"] != "train"])
+    )
+    return real, strangers
 
 
-def features_in(space: Space, sets: Sets) -> Features:
-    """Every image seen by one extractor."""
-    train, held_out, fake = (space.extract(part.pixels) for part in (sets.train, sets.held_out, sets.fake))
-    pairs = None
-    if sets.pairs is not None:
-        real, projected = (space.extract(part) for part in sets.pairs)
-        pairs = real, projected
-    return Features(train, held_out, fake, fake[sets.pooled.to(fake.device)], pairs)
-
-
-def view_of_pixels(sets: Sets) -> View:
-    """No network: it finds copies that were stored again, recoloured, mirrored or turned, which features may not."""
-    find = partial(nearest_in_any_orientation, among=sets.train.pixels)
-    seen = lookalikes(sets, find(sets.fake.pixels), find(sets.held_out.pixels))
-    return View(PIXELS, "thumbnails", "correlation of thumbnails in any orientation", seen, find)
-
-
-def view_of_features(space: Space, sets: Sets, features: Features) -> View:
-    """By cosine distance; features of other images than those of the sets are not kept in the cache."""
-    find = partial(nearest, among=features.train, metric="cosine")
-    seen = lookalikes(sets, find(features.fake), find(features.held_out))
-    extract = without_cache(space.extract)
-    measure = f"cosine distance in features of {space.name}"
-    return View(space.name, space.extractor, measure, seen, lambda pixels: find(extract(pixels)))
-
-
-def lookalikes(sets: Sets, fake: Found, held_out: Found) -> Lookalikes:
-    """The synthetic images with their nearest training images, beside the held-out ones."""
-    return Lookalikes(sets.fake, fake, torch.from_numpy(sets.held_out.labels), held_out[0])
-
-
-def copies_in(view: View, sets: Sets, settings: Settings) -> Tables:
-    """How many synthetic images look like copies, and how many disguised copies would."""
-    count, seed = settings.novelty.planted_images, settings.novelty.seed
-    return {
-        "copies": view.lookalikes.rows(settings.classes),
-        "disguises": view.lookalikes.disguise_rows(sets.train, view.find, settings.classes, count, seed),
-    }
-
-
-def closest_of_each(view: View, sets: Sets, settings: Settings) -> list[PairGroup]:
+def closest_of_each(view: View, sets: Sets, count: int) -> list[PairGroup]:
     """The synthetic images of each class that are nearest to training, beside these."""
     groups = []
     gaps, partners = (part.cpu().numpy() for part in view.lookalikes.found)
-    for label in np.unique(sets.fake.labels).tolist():
-        places = view.lookalikes.closest(label, settings.shown_pairs)[: settings.shown_pairs]
-        title = f"synthetic {settings.classes[label]} and nearest training image, closest by {view.measure}"
-        pairs = sets.fake.pixels[places], sets.train.pixels[partners[places]]
+    for label in sets.labels:
+        places = view.lookalikes.closest(label, count)[:count]
+        title = f"synthetic {sets.classes[label]} and nearest training image, closest by {view.measure}"
+        pairs = sets.fake.pixels[places], sets.train.images.pixels[partners[places]]
         groups.append(PairGroup(title, "red", *pairs, gaps[places]))
     return groups
 
 
-def closest_rows(view: View, sets: Sets, classes: tuple[str, ...]) -> list[Row]:
+def closest_rows(view: View, sets: Sets) -> list[Row]:
     """The synthetic images nearest to training by name, with all that `copies.csv` counts."""
-    rows = view.lookalikes.closest_rows(sets.train, classes, LISTED)
+    rows = view.lookalikes.closest_rows(sets.train.images, sets.classes, LISTED)
     return [{**row, "features_of": view.name} for row in rows]
 
 
@@ -285,72 +213,7 @@ def add_to(tables: Tables, found: Tables, features_of: str, extractor: str) -> N
         tables[name] += [{**row, "features_of": features_of, "extractor": extractor} for row in rows]
 
 
-def judge(space: Space, sets: Sets, features: Features, settings: Settings) -> Tables:
-    """What one space's distances say, a list of rows for each file of `details`."""
-    train, held_out, fake, pooled, pairs = features
-    coverage = coverage_within(settings.novelty.neighbours)
-    groups = sets.group_of.loc[sets.held_out.ids].to_numpy()
-    asked = {"generated": fake, HELD_OUT: held_out}
-    gaps = {name: nearest(images, train, "cosine")[0] for name, images in asked.items()}
-    if pairs is not None:
-        gaps["own projection"] = paired(*pairs, "cosine")
-    count = min(settings.novelty.planted_images, len(fake), len(held_out))
-    afresh = without_cache(space.extract)
-    garbage = afresh(noise_images(count, sets.fake.pixels.shape[-1], settings.novelty.seed))
-    split, blurred = (
-        halves(part, groups, settings.novelty.seed)
-        for part in (held_out, afresh(disguised(sets.held_out.pixels, "blurred")))
-    )
-    return {
-        "authenticity": authenticity_rows(sets, features, settings, coverage),
-        "planted": planted_rows(train, split, blurred.fresh, pooled, garbage, settings.novelty, coverage),
-        "distances": distances_by_class(sets, asked, train, pairs, settings),
-        "histogram": distance_histogram(gaps),
-        "attacks": feature_attack_rows(*attacked(sets, features), pooled, settings.attacks),
-    }
-
-
-def distances_by_class(
-    sets: Sets,
-    asked: dict[str, Tensor],
-    train: Tensor,
-    pairs: tuple[Tensor, Tensor] | None,
-    settings: Settings,
-) -> list[Row]:
-    """Of all images of the set, then of each class; the training image may be of any."""
-    close = settings.novelty.close
-    rows = [{"class": "all", **row} for row in distance_rows(asked, train, pairs, close)]
-    labels = dict(zip(asked, (sets.fake.labels, sets.held_out.labels), strict=True))
-    for label in np.unique(sets.fake.labels):
-        of_class = {name: part[torch.from_numpy(labels[name] == label)] for name, part in asked.items()}
-        rows += [{"class": settings.classes[label], **row} for row in distance_rows(of_class, train, None, close)]
-    return rows
-
-
-def authenticity_rows(
-    sets: Sets, features: Features, settings: Settings, coverage: Callable[[Tensor, Tensor], float]
-) -> list[Row]:
-    """Of all images together, then of each class against the same class."""
-    config = settings.novelty
-    groups = [sets.group_of.loc[side.ids].to_numpy() for side in (sets.train, sets.held_out)]
-
-    def rows_of(name: str, train: Side, held_out: Side, fake: Tensor) -> list[Row]:
-        found = novelty_rows(train.features, held_out.features, fake, config, coverage)
-        return [{"class": name, **row} for row in found + strangers_rows(train, held_out, fake, config.seed)]
-
-    sides = Side(features.train, groups[0]), Side(features.held_out, groups[1])
-    rows = rows_of("all", *sides, features.pooled)
-    for label in np.unique(sets.fake.labels):
-        real, strangers = (
-            Side(side.features[torch.from_numpy(images.labels == label)], side.groups[images.labels == label])
-            for side, images in zip(sides, (sets.train, sets.held_out), strict=True)
-        )
-        fake = features.fake[torch.from_numpy(sets.fake.labels == label)]
-        rows += rows_of(settings.classes[label], real, strangers, fake)
-    return rows
-
-
-def coverage_within(neighbours: int) -> Callable[[Tensor, Tensor], float]:
+def coverage_within(neighbours: int) -> Coverage:
     """Share of training images that a set covers; nan where either set is too small for so many neighbours."""
 
     def coverage(train: Tensor, images: Tensor) -> float:
@@ -359,25 +222,6 @@ def coverage_within(neighbours: int) -> Callable[[Tensor, Tensor], float]:
         return neighbour_scores(train, images, neighbours).coverage
 
     return coverage
-
-
-def noise_images(count: int, size: int, seed: int) -> np.ndarray:
-    """Pixels without any picture in them."""
-    return np.random.default_rng(seed).integers(0, 256, (count, 3, size, size), dtype=np.uint8)
-
-
-def attacked(sets: Sets, features: Features | None = None) -> tuple[Attacked, Attacked]:
-    """Training and held-out images with their patients, and with features where an attack looks at them."""
-    of_sides = (features.train, features.held_out) if features else (None, None)
-    train, held_out = (
-        Attacked(
-            side,
-            torch.zeros(len(side.ids), 0) if of_side is None else of_side,
-            sets.group_of.loc[side.ids].to_numpy(),
-        )
-        for side, of_side in zip((sets.train, sets.held_out), of_sides, strict=True)
-    )
-    return train, held_out
 
 
 def closest_and_furthest(

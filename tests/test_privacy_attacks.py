@@ -15,17 +15,17 @@ from skinsynth.images.archive import Images
 from skinsynth.privacy.attacks import (
     attack_rows,
     auc,
-    density_ratio_scores,
+    density_ratio,
     discriminator_scores,
     reconstruction_scores,
     tpr_at_1_percent_fpr,
 )
-from skinsynth.privacy.membership import AttackConfig, Attacked, feature_attack_rows, other_attack_rows
-from skinsynth.privacy.patients import halves_by_group
+from skinsynth.privacy.membership import AttackConfig, feature_attack_rows, other_attack_rows
+from skinsynth.privacy.patients import PatientFeatures, PatientImages, halves_by_group
 
 FEATURE_ATTACKS = {
     "reconstruction": reconstruction_scores,
-    "density_ratio": lambda images, generated, reference: density_ratio_scores(images, generated, reference, 4),
+    "density_ratio": lambda images, generated, reference: density_ratio(generated, reference, 4)(images),
 }
 
 
@@ -137,25 +137,25 @@ def test_the_ratio_of_two_known_densities_is_found(rng):
     """Normal densities of one deviation, their means apart: the logarithm of their ratio is a straight line."""
     reference, generated = torch.randn(2, 4000, 1, generator=rng)
     x = torch.linspace(-1, 2, 13)[:, None]
-    ratio = density_ratio_scores(x, generated + 1, reference, 1)
+    ratio = density_ratio(generated + 1, reference, 1)(x)
     torch.testing.assert_close(ratio, (x[:, 0] - 0.5).double(), atol=0.2, rtol=0)
 
 
 def test_a_density_far_from_everything_is_still_a_number(rng):
     images, generated, reference = torch.randn(3, 50, 6, generator=rng)
-    assert density_ratio_scores(1e4 * images, generated, reference, 4).isfinite().all()
+    assert density_ratio(generated, reference, 4)(1e4 * images).isfinite().all()
 
 
 @pytest.mark.parametrize("components", [0, 3])
 def test_components_beyond_the_rank_are_refused_in_one_line(rng, components):
     flat = torch.randn(50, 4, generator=rng) * torch.tensor([1.0, 1, 0, 0])
     with pytest.raises(ValueError, match="^a density ratio looks at 1 … 2 components[^\n]*change components[^\n]*$"):
-        density_ratio_scores(flat, flat, flat, components)
+        density_ratio(flat, flat, components)
 
 
 def test_a_gan_that_makes_one_image_only_is_no_error_and_gives_that_image_away(rng):
     images, reference = torch.randn(2, 60, 6, generator=rng)
-    scores = density_ratio_scores(images, images[:1].repeat(100, 1), reference, 4)
+    scores = density_ratio(images[:1].repeat(100, 1), reference, 4)(images)
     assert scores.isfinite().all()
     assert scores.argmax() == 0
 
@@ -227,13 +227,22 @@ def test_the_interval_of_random_guesses_holds_one_half_as_often_as_it_says(draws
     assert sum(row["low"] <= 0.5 <= row["high"] for row in rows) >= 33
 
 
-def attacked(count, rng, classes=2):
-    images = Images([f"{n}" for n in range(count)], noise_images(count, rng).numpy(), np.arange(count) % classes)
-    return Attacked(images, torch.randn(count, 6, generator=rng), np.arange(count) // 2)
+def two_each(count):
+    """Patients of two images each."""
+    return np.arange(count) // 2
+
+
+def pictures(count, rng):
+    images = Images([f"{n}" for n in range(count)], noise_images(count, rng).numpy(), np.arange(count) % 2)
+    return PatientImages(images, two_each(count))
+
+
+def features(count, rng):
+    return PatientFeatures(torch.randn(count, 6, generator=rng), two_each(count))
 
 
 def test_the_table_of_attacks_has_a_control_that_knows_nothing(rng):
-    train, held_out = attacked(300, rng), attacked(400, rng)
+    train, held_out = pictures(300, rng), pictures(400, rng)
     family = Family({"cgan": tiny_gan()}, {})
     config = AttackConfig(components=3, draws=100, batch_size=50, seed=1)
     rows = other_attack_rows(train, held_out, family, config)
@@ -241,13 +250,14 @@ def test_the_table_of_attacks_has_a_control_that_knows_nothing(rng):
     (control,) = (row for row in rows if (row["attack"], row["metric"]) == ("random guess", "auc"))
     assert control["low"] < 0.5 < control["high"]
     assert (control["members"], control["non_members"]) == (300, 400)
-    by_features = feature_attack_rows(train, held_out, torch.randn(200, 6, generator=rng), config)
+    sides = features(300, rng), features(400, rng)
+    by_features = feature_attack_rows(*sides, torch.randn(200, 6, generator=rng), config)
     assert {row["attack"] for row in by_features} == {"reconstruction", "density_ratio"}
     assert {(row["members"], row["non_members"]) for row in by_features} == {(300, 400)}
 
 
 def test_attacks_by_features_find_copied_patients_with_either_half_as_their_reference(rng):
-    train, held_out = attacked(300, rng), attacked(400, rng)
+    train, held_out = features(300, rng), features(400, rng)
     config = AttackConfig(components=3, draws=100, batch_size=50, seed=1)
     copies = train.features + 0.01 * torch.randn(300, 6, generator=rng)
     found = [row for row in feature_attack_rows(train, held_out, copies, config) if row["metric"] == "auc"]
@@ -260,7 +270,7 @@ def test_attacks_by_features_find_copied_patients_with_either_half_as_their_refe
 
 def test_a_discriminator_that_knows_no_class_of_the_set_is_not_asked(rng):
     gans = {name: replace(tiny_gan(0), classes=[label]) for label, name in enumerate(("ben", "mal"))}
-    train, held_out = (side.of(side.images.labels == 1) for side in (attacked(80, rng), attacked(60, rng)))
+    train, held_out = (side.of([1]) for side in (pictures(80, rng), pictures(60, rng)))
     config = AttackConfig(components=3, draws=10, batch_size=50, seed=1)
     rows = other_attack_rows(train, held_out, Family(gans, {}), config)
     assert {row["attack"] for row in rows} == {"discriminator of mal", "random guess"}

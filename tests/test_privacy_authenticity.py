@@ -3,14 +3,18 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
+from skinsynth.images.archive import write_archive
 from skinsynth.intervals import wilson_share
+from skinsynth.lesions.table import read_lesions, write_lesions
 from skinsynth.privacy import distances
-from skinsynth.privacy.authenticity import authentic, authenticity, without_duplicates
+from skinsynth.privacy.authenticity import authentic, authenticity, gaps_within, without_duplicates
 from skinsynth.privacy.copying import copying_statistic
 from skinsynth.privacy.distances import extreme_places, nearest, nearest_other, paired, summary
+from stages.score_authenticity import digests, distinct_sides
 
 
 def test_authenticity_is_the_reference_value(golden):
@@ -51,8 +55,50 @@ def test_duplicates_in_train_hide_copies_until_they_are_removed(rng):
     assert authenticity(train[kept], copies).value == 0
 
 
+def test_what_the_training_set_alone_says_need_not_be_found_again(rng):
+    train, fake = torch.randn(2, 40, 4, generator=rng)
+    assert authentic(train, fake, gaps_within(train)).equal(authentic(train, fake))
+
+
+def test_one_training_image_has_no_neighbour(rng):
+    with pytest.raises(ValueError, match="within the training set, which has 1 image"):
+        authentic(torch.zeros(1, 4), torch.randn(5, 4, generator=rng))
+
+
 def test_images_without_a_group_are_all_kept():
     assert without_duplicates(["", "a", "", "a", "b"]).tolist() == [0, 1, 2, 4]
+
+
+@pytest.fixture
+def study(tmp_path):
+    """Ten images as flags of the stage name them: images, lesions, split; the first six are for training."""
+    ids = [f"image{number}" for number in range(10)]
+    write_archive(tmp_path / "images.zip", ids, np.zeros((10, 3, 4, 4), np.uint8), [0, 1] * 5)
+    table = pd.DataFrame({"image_id": ids, "label": [0, 1] * 5, "duplicate_group": ["image0"] * 3 + [""] * 7})
+    write_lesions(tmp_path / "lesions.csv", table)
+    sides = pd.DataFrame({"image_id": ids, "label": [0, 1] * 5, "group": range(10)})
+    sides.assign(split=["train"] * 6 + ["test"] * 4, hospital="").to_csv(tmp_path / "split.csv", index=False)
+    return tmp_path / "images.zip", tmp_path / "lesions.csv", tmp_path / "split.csv"
+
+
+def test_both_sides_have_their_patients_and_training_no_duplicate(study):
+    train, held_out = distinct_sides(*study, [0])
+    assert (train.images.ids, train.groups.tolist()) == (["image0", "image4"], [0, 4])
+    assert (held_out.images.ids, held_out.groups.tolist()) == (["image6", "image8"], [6, 8])
+
+
+def test_a_training_image_without_a_row_of_its_lesion_is_named(study):
+    table = read_lesions(study[1])
+    write_lesions(study[1], table[table["image_id"] != "image3"])
+    with pytest.raises(ValueError, match=r"lesions\.csv: no row of image 'image3'"):
+        distinct_sides(*study, [0, 1])
+
+
+def test_images_have_one_digest_where_they_equal_in_every_pixel():
+    images = np.zeros((3, 3, 4, 4), np.uint8)
+    images[2, 0, 0, 0] = 1
+    first, same, other = digests(images)
+    assert first == same != other
 
 
 def test_a_share_lies_within_its_interval_even_at_the_ends():
@@ -99,14 +145,13 @@ def test_an_unknown_distance_names_the_known_ones(rng):
         paired(torch.ones(1, 1), torch.ones(1, 1), "manhattan")
 
 
-def test_memorised_means_close_and_nearest_to_the_own_projection():
-    found = summary(torch.tensor([1e-6, 1e-6, 0.5]), torch.tensor([True, False, True]), close=1e-5)
+def test_a_summary_counts_what_is_close():
+    found = summary(torch.tensor([1e-6, 1e-6, 0.5]), close=1e-5)
     assert found == {
         "count": 3,
         "mean": pytest.approx(1 / 6, rel=1e-3),
         "median": pytest.approx(1e-6),
         "under_threshold": 2,
-        "memorised": 1,
     }
 
 

@@ -8,7 +8,7 @@ from skinsynth.images.archive import Images
 from skinsynth.lesions.phantom import PhantomConfig, Rate, draw_phantom
 from skinsynth.privacy.disguises import DISGUISES, disguised
 from skinsynth.privacy.distances import nearest
-from skinsynth.privacy.lookalikes import Lookalikes, nearer_than_any
+from skinsynth.privacy.lookalikes import Lookalikes, disguised_copies, nearer_than_any
 from skinsynth.privacy.thumbnails import nearest_in_any_orientation, orientations, thumbnails
 
 NEVER = Rate(0.0, 0.0)
@@ -32,11 +32,18 @@ def sides(lesions):
 
 
 def by_thumbnails(train):
-    return lambda pixels: nearest_in_any_orientation(pixels, train.pixels)
+    others = thumbnails(train.pixels)
+    return lambda pixels: nearest_in_any_orientation(pixels, others)
 
 
 def looked_at(fake, held_out, find):
     return Lookalikes(fake, find(fake.pixels), torch.from_numpy(held_out.labels), find(held_out.pixels)[0])
+
+
+def disguise_rows(seen, train, find):
+    """Of all training images in every disguise."""
+    copies = disguised_copies(train, len(train.ids), seed=1)
+    return [row for some in copies for row in seen.disguise_rows(some, find(some.pixels), CLASSES)]
 
 
 @pytest.mark.parametrize("orientation", range(8))
@@ -45,7 +52,7 @@ def test_an_image_is_found_in_every_orientation_and_colour(lesions, orientation)
     # Less contrast and another cast: no level is cut off, so that only rounding is left.
     recoloured = chosen * torch.tensor([0.8, 0.7, 0.6])[:, None, None] + torch.tensor([20.0, 40.0, 60.0])[:, None, None]
     turned = orientations(recoloured)[orientation].round().byte().numpy()
-    gaps, partners = nearest_in_any_orientation(turned, lesions.pixels)
+    gaps, partners = nearest_in_any_orientation(turned, thumbnails(lesions.pixels))
     assert partners.tolist() == [7, 21, 40]
     assert (gaps < 1e-3).all()
 
@@ -74,14 +81,15 @@ def test_the_count_that_stops_a_release_is_the_first_that_chance_hardly_has():
 def test_an_image_of_one_colour_is_like_none_and_breaks_nothing():
     pixels = np.full((2, 3, 32, 32), 130, np.uint8)
     assert thumbnails(pixels).abs().max() == 0
-    gaps, _ = nearest_in_any_orientation(pixels, np.random.default_rng(0).integers(0, 256, (4, 3, 32, 32), np.uint8))
+    others = thumbnails(np.random.default_rng(0).integers(0, 256, (4, 3, 32, 32), np.uint8))
+    gaps, _ = nearest_in_any_orientation(pixels, others)
     assert gaps.tolist() == pytest.approx([0.5, 0.5])
 
 
 def test_sets_smaller_than_a_thumbnail_are_compared_as_they_are():
     pixels = np.random.default_rng(0).integers(0, 256, (5, 3, 8, 8), np.uint8)
     assert thumbnails(pixels).shape == (5, 3, 8, 8)
-    gaps, partners = nearest_in_any_orientation(pixels, pixels)
+    gaps, partners = nearest_in_any_orientation(pixels, thumbnails(pixels))
     assert (gaps.abs().max() < 1e-9, partners.tolist()) == (True, [0, 1, 2, 3, 4])
 
 
@@ -91,14 +99,14 @@ def test_a_disguise_leaves_the_lesion_and_is_the_same_again(lesions, name):
     assert (changed.shape, changed.dtype) == ((10, 3, 32, 32), np.uint8)
     assert changed.tobytes() == disguised(lesions.pixels[:10], name).tobytes()
     assert (changed.tobytes() == lesions.pixels[:10].tobytes()) == (name == "none")
-    best = nearest_in_any_orientation(changed, lesions.pixels[:10])[0]
+    best = nearest_in_any_orientation(changed, thumbnails(lesions.pixels[:10]))[0]
     assert best.median() < 0.3  # in some orientation still the lesion that it was
 
 
 def test_disguised_copies_are_counted_where_they_are_seen(sides):
     train, held_out, fake = sides
     find = by_thumbnails(train)
-    rows = looked_at(fake, held_out, find).disguise_rows(train, find, CLASSES, 100, seed=1)
+    rows = disguise_rows(looked_at(fake, held_out, find), train, find)
     assert [row["disguise"] for row in rows] == [name for name in DISGUISES for _ in CLASSES]
     share_of = {(row["disguise"], row["class"]): row["nearer_than_any_held_out"] for row in rows}
     for name in FOUND:
@@ -115,7 +123,7 @@ def test_features_that_see_colour_alone_miss_copies_of_another_colour(sides):
         colours = [torch.from_numpy(images).double().mean(dim=(2, 3)) for images in (pixels, train.pixels)]
         return nearest(*colours)
 
-    rows = looked_at(fake, held_out, find).disguise_rows(train, find, CLASSES, 100, seed=1)
+    rows = disguise_rows(looked_at(fake, held_out, find), train, find)
     share_of = {(row["disguise"], row["class"]): row["nearer_than_any_held_out"] for row in rows}
     for label in CLASSES:
         assert share_of["none", label] == share_of["mirrored", label] == 1

@@ -15,11 +15,11 @@ from skinsynth.gan.generator import Generator, GeneratorConfig
 from skinsynth.gan.model import Gan, sample_images
 from skinsynth.gan.pixels import from_pixels
 from skinsynth.gan.trainer import Trainer, TrainerConfig
-from skinsynth.privacy.attacks import attack_rows, density_ratio_scores, discriminator_scores, reconstruction_scores
+from skinsynth.privacy.attacks import attack_rows, density_ratio, discriminator_scores, reconstruction_scores
 from skinsynth.privacy.authenticity import authenticity
 from skinsynth.privacy.copying import copying_statistic
 from skinsynth.privacy.distances import paired
-from skinsynth.privacy.novelty import distance_rows
+from skinsynth.privacy.novelty import distance_rows, gaps_to
 from skinsynth.projection.loss import PerceptualLoss
 from skinsynth.projection.projector import Projector
 from tests.test_projection_projector import CONFIG
@@ -105,7 +105,7 @@ def test_all_attacks_tell_what_was_learned_by_heart(learned):
         {
             "discriminator": discriminator_scores(learned.gan, side, labels_of(len(side)), 100),
             "reconstruction": reconstruction_scores(features(side), of_generated, of_reference),
-            "density_ratio": density_ratio_scores(features(side), of_generated, of_reference, 8),
+            "density_ratio": density_ratio(of_generated, of_reference, 8)(features(side)),
         }
         for side in (learned.train, learned.others)
     ]
@@ -129,7 +129,7 @@ def distances_to_projections(gan, pixels, config):
     """Cosine distances, and what the table of distances says about them at the paper's bound."""
     projector = Projector(gan, PerceptualLoss(pooled), config, torch.device("cpu"))
     projected = features(projector.project(pixels, labels_of(len(pixels)), range(len(pixels))).pixels)
-    rows = distance_rows({}, features(pixels), (features(pixels), projected), close=1e-5)
+    rows = distance_rows(gaps_to(features(pixels), {}), (features(pixels), projected), close=1e-5)
     found = {row["statistic"]: row["value"] for row in rows if row["distance"] == "cosine"}
     return paired(features(pixels), projected, "cosine"), found
 

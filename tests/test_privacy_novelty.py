@@ -7,8 +7,17 @@ import pytest
 import torch
 from PIL import Image
 
-from skinsynth.privacy.copying import Side, copying_by_cells, copying_statistic
-from skinsynth.privacy.novelty import NoveltyConfig, distance_histogram, distance_rows, novelty_rows, strangers_rows
+from skinsynth.privacy.copying import cells_of, copying_by_cells, copying_statistic
+from skinsynth.privacy.novelty import (
+    NoveltyConfig,
+    TrainingSet,
+    distance_histogram,
+    distance_rows,
+    gaps_to,
+    novelty_rows,
+    strangers_rows,
+)
+from skinsynth.privacy.patients import PatientFeatures
 from skinsynth.privacy.planted import halves, planted_rows
 from skinsynth.quality.neighbours import neighbour_scores
 from skinsynth.report.distances import draw_distances
@@ -21,6 +30,10 @@ def coverage(train, images):
     return neighbour_scores(train, images, 5).coverage
 
 
+def training_set(features):
+    return TrainingSet(features, np.arange(len(features)), CONFIG.cells, CONFIG.seed)
+
+
 @pytest.fixture
 def planted(rng):
     """The planted table of Gaussian features, by set, with a generator that draws afresh."""
@@ -29,7 +42,8 @@ def planted(rng):
     garbage = torch.randn(300, 32, generator=rng) + 100
     # Blurred images differ less: their features lie nearer to the mean of all.
     blurred = 0.7 * held_out.fresh
-    return {row["set"]: row for row in planted_rows(train, held_out, blurred, fake, garbage, CONFIG, coverage)}
+    rows = planted_rows(training_set(train), held_out, blurred, fake, garbage, CONFIG, coverage)
+    return {row["set"]: row for row in rows}
 
 
 def test_authenticity_of_planted_sets_is_what_it_must_be(planted):
@@ -61,7 +75,7 @@ def test_c_t_and_coverage_expose_what_authenticity_lets_pass(planted):
 def test_smooth_images_that_copy_nothing_look_copied_to_c_t_alone_and_not_beside_strangers(rng):
     train, held_out, fresh = torch.randn(3, 400, 16, generator=rng)
     patients = np.arange(400) // 2
-    sides = Side(train, patients), Side(held_out, patients)
+    sides = PatientFeatures(train, patients), PatientFeatures(held_out, patients)
     smooth = 0.6 * fresh
     copies = torch.cat([train[:200] + 0.1 * fresh[:200], fresh[200:]])
     assert copying_statistic(train, held_out, smooth) < -5
@@ -80,14 +94,18 @@ def test_smooth_images_that_copy_nothing_look_copied_to_c_t_alone_and_not_beside
 
 def test_held_out_images_of_one_patient_leave_nothing_to_compare_with(rng):
     train, held_out, fake = torch.randn(3, 30, 4, generator=rng)
-    rows = strangers_rows(Side(train, np.arange(30)), Side(held_out, np.zeros(30, int)), fake, seed=1)
+    rows = strangers_rows(
+        PatientFeatures(train, np.arange(30)), PatientFeatures(held_out, np.zeros(30, int)), fake, seed=1
+    )
     assert all(math.isnan(row["value"]) for row in rows)
 
 
 def test_planted_sets_are_of_one_size_and_come_out_the_same_again(rng):
     train, fake = torch.randn(2, 120, 8, generator=rng)
     held_out = halves(torch.randn(200, 8, generator=rng), np.arange(200) // 2, seed=1)
-    rows, again = (planted_rows(train, held_out, held_out.fresh, fake, fake + 50, CONFIG, coverage) for _ in range(2))
+    rows, again = (
+        planted_rows(training_set(train), held_out, held_out.fresh, fake, fake + 50, CONFIG, coverage) for _ in range(2)
+    )
     assert {row["images"] for row in rows} == {100}
     assert {row["reference_images"] for row in rows} == {100}
     assert str(rows) == str(again)  # nan is not nan
@@ -99,7 +117,7 @@ def test_by_cells_is_the_weighted_mean_of_what_each_cell_says(rng):
     train = torch.cat([left[0] - 50, right[0] + 50])
     held_out = torch.cat([left[1, :100] - 50, right[1] + 50])
     fake = torch.cat([left[0] - 49.99, right[2] + 50])
-    found = copying_by_cells(train, held_out, fake, 2, 0)
+    found = copying_by_cells(cells_of(train, 2, 0), held_out, fake)
     of_left = copying_statistic(train, held_out[:100], fake[:200])
     of_right = copying_statistic(train, held_out[100:], fake[200:])
     assert found.judged_share == 1
@@ -111,27 +129,28 @@ def test_by_cells_is_the_weighted_mean_of_what_each_cell_says(rng):
 def test_one_cell_is_the_whole_space(rng):
     train, held_out, fake = torch.randn(3, 100, 6, generator=rng)
     whole = copying_statistic(train, held_out, fake)
-    assert copying_by_cells(train, held_out, fake, 1, 0).value == pytest.approx(whole, rel=1e-6)
+    assert copying_by_cells(cells_of(train, 1, 0), held_out, fake).value == pytest.approx(whole, rel=1e-6)
 
 
 def test_cells_with_few_images_of_either_set_are_left_out(rng):
     left, right = torch.randn(2, 3, 100, 6, generator=rng)
     train, held_out = (torch.cat([left[n] - 50, right[n] + 50]) for n in (0, 1))
     only_left = left[2] - 50
-    assert copying_by_cells(train, held_out, only_left, 2, 0).judged_share == 0.5
-    none = copying_by_cells(train, held_out, only_left[:19], 2, 0)
+    cells = cells_of(train, 2, 0)
+    assert copying_by_cells(cells, held_out, only_left).judged_share == 0.5
+    none = copying_by_cells(cells, held_out, only_left[:19])
     assert math.isnan(none.value)
     assert none.judged_share == 0
 
 
 def test_more_cells_than_training_images_are_no_error(rng):
     train, held_out, fake = torch.randn(3, 4, 6, generator=rng)
-    assert math.isnan(copying_by_cells(train, held_out, fake, 9, 0).value)
+    assert math.isnan(copying_by_cells(cells_of(train, 9, 0), held_out, fake).value)
 
 
 def test_held_out_images_stand_beside_the_generated_ones(rng):
     train, held_out, fake = torch.randn(3, 80, 6, generator=rng)
-    rows = novelty_rows(train, held_out[:60], fake, CONFIG, coverage)
+    rows = novelty_rows(training_set(train), held_out[:60], fake, coverage)
     found = {(row["metric"], row["of"]): row for row in rows}
     for metric in ("authenticity", "coverage", "median_cosine_to_train"):
         assert (found[metric, "generated"]["images"], found[metric, "held-out real"]["images"]) == (80, 60)
@@ -144,7 +163,8 @@ def test_distances_are_counted_in_both_metrics_and_their_own_projections_known(r
     projected = real.clone()
     projected[:2] = real[[1, 0]]  # taken for each other
     projected[2] += 0.1  # found, but not to the last digit
-    rows = distance_rows({"generated": fake, "copies": real[:4]}, real, (real, projected), close=1e-5)
+    gaps = gaps_to(real, {"generated": fake, "copies": real[:4]})
+    rows = distance_rows(gaps, (real, projected), close=1e-5)
     value_of = {(row["what"], row["distance"], row["statistic"]): row["value"] for row in rows}
     for metric in ("cosine", "euclidean"):
         own = {s: value_of["real image to own projection", metric, s] for s in ("memorised", "own_is_nearest")}
@@ -152,7 +172,7 @@ def test_distances_are_counted_in_both_metrics_and_their_own_projections_known(r
         assert value_of["copies to nearest training image", metric, "under_threshold"] == 4
         assert value_of["generated to nearest training image", metric, "under_threshold"] == 0
         assert ("generated to nearest training image", metric, "memorised") not in value_of
-    assert not any("projection" in row["what"] for row in distance_rows({"generated": fake}, real, None, 1e-5))
+    assert not any("projection" in row["what"] for row in distance_rows(gaps, None, 1e-5))
 
 
 def test_a_histogram_holds_every_image_once(rng):

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from skinsynth.gan.model import Gan
 from skinsynth.gan.pixels import from_pixels
-from skinsynth.intervals import percentile_interval
+from skinsynth.intervals import group_draws, percentile_interval
 from skinsynth.privacy.distances import nearest
 from skinsynth.privacy.patients import Groups
 
@@ -58,13 +58,11 @@ def reconstruction_scores(
     return nearest(images, reference)[0] - nearest(images, generated)[0]
 
 
-def density_ratio_scores(
-    images: Float[Tensor, "n dim"],
-    generated: Float[Tensor, "m dim"],
-    reference: Float[Tensor, "r dim"],
-    components: int,
-) -> Float64[Tensor, " n"]:
-    """Logarithm of p_generated(x) / p_reference(x) (DOMIAS, van Breugel et al. 2023, arXiv 2302.12580, eq. 2).
+def density_ratio(
+    generated: Float[Tensor, "m dim"], reference: Float[Tensor, "r dim"], components: int
+) -> Callable[[Float[Tensor, "n dim"]], Float64[Tensor, " n"]]:
+    """What scores images by the logarithm of p_generated(x) / p_reference(x) (DOMIAS, van Breugel et al. 2023, arXiv
+    2302.12580, eq. 2).
 
     Gaussian kernels on the principal components of both sets together, each brought to unit variance, with Scott's
     bandwidth n^(-1 / (components + 4)) for the smaller set. One bandwidth for both sets, since one of its own would
@@ -74,11 +72,8 @@ def density_ratio_scores(
 
     place = _whitening(torch.cat([generated, reference]), components)
     bandwidth = float(min(len(generated), len(reference)) ** (-1 / (components + 4)))
-    of_generated, of_reference = (
-        KernelDensity(bandwidth=bandwidth).fit(place(part)).score_samples(place(images))
-        for part in (generated, reference)
-    )
-    return torch.from_numpy(of_generated - of_reference)
+    made, real = (KernelDensity(bandwidth=bandwidth).fit(place(part)) for part in (generated, reference))
+    return lambda images: torch.from_numpy(made.score_samples(place(images)) - real.score_samples(place(images)))
 
 
 def _whitening(
@@ -86,7 +81,8 @@ def _whitening(
 ) -> Callable[[Float[Tensor, "k dim"]], Float64[np.ndarray, "k components"]]:
     """What maps features to the first principal components of `points`, where these have variance 1 in each."""
     # The covariance is singular beyond the rank, and its eigenvalues are rounding errors there.
-    centred = points.double() - points.double().mean(dim=0)
+    mean = points.double().mean(dim=0)
+    centred = points.double() - mean
     rank = int(torch.linalg.matrix_rank(centred))
     if not 1 <= components <= rank:
         raise ValueError(
@@ -96,7 +92,7 @@ def _whitening(
     variances, axes = torch.linalg.eigh(centred.T @ centred / (len(points) - 1))
     # Eigenvalues come in ascending order.
     scaled = axes[:, -components:] / variances[-components:].sqrt()
-    return lambda part: ((part.double() - points.double().mean(dim=0)) @ scaled).cpu().numpy()
+    return lambda part: ((part.double() - mean) @ scaled).cpu().numpy()
 
 
 def auc(members: Float64[np.ndarray, " n"], non_members: Float64[np.ndarray, " m"]) -> float:
@@ -158,12 +154,8 @@ def attack_rows(
 
 def _drawn_places(groups: Groups, draws: int, rng: np.random.Generator) -> list[Int64[np.ndarray, " drawn"]]:
     """Places of all images, then those of each draw of as many whole groups with replacement, if there are two."""
-    names, group_of = np.unique(np.asarray(groups), return_inverse=True)
-    everyone = np.arange(len(group_of))
-    if len(names) < 2:
-        return [everyone]
-    counts = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=draws)
-    return [everyone, *(np.repeat(everyone, count[group_of]) for count in counts)]
+    counts = group_draws(groups, draws if len(np.unique(groups)) > 1 else 0, rng)
+    return [np.repeat(np.arange(len(groups)), count.astype(np.int64)) for count in counts]
 
 
 def _check(

@@ -1,16 +1,18 @@
 """C_T: whether generated images lie nearer to the training images than held-out real ones do."""
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from statistics import fmean
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from skinsynth.privacy.distances import nearest
-from skinsynth.privacy.patients import Groups, halves_by_group
+from skinsynth.privacy.patients import PatientFeatures, halves_by_group
 
 # Cells are looked for among principal components: k-means means little in hundreds of dimensions.
 MOST_COMPONENTS = 64
@@ -30,11 +32,14 @@ class CopyingBesideStrangers(NamedTuple):
     high: float
 
 
-class Side(NamedTuple):
-    """Features of real images and the patient (or group of patients) of each."""
+@dataclass(frozen=True)
+class Cells:
+    """The training set along its principal components, cut up by k-means there."""
 
-    features: Float[Tensor, "n dim"]
-    groups: Groups
+    train: Float64[Tensor, "n components"]
+    count: int
+    along: Callable[[Float[Tensor, "m dim"]], Float64[Tensor, "m components"]]  # other sets along these components
+    cell_of: Callable[[Float64[Tensor, "m components"]], Int64[Tensor, " m"]]  # 0 … count - 1
 
 
 def copying_statistic(
@@ -46,7 +51,11 @@ def copying_statistic(
 
 
 def copying_beside_strangers(
-    train: Side, held_out: Side, fake: Float[Tensor, "m dim"], draws: int, rng: np.random.Generator
+    train: PatientFeatures,
+    held_out: PatientFeatures,
+    fake: Float[Tensor, "m dim"],
+    draws: int,
+    rng: np.random.Generator,
 ) -> CopyingBesideStrangers:
     """C_T with half of the held-out patients in the role of the training set, beside as many training images there.
 
@@ -58,38 +67,51 @@ def copying_beside_strangers(
         return CopyingBesideStrangers(math.nan, math.nan, math.nan, math.nan)
     trained, strangers = [], []
     for _ in range(draws):
-        first, second = (held_out.features[torch.from_numpy(half)] for half in halves_by_group(held_out.groups, rng))
+        first, second = (held_out.at(half).features for half in halves_by_group(held_out.groups, rng))
         strangers.append(copying_statistic(first, second, fake))
         trained.append(copying_statistic(_as_many(train, len(first), rng), second, fake))
     low, high = np.percentile(np.subtract(trained, strangers), [2.5, 97.5])
     return CopyingBesideStrangers(fmean(trained), fmean(strangers), float(low), float(high))
 
 
-def _as_many(side: Side, count: int, rng: np.random.Generator) -> Float[Tensor, "count dim"]:
+def _as_many(side: PatientFeatures, count: int, rng: np.random.Generator) -> Float[Tensor, "count dim"]:
     """Images of whole patients in random order until there are so many; all where there are fewer."""
     names, group_of = np.unique(side.groups, return_inverse=True)
     order = np.argsort(rng.permutation(len(names))[group_of], kind="stable")
-    return side.features[torch.from_numpy(order[:count])]
+    return side.at(order[:count]).features
 
 
-def copying_by_cells(
-    train: Float[Tensor, "n dim"], held_out: Float[Tensor, "h dim"], fake: Float[Tensor, "m dim"], cells: int, seed: int
-) -> CopyingByCells:
+def copying_by_cells(cells: Cells, held_out: Float[Tensor, "h dim"], fake: Float[Tensor, "m dim"]) -> CopyingByCells:
     """C_T (Meehan et al. 2020, arXiv 2004.05675, section 4): the z-scores of k-means cells of the training set.
 
     A generator that copies in one region and misses another may look balanced over the whole space. Distances are
     to the nearest of all training images; cells with fewer than 20 images of either set are left out.
     """
-    train, held_out, fake = _in_components(train, held_out, fake, seed)
-    cell_of_held_out, cell_of_fake = _cells(train, held_out, fake, cells, seed)
-    gap_of_held_out, gap_of_fake = (nearest(part, train)[0] for part in (held_out, fake))
+    held_out, fake = cells.along(held_out), cells.along(fake)
+    cell_of_held_out, cell_of_fake = cells.cell_of(held_out), cells.cell_of(fake)
+    gap_of_held_out, gap_of_fake = (nearest(part, cells.train)[0] for part in (held_out, fake))
     weighted, judged = 0.0, 0
-    for cell in range(cells):
+    for cell in range(cells.count):
         real, made = gap_of_held_out[cell_of_held_out == cell], gap_of_fake[cell_of_fake == cell]
         if min(len(real), len(made)) >= FEWEST_IN_CELL:
             weighted += len(real) * rank_z_score(real, made)
             judged += len(real)
     return CopyingByCells(weighted / judged if judged else math.nan, judged / len(held_out))
+
+
+def cells_of(train: Float[Tensor, "n dim"], count: int, seed: int) -> Cells:
+    """At most so many cells, in float64 on the CPU."""
+    from sklearn.cluster import KMeans  # 1.5 s to import, and nobody else here needs them
+    from sklearn.decomposition import PCA
+
+    fitted = PCA(min(MOST_COMPONENTS, *train.shape), random_state=seed).fit(_array(train))
+
+    def along(points: Tensor) -> Tensor:
+        return torch.from_numpy(fitted.transform(_array(points)))
+
+    count, placed = min(count, len(train)), along(train)
+    clusters = KMeans(count, n_init=10, random_state=seed).fit(_array(placed))
+    return Cells(placed, count, along, lambda points: torch.from_numpy(clusters.predict(_array(points))).long())
 
 
 def rank_z_score(real: Float[Tensor, " h"], made: Float[Tensor, " m"]) -> float:
@@ -99,27 +121,6 @@ def rank_z_score(real: Float[Tensor, " h"], made: Float[Tensor, " m"]) -> float:
     ranks = (counts.cumsum(0) - (counts - 1) / 2).double()[level]
     u = float(ranks[:count].sum()) - count * (count + 1) / 2
     return (u - count * h / 2) / math.sqrt(count * h * (count + h + 1) / 12)
-
-
-def _in_components(train: Tensor, held_out: Tensor, fake: Tensor, seed: int) -> tuple[Tensor, Tensor, Tensor]:
-    """All three sets along the principal components of the training set, in float64 on the CPU."""
-    from sklearn.decomposition import PCA  # 1.5 s to import, and nobody else here needs it
-
-    components = min(MOST_COMPONENTS, *train.shape)
-    fitted = PCA(components, random_state=seed).fit(_array(train))
-    first, second, third = (torch.from_numpy(fitted.transform(_array(part))) for part in (train, held_out, fake))
-    return first, second, third
-
-
-def _cells(
-    train: Tensor, held_out: Tensor, fake: Tensor, cells: int, seed: int
-) -> tuple[Int64[Tensor, " h"], Int64[Tensor, " m"]]:
-    """The cell of each held-out and of each generated image, 0 … cells - 1."""
-    from sklearn.cluster import KMeans  # 1.5 s to import, and nobody else here needs it
-
-    fitted = KMeans(min(cells, len(train)), n_init=10, random_state=seed).fit(_array(train))
-    of_held_out, of_fake = (torch.from_numpy(fitted.predict(_array(part))).long() for part in (held_out, fake))
-    return of_held_out, of_fake
 
 
 def _array(points: Tensor) -> np.ndarray:

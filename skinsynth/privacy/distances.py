@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 
 import torch
-from jaxtyping import Bool, Float, Float64, Int64
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -59,18 +59,13 @@ def nearest_other(
     return _nearest(points, points, metric, skip_own=True)
 
 
-def summary(distances: Float[Tensor, " n"], own_is_nearest: Bool[Tensor, " n"], close: float) -> dict[str, float | int]:
-    """Mean, median, the count under `close`, and for how many of these the own projection is the nearest candidate.
-
-    The last is the memorisation test of papers/000, section 4.3, where `close` is 1e-5 in cosine distance.
-    """
-    under = distances < close
+def summary(distances: Float[Tensor, " n"], close: float) -> dict[str, float | int]:
+    """Count, mean, median and the count under `close`."""
     return {
         "count": len(distances),
         "mean": float(distances.double().mean()),
         "median": float(distances.double().median()),
-        "under_threshold": int(under.sum()),
-        "memorised": int((under & own_is_nearest).sum()),
+        "under_threshold": int((distances < close).sum()),
     }
 
 

@@ -47,6 +47,23 @@ def nearer_than_any(gaps: Float[Tensor, " n"], gaps_of_held_out: Float[Tensor, "
     return Nearer(n, m, float(bound), found, n / (m + 1), float(chances[found]), unlikely_from)
 
 
+class Copies(NamedTuple):
+    """Training images that were changed in one way."""
+
+    disguise: str
+    places: Int64[np.ndarray, " n"]  # in the training set
+    labels: Int64[Tensor, " n"]
+    pixels: UInt8[np.ndarray, "n 3 size size"]
+
+
+def disguised_copies(train: Images, count: int, seed: int) -> Iterator[Copies]:
+    """The same training images in one disguise after the other: all at once could fill the memory."""
+    places = np.random.default_rng(seed).permutation(len(train.ids))[:count]
+    labels = torch.from_numpy(train.labels[places])
+    for name in DISGUISES:
+        yield Copies(name, places, labels, disguised(train.pixels[places], name))
+
+
 @dataclass(frozen=True)
 class Lookalikes:
     """The synthetic images of a set with their nearest training images, in one way of measuring."""
@@ -90,29 +107,24 @@ class Lookalikes:
             for place in self.closest(label, at_least)
         ]
 
-    def disguise_rows(self, train: Images, find: Finder, classes: tuple[str, ...], count: int, seed: int) -> list[Row]:
-        """What would become of `count` training images that were changed: the share that `rows` would count.
+    def disguise_rows(self, copies: Copies, found: Found, classes: tuple[str, ...]) -> list[Row]:
+        """What would become of changed training images, with where each was found: the share that `rows` would count.
 
         `own_is_nearest` is the share whose nearest training image is the one that they were made of.
         """
-        places = np.random.default_rng(seed).permutation(len(train.ids))[:count]
-        labels = torch.from_numpy(train.labels[places])
-        rows: list[Row] = []
-        for name in DISGUISES:
-            gaps, partners = find(disguised(train.pixels[places], name))
-            own_is_nearest = (partners.cpu() == torch.from_numpy(places)).double()
-            nearer = self.nearer(gaps, labels).cpu().double()
-            rows += [
-                {
-                    "disguise": name,
-                    "class": classes[label],
-                    "images": int(own.sum()),
-                    "own_is_nearest": float(own_is_nearest[own].mean()),
-                    "nearer_than_any_held_out": float(nearer[own].mean()),
-                }
-                for label, own in self._by_class(labels)
-            ]
-        return rows
+        gaps, partners = found
+        own_is_nearest = (partners.cpu() == torch.from_numpy(copies.places)).double()
+        nearer = self.nearer(gaps, copies.labels).cpu().double()
+        return [
+            {
+                "disguise": copies.disguise,
+                "class": classes[label],
+                "images": int(own.sum()),
+                "own_is_nearest": float(own_is_nearest[own].mean()),
+                "nearer_than_any_held_out": float(nearer[own].mean()),
+            }
+            for label, own in self._by_class(copies.labels)
+        ]
 
     @cached_property
     def _counted(self) -> list[bool]:

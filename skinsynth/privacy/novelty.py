@@ -2,23 +2,26 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from skinsynth.intervals import Interval
-from skinsynth.privacy.authenticity import authenticity
+from skinsynth.privacy.authenticity import authenticity, gaps_within
 from skinsynth.privacy.copying import (
+    Cells,
     CopyingByCells,
-    Side,
+    cells_of,
     copying_beside_strangers,
     copying_by_cells,
     copying_statistic,
 )
 from skinsynth.privacy.distances import METRICS, nearest, paired, summary
+from skinsynth.privacy.patients import PatientFeatures
 from skinsynth.settings import Count, NotNegative, Seed
 
 # Halves of the held-out patients that play the training set.
@@ -27,6 +30,7 @@ HELD_OUT = "held-out real"  # whom all that is said of generated images is read 
 
 Row = dict[str, str | float | int]
 Coverage = Callable[[Tensor, Tensor], float]  # share of the first set with one of the second in its neighbourhood
+GapsOf = Mapping[str, Mapping[str, Float64[Tensor, " _"]]]  # distances to the nearest training image by metric and set
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,24 @@ class NoveltyConfig:
     neighbours: Count  # k of coverage
     planted_images: Count  # of each planted set, at most
     seed: Seed  # of cells, of planted sets and of the halves of the held-out patients
+
+
+@dataclass(frozen=True)
+class TrainingSet(PatientFeatures):
+    """Training images, free of duplicates, with what depends on them alone: found once for all sets that are judged."""
+
+    cell_count: int
+    seed: int
+
+    @cached_property
+    def gaps(self) -> Float64[Tensor, " n"]:
+        """Distance of each to its nearest other one."""
+        return gaps_within(self.features)
+
+    @cached_property
+    def cells(self) -> Cells:
+        """Those of C_T."""
+        return cells_of(self.features, self.cell_count, self.seed)
 
 
 class Novelty(NamedTuple):
@@ -48,51 +70,43 @@ class Novelty(NamedTuple):
 
 
 def novelty(
-    train: Float[Tensor, "n dim"],
-    reference: Float[Tensor, "r dim"],
-    images: Float[Tensor, "m dim"],
-    config: NoveltyConfig,
-    coverage: Coverage,
+    train: TrainingSet, reference: Float[Tensor, "r dim"], images: Float[Tensor, "m dim"], coverage: Coverage
 ) -> Novelty:
     """Judge images against the training set; `reference` is the real set held out that C_T compares with."""
     return Novelty(
-        authenticity=authenticity(train, images),
-        copying=copying_statistic(train, reference, images),
-        by_cells=copying_by_cells(train, reference, images, config.cells, config.seed),
-        coverage=coverage(train, images),
+        authenticity=authenticity(train.features, images, train.gaps),
+        copying=copying_statistic(train.features, reference, images),
+        by_cells=copying_by_cells(train.cells, reference, images),
+        coverage=coverage(train.features, images),
     )
 
 
 def novelty_rows(
-    train: Float[Tensor, "n dim"],
-    held_out: Float[Tensor, "h dim"],
-    fake: Float[Tensor, "m dim"],
-    config: NoveltyConfig,
-    coverage: Coverage,
+    train: TrainingSet, held_out: Float[Tensor, "h dim"], fake: Float[Tensor, "m dim"], coverage: Coverage
 ) -> list[Row]:
     """One row a number, with `of` saying which images were asked and the count of each set; intervals where known.
 
     What held-out real images score is what the generated ones are read against. Coverage grows with the number of
     images, which differs between the two: for equal numbers see the planted table.
     """
-    of_fake = novelty(train, held_out, fake, config, coverage)
+    of_fake = novelty(train, held_out, fake, coverage)
     scores: dict[str, list[tuple[str, Interval]]] = {
         "generated": [
             ("authenticity", of_fake.authenticity),
-            ("median_cosine_to_train", _alone(_median_gap(fake, train))),
+            ("median_cosine_to_train", _alone(_median_gap(fake, train.features))),
             ("coverage", _alone(of_fake.coverage)),
             ("copying_statistic", _alone(of_fake.copying)),
             ("copying_statistic_by_cells", _alone(of_fake.by_cells.value)),
             ("held_out_share_in_judged_cells", _alone(of_fake.by_cells.judged_share)),
         ],
         HELD_OUT: [
-            ("authenticity", authenticity(train, held_out)),
-            ("median_cosine_to_train", _alone(_median_gap(held_out, train))),
-            ("coverage", _alone(coverage(train, held_out))),
+            ("authenticity", authenticity(train.features, held_out, train.gaps)),
+            ("median_cosine_to_train", _alone(_median_gap(held_out, train.features))),
+            ("coverage", _alone(coverage(train.features, held_out))),
         ],
     }
     count_of = {"generated": len(fake), HELD_OUT: len(held_out)}
-    counts: Row = {"train_images": len(train), "held_out_images": len(held_out)}
+    counts: Row = {"train_images": len(train.features), "held_out_images": len(held_out)}
     return [
         {"metric": metric, **share._asdict(), "of": name, "images": count_of[name], **counts}
         for name, found in scores.items()
@@ -100,7 +114,9 @@ def novelty_rows(
     ]
 
 
-def strangers_rows(train: Side, held_out: Side, fake: Float[Tensor, "m dim"], seed: int) -> list[Row]:
+def strangers_rows(
+    train: PatientFeatures, held_out: PatientFeatures, fake: Float[Tensor, "m dim"], seed: int
+) -> list[Row]:
     """C_T beside what it is where strangers play the training set, in the columns of `novelty_rows`; see `copying`."""
     found = copying_beside_strangers(train, held_out, fake, DRAWS, np.random.default_rng(seed))
     counts: Row = {"images": len(fake), "train_images": len(train.groups), "held_out_images": len(held_out.groups)}
@@ -112,13 +128,15 @@ def strangers_rows(train: Side, held_out: Side, fake: Float[Tensor, "m dim"], se
     return [{"metric": metric, **number._asdict(), "of": "generated", **counts} for metric, number in numbers.items()]
 
 
+def gaps_to(train: Float[Tensor, "n dim"], asked: Mapping[str, Float[Tensor, "_ dim"]]) -> GapsOf:
+    """Distances of sets to the nearest training images, in every metric."""
+    return {metric: {name: nearest(images, train, metric)[0] for name, images in asked.items()} for metric in METRICS}
+
+
 def distance_rows(
-    to_train: Mapping[str, Float[Tensor, "m dim"]],
-    train: Float[Tensor, "n dim"],
-    projections: tuple[Float[Tensor, "p dim"], Float[Tensor, "p dim"]] | None,
-    close: float,
+    gaps: GapsOf, projections: tuple[Float[Tensor, "p dim"], Float[Tensor, "p dim"]] | None, close: float
 ) -> list[Row]:
-    """Distances of sets to the nearest training images, and of real images to their own projections, in every metric.
+    """What the distances to training are like, and those of real images to their own projections, in every metric.
 
     Projections come as (real, projected), row by row; `own_is_nearest` counts the images whose own projection is the
     nearest of all projections, `memorised` those of them that are under `close` (papers/000, section 4.3). The paper's
@@ -126,18 +144,22 @@ def distance_rows(
     copies that are exact; for others see `lookalikes`.
     """
     rows: list[Row] = []
-    for metric in METRICS:
-        for name, images in to_train.items():
-            gaps = nearest(images, train, metric)[0]
-            found = summary(gaps, torch.zeros_like(gaps, dtype=torch.bool), close)
-            del found["memorised"]  # asks about projections
-            rows += _statistics(f"{name} to nearest training image", metric, found)
+    for metric, gaps_of in gaps.items():
+        for name, found in gaps_of.items():
+            rows += _statistics(f"{name} to nearest training image", metric, summary(found, close))
         if projections is not None:
-            real, projected = projections
-            own = nearest(real, projected, metric)[1] == torch.arange(len(real), device=real.device)
-            found = {**summary(paired(real, projected, metric), own, close), "own_is_nearest": int(own.sum())}
-            rows += _statistics("real image to own projection", metric, found)
+            rows += _statistics("real image to own projection", metric, projection_summary(*projections, metric, close))
     return rows
+
+
+def projection_summary(
+    real: Float[Tensor, "p dim"], projected: Float[Tensor, "p dim"], metric: str, close: float
+) -> dict[str, float | int]:
+    """The summary of distances to the own projection, with the counts that ask which projection is the nearest."""
+    gaps = paired(real, projected, metric)
+    own = nearest(real, projected, metric)[1] == torch.arange(len(real), device=real.device)
+    memorised = int((own & (gaps < close)).sum())
+    return {**summary(gaps, close), "memorised": memorised, "own_is_nearest": int(own.sum())}
 
 
 def distance_histogram(gaps_of: Mapping[str, Float[Tensor, " n"]], bins: int = 30) -> list[Row]:

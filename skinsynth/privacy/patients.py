@@ -1,11 +1,43 @@
-"""Real images of patients, split so that none is on both sides."""
+"""Real images with their patients, split so that no patient is on both sides."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
-from jaxtyping import Int64
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from skinsynth.images.archive import Images
 
 Groups = Sequence[str] | np.ndarray
+Side = TypeVar("Side", bound="PatientFeatures")
+
+
+@dataclass(frozen=True)
+class PatientImages:
+    """Real images and the patient (or group of patients) of each."""
+
+    images: Images
+    groups: Int64[np.ndarray, " n"]
+
+    def of(self, labels: Sequence[int]) -> "PatientImages":
+        """Those of some classes."""
+        places = np.flatnonzero(np.isin(self.images.labels, labels))
+        return PatientImages(self.images.at(places), self.groups[places])
+
+
+@dataclass(frozen=True)
+class PatientFeatures:
+    """The same by their features."""
+
+    features: Float[Tensor, "n dim"]
+    groups: Int64[np.ndarray, " n"]
+
+    def at(self: Side, chosen: Int64[np.ndarray, " m"] | Bool[np.ndarray, " n"]) -> Side:
+        """Some of them."""
+        return replace(self, features=self.features[torch.from_numpy(chosen)], groups=self.groups[chosen])
 
 
 def halves_by_group(

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from skinsynth.privacy.novelty import Coverage, Novelty, NoveltyConfig, Row, novelty
+from skinsynth.privacy.novelty import Coverage, Novelty, NoveltyConfig, Row, TrainingSet, novelty
 from skinsynth.privacy.patients import Groups, halves_by_group
 
 
@@ -46,7 +46,7 @@ def planted_sets(
 
 
 def planted_rows(
-    train: Float[Tensor, "n dim"],
+    train: TrainingSet,
     held_out: HeldOut,
     blurred: Float[Tensor, "f dim"],
     generated: Float[Tensor, "m dim"],
@@ -63,11 +63,11 @@ def planted_rows(
     of_fresh, of_made = (
         torch.from_numpy(np.sort(rng.permutation(len(part))[:count])) for part in (held_out.fresh, generated)
     )
-    planted = planted_sets(train, held_out.fresh[of_fresh], blurred[of_fresh], garbage[:count], config.seed)
+    planted = planted_sets(train.features, held_out.fresh[of_fresh], blurred[of_fresh], garbage[:count], config.seed)
     sets = {"generated": generated[of_made], **planted}
-    counts: Row = {"images": count, "train_images": len(train), "reference_images": len(held_out.reference)}
+    counts: Row = {"images": count, "train_images": len(train.features), "reference_images": len(held_out.reference)}
     return [
-        {"set": name, **_columns(novelty(train, held_out.reference, images, config, coverage)), **counts}
+        {"set": name, **_columns(novelty(train, held_out.reference, images, coverage)), **counts}
         for name, images in sets.items()
     ]
 

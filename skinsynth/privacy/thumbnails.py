@@ -13,13 +13,14 @@ SIZE = 16
 
 
 def nearest_in_any_orientation(
-    pixels: UInt8[np.ndarray, "n 3 size size"], among: UInt8[np.ndarray, "m 3 size size"]
+    pixels: UInt8[np.ndarray, "n 3 size size"], among: Float[Tensor, "m 3 s s"]
 ) -> tuple[Float64[Tensor, " n"], Int64[Tensor, " n"]]:
-    """Distance of each image to the nearest of the others, turned by quarters or mirrored as it may be, and which one.
+    """Distance of each image, turned by quarters or mirrored as it may be, to the nearest of others' thumbnails, and
+    which one that is.
 
     Distances are 1 - r, 0 to 2, with the correlation r of thumbnails: brightness and contrast of colours do not matter.
     """
-    others = thumbnails(among).flatten(1)
+    others = among.flatten(1)
     ways = tqdm(orientations(thumbnails(pixels)), unit="orientation", desc="looking for copies", leave=False, delay=5)
     found = [nearest(turned.flatten(1), others, "cosine") for turned in ways]
     gaps, partners = (torch.stack(part) for part in zip(*found, strict=True))

@@ -1,0 +1,68 @@
+"""The images that are looked at, and their features in one space."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor
+
+from skinsynth.features.extractor import Extractor
+from skinsynth.images.archive import Images
+from skinsynth.privacy.disguises import disguised
+from skinsynth.privacy.novelty import NoveltyConfig, TrainingSet
+from skinsynth.privacy.patients import PatientFeatures, PatientImages
+
+
+@dataclass(frozen=True)
+class Sets:
+    """Synthetic images beside real ones of their classes."""
+
+    classes: tuple[str, ...]  # by label; the synthetic images may be of some of them alone
+    train: PatientImages  # without duplicates
+    held_out: PatientImages
+    fake: Images
+    pooled: Int64[Tensor, " p"]  # synthetic images in training's class shares, for what is said of all classes at once
+    pairs: tuple[UInt8[np.ndarray, "q 3 s s"], UInt8[np.ndarray, "q 3 s s"]] | None  # real images, their projections
+
+    @property
+    def labels(self) -> list[int]:
+        """Those of the synthetic images."""
+        return np.unique(self.fake.labels).tolist()
+
+    @cached_property
+    def blurred(self) -> UInt8[np.ndarray, "h 3 s s"]:
+        """The held-out images with less detail."""
+        return disguised(self.held_out.images.pixels, "blurred")
+
+
+class Space(NamedTuple):
+    """Whose features distances are measured in."""
+
+    name: str  # of the classifier's folder, or of the published network
+    extractor: str
+    extract: Extractor
+
+
+class Features(NamedTuple):
+    """The images of `Sets` in one space."""
+
+    train: TrainingSet
+    held_out: PatientFeatures
+    fake: Float[Tensor, "m dim"]
+    pooled: Float[Tensor, "p dim"]  # of `fake`
+    pairs: tuple[Float[Tensor, "q dim"], Float[Tensor, "q dim"]] | None
+
+
+def features_in(space: Space, sets: Sets, config: NoveltyConfig) -> Features:
+    """Every image seen by one extractor."""
+    of_sets = sets.train.images, sets.held_out.images, sets.fake
+    train, held_out, fake = (space.extract(images.pixels) for images in of_sets)
+    return Features(
+        TrainingSet(train, sets.train.groups, config.cells, config.seed),
+        PatientFeatures(held_out, sets.held_out.groups),
+        fake,
+        fake[sets.pooled.to(fake.device)],
+        sets.pairs and (space.extract(sets.pairs[0]), space.extract(sets.pairs[1])),
+    )
