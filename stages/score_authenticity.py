@@ -18,7 +18,7 @@ from skinsynth.gan.family import load_family
 from skinsynth.images.archive import Images, image_size, read_archive
 from skinsynth.images.sets import read_image_set
 from skinsynth.lesions.table import lesions_of
-from skinsynth.partition.split import images_of, read_split
+from skinsynth.partition.split import held_out_of, images_of, read_split
 from skinsynth.privacy.authenticity import without_duplicates
 from skinsynth.privacy.distances import extreme_places, paired
 from skinsynth.privacy.judgement import judge
@@ -184,7 +184,7 @@ def distinct_sides(
     distinct = train.iloc[without_duplicates(duplicate_groups.tolist())]
     real, strangers = (
         PatientImages(read_archive(images, side["image_id"].tolist()), side["group"].to_numpy())
-        for side in (distinct, sides[sides["split"] != "train"])
+        for side in (distinct, held_out_of(sides))
     )
     return real, strangers
 
