@@ -274,3 +274,30 @@ def test_a_discriminator_that_knows_no_class_of_the_set_is_not_asked(rng):
     config = AttackConfig(components=3, draws=10, batch_size=50, seed=1)
     rows = other_attack_rows(train, held_out, Family(gans, {}), config)
     assert {row["attack"] for row in rows} == {"discriminator of mal", "random guess"}
+
+
+def test_attacks_by_features_are_drawn_by_patient(rng, monkeypatch):
+    def counted(of_members, of_others, members, others, *_):
+        return [{"members": len(np.unique(members)), "others": len(np.unique(others))}]
+
+    monkeypatch.setattr("skinsynth.privacy.membership.attack_rows", counted)
+    config = AttackConfig(components=3, draws=10, batch_size=50, seed=1)
+    found = feature_attack_rows(features(60, rng), features(80, rng), torch.randn(50, 6, generator=rng), config)
+    assert found == [{"members": 30, "others": 40}]  # two images each
+
+
+def test_the_bandwidth_is_that_of_scott_for_the_smaller_set(rng):
+    """In one dimension, against sums of Gaussian kernels written out."""
+    generated, reference = torch.randn(2000, 1, generator=rng) + 1, torch.randn(20, 1, generator=rng)
+    x, both = torch.linspace(-1, 2, 13)[:, None], torch.cat([generated, reference])
+    width = 20 ** (-1 / 5) * float(both.double().std())
+    of = [(-(((x - part.T) / width) ** 2) / 2).double().exp().mean(dim=1).log() for part in (generated, reference)]
+    ratio = density_ratio(generated, reference, 1)(x)
+    torch.testing.assert_close(ratio, of[0] - of[1], atol=1e-3, rtol=1e-3)
+
+
+def test_halves_are_at_most_the_largest_patient_apart_in_images():
+    groups = np.repeat(np.arange(40), np.random.default_rng(0).integers(1, 9, size=40))
+    for seed in range(20):
+        first, second = halves_by_group(groups, np.random.default_rng(seed))
+        assert abs(len(first) - len(second)) <= 8

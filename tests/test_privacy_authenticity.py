@@ -12,7 +12,7 @@ from skinsynth.intervals import wilson_share
 from skinsynth.lesions.table import read_lesions, write_lesions
 from skinsynth.privacy import distances
 from skinsynth.privacy.authenticity import authentic, authenticity, gaps_within, without_duplicates
-from skinsynth.privacy.copying import copying_statistic
+from skinsynth.privacy.copying import copying_statistic, rank_z_score
 from skinsynth.privacy.distances import extreme_places, nearest, nearest_other, paired, summary
 from stages.score_authenticity import digests, distinct_sides
 
@@ -166,3 +166,14 @@ def test_copying_is_far_below_zero_and_fresh_draws_are_not(rng):
     assert abs(copying_statistic(train, held_out, fresh)) < 3
     assert copying_statistic(train, held_out, train + 0.01) < -10
     assert copying_statistic(train, held_out, fresh + 5) > 10
+
+
+def test_the_z_score_is_that_of_mann_and_whitney_with_ties_by_half(rng):
+    real, made = (torch.randint(0, 9, (count,), generator=rng).float() for count in (30, 20))
+    u = float((made[:, None] > real).double().sum() + (made[:, None] == real).double().sum() / 2)
+    assert rank_z_score(real, made) == pytest.approx((u - 300) / (20 * 30 * 51 / 12) ** 0.5)
+
+
+def test_a_copy_of_an_image_that_train_has_twice_is_a_copy():
+    train = torch.tensor([[0.0], [0.0], [5.0]])
+    assert authentic(train, train).tolist() == [False, False, False]

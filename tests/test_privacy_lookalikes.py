@@ -1,5 +1,7 @@
 """Copies that were changed: thumbnails find what features may not, and a table says which of them pass."""
 
+import colorsys
+
 import numpy as np
 import pytest
 import torch
@@ -170,3 +172,26 @@ def test_images_nearer_than_any_held_out_one_are_as_many_as_chance_has_it_unless
     assert copies.nearer_than_any_held_out >= 12
     assert (copies.chance_of_as_many < 0.001) == (copies.nearer_than_any_held_out >= copies.unlikely_from)
     assert copies.chance_of_as_many < 0.01
+
+
+def test_images_as_near_as_a_held_out_one_are_not_nearer():
+    assert nearer_than_any(torch.tensor([0.5, 1.0, 2.0]), torch.tensor([1.0, 3.0])).nearer_than_any_held_out == 1
+
+
+def test_a_pale_image_has_thumbnails_of_deviation_one(lesions):
+    pale = lesions.pixels // 32 + np.uint8(120)
+    deviation = thumbnails(pale).square().mean(dim=(2, 3)).sqrt()
+    assert ((deviation - 1).abs().min(deviation) < 1e-4).all()  # 0 where a colour is the same all over
+    assert (deviation > 0.5).double().mean() > 0.9
+
+
+def test_a_hue_is_turned_by_17_degrees():
+    red = np.zeros((1, 3, 8, 8), np.uint8)
+    red[:, 0] = 255
+    turned = disguised(red, "hue turned by 17 degrees")[0, :, 0, 0] / 255
+    assert 360 * colorsys.rgb_to_hsv(*turned)[0] == pytest.approx(17, abs=1.5)
+
+
+def test_noise_has_the_deviation_that_its_name_says():
+    grey = np.full((1, 3, 64, 64), 128, np.uint8)
+    assert disguised(grey, "noise of 8 grey levels").std() == pytest.approx(8, rel=0.05)

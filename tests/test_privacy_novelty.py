@@ -209,3 +209,27 @@ def test_the_figure_of_distances_has_a_panel_for_each_space_and_the_same_bytes_a
         with Image.open(tmp_path / name) as picture:
             widths.append(picture.width)
     assert widths[0] == pytest.approx(2 * widths[1], abs=2)
+
+
+def test_fresh_and_reference_share_no_patient():
+    patients = np.arange(90) // 3
+    fresh, reference = halves(torch.from_numpy(patients)[:, None].float(), patients, seed=1)
+    assert not set(fresh[:, 0].tolist()) & set(reference[:, 0].tolist())
+
+
+def test_held_out_images_have_their_own_numbers(rng):
+    train, held_out = torch.randn(2, 100, 8, generator=rng)
+    found = novelty_rows(training_set(train), held_out, train, coverage)
+    rows = {(row["of"], row["metric"]): row["value"] for row in found}
+    assert rows["generated", "authenticity"] == 0 < rows["held-out real", "authenticity"]
+    assert rows["held-out real", "coverage"] == coverage(train, held_out) < rows["generated", "coverage"]
+    assert rows["held-out real", "median_cosine_to_train"] > 0.1
+
+
+def test_planted_sets_are_read_against_patients_who_are_in_none_of_them(rng):
+    train, fake = torch.randn(2, 200, 8, generator=rng)
+    held_out = halves(torch.randn(100, 8, generator=rng), np.arange(100), seed=1)
+    rows = planted_rows(training_set(train), held_out, held_out.fresh, fake, fake[:50], CONFIG, coverage)
+    statistic = {row["set"]: row["copying_statistic"] for row in rows}
+    assert statistic["held-out real"] == copying_statistic(train, held_out.reference, held_out.fresh)
+    assert statistic["held-out real"] != copying_statistic(train, held_out.fresh, held_out.fresh)
