@@ -173,6 +173,7 @@ def test_the_paper_s_protocol_tests_on_its_validation_images(crowd):
     split = split_patients(crowd, dataclasses.replace(CONFIG, protocol="paper"))
     assert images_of(split, "test").equals(images_of(split, "validation"))
     assert len(images_of(split, "test")) == pytest.approx(0.2 * len(crowd), abs=1)
+    assert images_of(split, "test")["label"].sum() == pytest.approx(0.2 * crowd["label"].sum(), abs=1)
 
 
 @pytest.mark.parametrize("protocol", ["patient", "paper"])
@@ -254,6 +255,18 @@ def test_hospitals_hold_the_shares_of_patients_that_were_drawn(pure_crowd):
     found = hospitals_in(split_patients(pure_crowd, config)).loc[list(config.hospitals)]
     drawn = draw_shares(list(config.hospitals.values()), 20.0, 2, np.random.default_rng(config.seed + 1))
     np.testing.assert_allclose(found / found.sum(), drawn.T, atol=0.01)
+
+
+def test_a_patient_with_one_malignant_lesion_is_dealt_out_with_the_malignant_ones():
+    patients = np.repeat([f"p{n:03d}" for n in range(300)], 4)
+    kind = np.arange(300) % 3  # benign alone, one image of four malignant, malignant alone
+    labels = np.concatenate([[[0, 0, 0, 0], [0, 0, 0, 1], [1, 1, 1, 1]][one] for one in kind])
+    split = split_patients(lesions_of(list(patients), labels.tolist()), skewed(0.3, seed=3))
+    hospital = split[split["hospital"] != ""].groupby("group")["hospital"].first()
+    own = split.groupby("group")["label"].mean()[hospital.index]
+    shares = {share: hospital[own == share].value_counts(normalize=True) for share in (0.0, 0.25, 1.0)}
+    gap = {share: (shares[share].sub(shares[1.0], fill_value=0)).abs().sum() for share in (0.0, 0.25)}
+    assert gap[0.25] < 0.25 < gap[0.0]
 
 
 def test_skewed_hospitals_share_no_patient_and_are_the_same_again(crowd):
