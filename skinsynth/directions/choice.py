@@ -47,10 +47,14 @@ class Pairs(NamedTuple):
 
 def choose(gan: Gan, seers: Seers, config: RemovalConfig, rng: torch.Generator) -> Chosen:
     """Moves found by some images with the artefact, the best of them by others, measured on fresh ones."""
-    source, judged, fresh = (draw_with_artefact(gan, seers, config, rng) for _ in range(3))
+    drawn = [draw_with_artefact(gan, seers, config, rng)]
+    while len(drawn) < 3 and len(drawn[-1].found.labels) >= config.least:
+        drawn.append(draw_with_artefact(gan, seers, config, rng))
+    fresh = drawn[-1]
     found: dict[str, Any] = {"draws": fresh.draws, "with_artefact": fresh.seen, "images": len(fresh.found.labels)}
-    if min(len(drawn.found.labels) for drawn in (source, judged, fresh)) < config.least:
+    if len(fresh.found.labels) < config.least:
         return Chosen(None, [], {**found, "note": "too few"}, fresh.found, fresh.found.pixels, {})
+    source, judged, _ = drawn
     tried = candidate_moves(gan, source.found, seers, config, rng)
     gap = random_gap(judged.found)
     rows = [{**described(move), **effect(gan, judged.found, move, seers).row(gap)} for move in tried]
