@@ -47,7 +47,8 @@ def of_kind(table: pd.DataFrame, prefix: str) -> tuple[pd.DataFrame, str]:
     own = table[table["scenario"].str.startswith(prefix)]
     less = own[own["metric"] == "auc_difference"]
     worse, better = int((less["high"] < 0).sum()), int((less["low"] > 0).sum())
-    return own[own["metric"] == "auc"], f"{worse} below real images alone and {better} above, beyond the interval"
+    told = f"{worse} lie below real images alone and {better} above, beyond an interval that does not count comparisons"
+    return own[own["metric"] == "auc"], told
 
 
 def few_patients(run: Path) -> str:
