@@ -82,7 +82,8 @@ def copies(run: Path) -> str:
     beyond = metrics_of(run, "score_authenticity")["copying_beyond_strangers"]
     return (
         f"Of {own['images'].sum()} images {found} lie nearer to training than every held-out one does, by thumbnails "
-        f"({expected:.1f} by chance); C_T differs by {beyond:+.2f} from that of patients who were not in training"
+        f"({expected:.1f} by chance); C_T differs by {told(beyond, '+.2f')} from that of patients who were not in "
+        "training"
     )
 
 
@@ -136,11 +137,14 @@ def removal(run: Path) -> str:
 def edges(run: Path) -> str:
     """Against as many random images of the same GAN."""
     found = metrics_of(run, "compare_classifiers/edges-control")
+    auc, hard = (
+        f"{told(found[name + 'difference'], '+.3f')} ({told(found[name + 'low'], '+.3f')} to "
+        f"{told(found[name + 'high'], '+.3f')})"
+        for name in ("auc_", "hard_right_probability_")
+    )
     return (
-        f"Against as many random images: AUC {found['auc_difference']:+.3f} ({found['auc_low']:+.3f} to "
-        f"{found['auc_high']:+.3f}); probability of the right class on {found['hard_images']} hard cases "
-        f"{found['hard_right_probability_difference']:+.3f} ({found['hard_right_probability_low']:+.3f} to "
-        f"{found['hard_right_probability_high']:+.3f})"
+        f"Against as many random images: AUC {auc}; probability of the right class on {found['hard_images']} hard "
+        f"cases {hard}"
     )
 
 
@@ -157,10 +161,13 @@ def regions(run: Path) -> str:
 def federation(run: Path) -> str:
     """FID of the smallest hospital alone and of all together."""
     found = metrics_of(run, "score_federated")
-    together = found["fid_classifier_federated"]
-    alone = together + found["fid_classifier_gain_of_smallest"]
-    told = found["federation_helped_smallest"].capitalize()
-    return f"{told}, by held-out patients; FID against all training images {alone:.1f} alone, {together:.1f} together"
+    (together,) = (value for name, value in found.items() if name.startswith("fid_") and name.endswith("_federated"))
+    (gain,) = (value for name, value in found.items() if name.endswith("_gain_of_smallest"))
+    helped = found["federation_helped_smallest"].capitalize()
+    return (
+        f"{helped}, by held-out patients; FID against all training images {told(together + gain, '.1f')} alone, "
+        f"{told(together, '.1f')} together"
+    )
 
 
 def classifiers(run: Path) -> pd.DataFrame:
@@ -172,6 +179,11 @@ def classifiers(run: Path) -> pd.DataFrame:
 def metrics_of(run: Path, stage: str) -> dict:
     """A stage's headlines."""
     return json.loads((run / f"metrics/{stage}.json").read_text())
+
+
+def told(value: float | None, form: str) -> str:
+    """The number in its form; headlines have None where there is none to tell."""
+    return "unknown" if value is None else format(value, form)
 
 
 def with_interval(row: pd.Series, digits: int = 3) -> str:

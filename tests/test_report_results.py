@@ -5,7 +5,7 @@ import json
 import pytest
 import yaml
 
-from benchmarks import frame_removal, results
+from benchmarks import answers, frame_removal, results
 
 OLD = {"tables.md": "old tables", "obsolete.csv": "of an earlier study", "score_federated-curves.png": "old curves"}
 OF_OTHERS = {"federated_wall_time.png": "drawn elsewhere", "run.json": "how long", "federation-run.json": "as well"}
@@ -103,3 +103,16 @@ def test_a_stage_that_failed_with_other_settings_is_not_skipped_with_the_old_one
     with pytest.raises(frame_removal.subprocess.CalledProcessError):
         count_of("fail: 1")
     assert count_of("images: 1") == 3
+
+
+def test_an_answer_without_a_number_says_so(tmp_path):
+    folder = tmp_path / "metrics/compare_classifiers"
+    folder.mkdir(parents=True)
+    found = {
+        f"{name}_{end}": 0.0123 for name in ("auc", "hard_right_probability") for end in ("difference", "low", "high")
+    }
+    for missing in ({}, dict.fromkeys((name for name in found if name.startswith("hard")), None)):
+        (folder / "edges-control.json").write_text(json.dumps({**found, "hard_images": 3, **missing}))
+        answer = answers.edges(tmp_path)
+        assert answer.startswith("Against as many random images: AUC +0.012 (+0.012 to +0.012)")
+        assert answer.endswith("unknown (unknown to unknown)" if missing else "+0.012 (+0.012 to +0.012)")
