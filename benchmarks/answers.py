@@ -1,26 +1,29 @@
 """The answers of one run in words: a question a line, each with its numbers, for readers who stop after a page."""
 
-import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+Metrics = Mapping[str, dict[str, Any]]  # headlines by the path of their file
 
-def answers(run: Path) -> pd.DataFrame:
-    """A table of questions and answers; `run` is a folder in which every stage has ended."""
+
+def answers(run: Path, metrics: Metrics) -> pd.DataFrame:
+    """A table of questions and answers; `run` is a folder in which every stage has ended, with these headlines."""
     asked = {
         "Do synthetic images stand in for real ones?": stand_in(run),
         "Do they add to real ones?": add(run),
         "Do they help where patients are few?": few_patients(run),
         "How near are generated images to real ones?": nearness(run),
-        "Are they copies?": copies(run),
+        "Are they copies?": copies(run, metrics),
         "Can it be told who was in training?": membership(run),
-        "What does a black frame do to the classifier?": pasted_frames(run),
-        "Do generated images have frames?": frames(run),
+        "What does a black frame do to the classifier?": pasted_frames(metrics),
+        "Do generated images have frames?": frames(run, metrics),
         "Can frames be taken out?": removal(run),
-        "Do neighbours of hard cases help?": edges(run),
-        "Do the regions of heat maps matter?": regions(run),
-        "Does the federation help the smallest hospital?": federation(run),
+        "Do neighbours of hard cases help?": edges(metrics),
+        "Do the regions of heat maps matter?": regions(metrics),
+        "Does the federation help the smallest hospital?": federation(metrics),
     }
     return pd.DataFrame(asked.items(), columns=["question", "answer"])
 
@@ -74,12 +77,12 @@ def nearness(run: Path) -> str:
     )
 
 
-def copies(run: Path) -> str:
+def copies(run: Path, metrics: Metrics) -> str:
     """Images nearer to training than any held-out one, by thumbnails."""
     table = pd.read_csv(run / "metrics/score_authenticity/details/copies.csv")
     own = table[table["extractor"] == "thumbnails"]
     found, expected = own["nearer_than_any_held_out"].sum(), own["expected_by_chance"].sum()
-    beyond = metrics_of(run, "score_authenticity")["copying_beyond_strangers"]
+    beyond = metrics["score_authenticity"]["copying_beyond_strangers"]
     return (
         f"Of {own['images'].sum()} images {found} lie nearer to training than every held-out one does, by thumbnails "
         f"({expected:.1f} by chance); C_T differs by {told(beyond, '+.2f')} from that of patients who were not in "
@@ -95,9 +98,9 @@ def membership(run: Path) -> str:
     return f"The strongest of {len(auc)} attacks, {best['attack']}: AUC {with_interval(best)}, 0.5 by chance"
 
 
-def pasted_frames(run: Path) -> str:
+def pasted_frames(metrics: Metrics) -> str:
     """Answers that a pasted frame turns."""
-    found = metrics_of(run, "audit_artefacts")
+    found = metrics["audit_artefacts"]
     return (
         f"Pasted on {found['pasted_frames']} test images without one, it turns "
         f"{found['pasted_frames_to_positive']:.0%} of all answers to malignant, {found['pasted_frames_to_other']:.0%} "
@@ -105,9 +108,9 @@ def pasted_frames(run: Path) -> str:
     )
 
 
-def frames(run: Path) -> str:
+def frames(run: Path, metrics: Metrics) -> str:
     """Share of malignant images with a frame, real and selected."""
-    found, auc = metrics_of(run, "audit_artefacts"), metrics_of(run, "train_detectors").get("auc_black_frame")
+    found, auc = metrics["audit_artefacts"], metrics["train_detectors"].get("auc_black_frame")
     real, made = (found.get(f"{kind}_malignant_black_frame") for kind in ("real", "synthetic"))
     table = pd.read_csv(run / "metrics/audit_artefacts/traits.csv")
     shares = table[(table["class"] == "malignant") & (table["measure"] == "share")].set_index(["set", "trait"])["value"]
@@ -134,9 +137,9 @@ def removal(run: Path) -> str:
     return f"Detector's AUC {table['detector_auc'].iloc[0]:.2f}. " + "; ".join(said)
 
 
-def edges(run: Path) -> str:
+def edges(metrics: Metrics) -> str:
     """Against as many random images of the same GAN."""
-    found = metrics_of(run, "compare_classifiers/edges-control")
+    found = metrics["compare_classifiers/edges-control"]
     auc, hard = (
         f"{told(found[name + 'difference'], '+.3f')} ({told(found[name + 'low'], '+.3f')} to "
         f"{told(found[name + 'high'], '+.3f')})"
@@ -148,9 +151,9 @@ def edges(run: Path) -> str:
     )
 
 
-def regions(run: Path) -> str:
+def regions(metrics: Metrics) -> str:
     """XRAI's order of deletion against random orders."""
-    found = metrics_of(run, "explain_classifier")
+    found = metrics["explain_classifier"]
     return (
         f"Blurred in XRAI's order, malignant falls to {found['deletion']:.3f} on average, in random order to "
         f"{found['random_deletion']:.3f}; better than random in {found['better_than_random']:.0%} of "
@@ -158,9 +161,9 @@ def regions(run: Path) -> str:
     )
 
 
-def federation(run: Path) -> str:
+def federation(metrics: Metrics) -> str:
     """FID of the smallest hospital alone and of all together."""
-    found = metrics_of(run, "score_federated")
+    found = metrics["score_federated"]
     (together,) = (value for name, value in found.items() if name.startswith("fid_") and name.endswith("_federated"))
     (gain,) = (value for name, value in found.items() if name.endswith("_gain_of_smallest"))
     helped = found["federation_helped_smallest"].capitalize()
@@ -174,11 +177,6 @@ def classifiers(run: Path) -> pd.DataFrame:
     """Table 2, of all test images."""
     table = pd.read_csv(run / "metrics/write_tables/tables/table2.csv")
     return table[table["arm"] == "all"]
-
-
-def metrics_of(run: Path, stage: str) -> dict:
-    """A stage's headlines."""
-    return json.loads((run / f"metrics/{stage}.json").read_text())
 
 
 def told(value: float | None, form: str) -> str:

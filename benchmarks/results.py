@@ -181,7 +181,7 @@ def tables(run: Path, scale: str, metrics: dict) -> str:
         "## At a glance",
         "Intervals are of 95 %, over test patients or images; what another training of the GAN would give moves many "
         "of these numbers by as much or more.",
-        markdown(answers(run)),
+        markdown(answers(run, metrics)),
         *on_fidelity(run, metrics),
         *on_classifiers(run),
         *on_doses(run),
