@@ -38,5 +38,5 @@ $(VENV)/installed: requirements.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-deps --editable .
 	touch $@
 
-clean:  ## Forget the environment and unfinished training; results and DVC's cache stay.
+clean:  ## Forget the environment and the states of trainings; results and DVC's cache stay.
 	rm -rf $(VENV) .checkpoints

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import shutil
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from skinsynth.federated.privacy import PrivacyConfig, spent
 from skinsynth.federated.server import FederationConfig, FederationState
 from skinsynth.federated.strategies import StrategyConfig
 from skinsynth.files import written_whole
+from skinsynth.gan.checkpoint import keep_finished
 from skinsynth.gan.family import Cost, save_cost
 from skinsynth.gan.model import flops_per_image, save_gan
 from skinsynth.gan.presets import PresetConfig, shared_config
@@ -68,7 +68,10 @@ def main(
     metrics: Annotated[Path, "headlines: FID and KID at the end, and incidents"],
     curves: Annotated[Path, "folder for rounds.csv, hospitals.csv, scores.csv, incidents.jsonl and samples.png"],
 ) -> None:
-    """Run all rounds; a killed run goes on from its last round and ends with the same weights."""
+    """Run all rounds; a killed run goes on from its last round and ends with the same weights.
+
+    The state at the end is kept: with more rounds in params.yaml, the federation goes on from there.
+    """
     settings = load_params("train_federated", Settings)
     cohort = entry_of(settings.cohorts, name, "train_federated, cohorts")
     tune_process()
@@ -101,7 +104,7 @@ def main(
     shown = scorer.sample(generator, settings.shown_images).numpy()
     save_grid(curves / "samples.png", shown, columns=8)
     write_metrics(metrics, headlines(state, federation.privacy, len(hospitals)))
-    shutil.rmtree(checkpoints, ignore_errors=True)
+    keep_finished(checkpoints)
 
 
 def federation_of(config: FederationConfig, hospitals: int) -> FederationConfig:

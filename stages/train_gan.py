@@ -1,7 +1,6 @@
 """Train one StyleGAN2-ADA on the training images of its classes, from the last checkpoint where there is one."""
 
 import json
-import shutil
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Annotated
 import torch
 
 from skinsynth.features.extractor import ExtractorConfig
+from skinsynth.gan.checkpoint import keep_finished
 from skinsynth.gan.family import Cost, save_cost
 from skinsynth.gan.model import flops_per_image, save_gan
 from skinsynth.gan.presets import PresetConfig, shared_config
@@ -63,7 +63,10 @@ def main(
     curves: Annotated[Path, "folder for losses.csv, scores.csv and samples.png"],
     dry_run: Annotated[bool, "say what would be trained, and stop"] = False,
 ) -> None:
-    """Train until the schedule ends; a killed run goes on from its checkpoint and ends with the same weights."""
+    """Train until the schedule ends; a killed run goes on from its checkpoint and ends with the same weights.
+
+    The state at the end is kept: with more images in params.yaml, training goes on from there.
+    """
     settings = load_params("train_gan", Settings)
     if settings.processes != 1 and not dry_run and not started_by_torchrun():
         sys.exit(run_as_team(settings.processes))
@@ -90,7 +93,8 @@ def main(
         effective = (
             replace(config, images_per_pass=None),
             own,
-            settings.schedule,
+            # Without its end: a longer training goes on where a shorter one has ended.
+            (settings.schedule.images_per_tick, settings.schedule.ticks_per_score),
             settings.scored_images,
             settings.extractor,
         )
@@ -107,7 +111,7 @@ def main(
     first, last = history.scores[0], history.scores[-1]
     start = {f"{key}_at_start": value for key, value in first.items() if key.startswith("fid")}
     write_metrics(metrics, {**last, **start})
-    shutil.rmtree(checkpoints, ignore_errors=True)
+    keep_finished(checkpoints)
 
 
 if __name__ == "__main__":

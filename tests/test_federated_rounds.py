@@ -14,6 +14,7 @@ from skinsynth.federated.in_process import InProcessGrid, run_in_process
 from skinsynth.federated.messages import ARRAYS, IMAGES, METRICS
 from skinsynth.federated.server import FederationConfig, FederationStalled, FederationState, Server
 from skinsynth.federated.strategies import StrategyConfig
+from skinsynth.gan.checkpoint import keep_finished
 from tests.test_federated_hospital import ALL, TINY, assert_same, distance, tiny_trainer
 
 FEDERATION = FederationConfig(
@@ -167,6 +168,45 @@ def test_more_rounds_go_on_from_the_last(tmp_path):
     assert_same(
         longer.weights, run_in_process(federation(rounds=2), hospitals(6, 8), START, tmp_path / "at once").weights
     )
+
+
+def test_more_rounds_go_on_from_where_a_federation_has_ended_and_leave_no_trace_of_its_end(tmp_path):
+    run_in_process(federation(rounds=3), hospitals(6, 8), START, tmp_path / "all-0", mean_weight)
+    keep_finished(tmp_path / "all-0")
+    work = CountedWork()
+    longer = run_in_process(federation(rounds=4), hospitals(6, 8), START, tmp_path / "all-0", mean_weight, [work])
+    at_once = run_in_process(federation(rounds=4), hospitals(6, 8), START, tmp_path / "at once", mean_weight)
+    assert work.messages == 2  # of one round
+    assert_same(longer.weights, at_once.weights)
+    assert longer.numbers() == at_once.numbers()
+
+
+@pytest.mark.parametrize("rounds", [1, 2])
+def test_a_federation_that_is_no_longer_than_the_ended_one_begins_anew(tmp_path, rounds):
+    run_in_process(federation(rounds=2), hospitals(6, 8), START, tmp_path / "all-0")
+    keep_finished(tmp_path / "all-0")
+    work = CountedWork()
+    again = run_in_process(federation(rounds=rounds), hospitals(6, 8), START, tmp_path / "all-0", None, [work])
+    assert work.messages == 2 * rounds
+    assert again.round == rounds
+
+
+def test_rounds_made_fewer_than_those_of_a_killed_run_begin_anew(tmp_path):
+    run_in_process(federation(rounds=3), hospitals(6, 8), START, tmp_path / "all-0")
+    shorter = run_in_process(federation(rounds=1), hospitals(6, 8), START, tmp_path / "all-0")
+    assert shorter.round == 1
+    assert_same(shorter.weights, run_in_process(federation(rounds=1), hospitals(6, 8), START, tmp_path / "1").weights)
+
+
+class CountedWork:
+    """A mod that counts the messages that a hospital answers."""
+
+    def __init__(self) -> None:
+        self.messages = 0
+
+    def __call__(self, message, context, call_next):
+        self.messages += 1
+        return call_next(message, context)
 
 
 def test_a_checkpoint_of_other_settings_is_refused(tmp_path):

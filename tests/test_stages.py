@@ -145,8 +145,25 @@ def test_projections_keep_the_order_of_their_images(study):
     np.testing.assert_array_equal(shown.pixels, real.pixels)
 
 
-def test_unfinished_work_is_cleared_at_the_end(study):
-    assert not list((study / ".checkpoints").rglob("*.*"))
+def test_at_the_end_only_the_states_of_whole_gans_are_left_of_checkpoints(study):
+    left = {file.parent for file in (study / ".checkpoints").rglob("*.*")}
+    assert {folder.parent for folder in left} == {study / ".checkpoints/train_gan/finished"}
+    gans = {folder.name.rpartition("-")[0] for folder in left}
+    assert gans == {item for stage, item in ORDER if stage == "train_gan"}
+    assert len(left) == len(gans)
+
+
+def test_a_gan_that_is_to_see_more_images_goes_on_where_it_ended(copied, monkeypatch, capsys):
+    params = yaml.safe_load((copied / "params.yaml").read_text())
+    params["scales"]["phantom"]["train_gan"]["schedule"]["images"] += 32
+    write_params(copied, params)
+    before = pd.read_csv(copied / "metrics/train_gan/mal/losses.csv")
+    call("train_gan", "mal", monkeypatch)
+    assert " 128/160 " in capsys.readouterr().err
+    after = pd.read_csv(copied / "metrics/train_gan/mal/losses.csv")
+    assert after["images"].tolist() == [32, 64, 96, 128, 160]
+    pd.testing.assert_frame_equal(after[:4], before)
+    assert json.loads((copied / "models/gan/mal/cost.json").read_text())["images_seen"] == 160
 
 
 def test_a_stage_run_again_writes_the_same_bytes(copied, monkeypatch):

@@ -20,8 +20,7 @@ from skinsynth.federated.hospital import Hospital, Weights, named, under
 from skinsynth.federated.messages import recall, remember
 from skinsynth.federated.privacy import mods_of
 from skinsynth.federated.server import FederationConfig, FederationState, Score, Server, check_federation
-from skinsynth.gan.checkpoint import read_checkpoint, write_checkpoint
-from skinsynth.gan.trainer import State
+from skinsynth.gan.checkpoint import read_earlier, write_checkpoint
 
 LOG = logging.getLogger(__name__)
 RUN_ID = 1
@@ -86,7 +85,10 @@ def run_in_process(
     score: Score | None = None,
     mods: Sequence[Mod] = (),
 ) -> FederationState:
-    """Run all rounds from `weights`, or on from the checkpoint where there is one; ends the same either way."""
+    """Run all rounds from `weights`, or on from the checkpoint where there is one; ends the same either way.
+
+    Without one it goes on from a federation that has ended with fewer rounds.
+    """
     by_name = {hospital.name: hospital for hospital in sorted(hospitals, key=lambda hospital: hospital.name)}
     if len(by_name) < len(hospitals):
         raise ValueError("two hospitals have the same name: rename one")
@@ -124,8 +126,8 @@ def _save(folder: Path, config: FederationConfig, state: FederationState, memori
 
 
 def _resume(folder: Path, config: FederationConfig, memories: Mapping[str, RecordDict]) -> FederationState | None:
-    """The state in the checkpoint, after giving each hospital its own; None where there is no checkpoint."""
-    found: State | None = read_checkpoint(folder)
+    """The state to go on from, after giving each hospital its own; None where there is none."""
+    found = read_earlier(folder, lambda numbers: numbers["state"]["round"], config.rounds)
     if found is None:
         return None
     tensors, numbers = found

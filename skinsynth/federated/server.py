@@ -138,10 +138,13 @@ class Server:
             self._score()
         while not self._over():
             self._round(grid)
-            if self.state.round % self.config.rounds_per_score == 0 or self._over():
+            if self.state.round % self.config.rounds_per_score == 0:
                 self._score()
             self.save(self.state)
             self._check_progress()
+        # Not part of what was saved: a longer federation has no score there.
+        if self.score is not None and self.state.scores[-1]["round"] < self.state.round:
+            self._score()
 
     def _over(self) -> bool:
         return self.state.round >= self.config.rounds or not affords(self.config.privacy, self.state.releases + 1)

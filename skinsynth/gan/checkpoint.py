@@ -6,6 +6,8 @@ checkpoint whole.
 
 import hashlib
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,34 @@ def read_checkpoint(folder: Path) -> State | None:
     except Exception as error:
         # safetensors raises a type of its own, JSON and missing keys others: all mean that this cannot be resumed.
         raise ValueError(f"{folder} is no whole checkpoint ({error}): remove it to start again") from error
+
+
+def read_earlier(folder: Path, reached: Callable[[dict[str, Any]], int], end: int) -> State | None:
+    """What a training goes on from: its own state in the folder, or that of a shorter one which has ended.
+
+    `reached` counts steps or rounds by a state's numbers. A state beyond `end` is of a longer training; an ended one
+    that is as long begins anew, since it was asked for again.
+    """
+    for place, most in ((folder, end), (finished_folder(folder), end - 1)):
+        state = read_checkpoint(place)
+        if state is not None and reached(state[1]) <= most:
+            return state
+    return None
+
+
+def finished_folder(folder: Path) -> Path:
+    """Where the state of a training that has ended lies, for a longer one of the same settings to go on from."""
+    return folder.parent / "finished" / folder.name
+
+
+def keep_finished(folder: Path) -> None:
+    """Set the state of an ended training aside, in the place of what its name has there (`<name>-<digest>`)."""
+    kept = finished_folder(folder)
+    for old in kept.parent.glob("*"):
+        if old.name.rpartition("-")[0] == folder.name.rpartition("-")[0]:
+            shutil.rmtree(old)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    folder.rename(kept)
 
 
 def _digest(tensors: dict[str, Tensor]) -> str:

@@ -1,6 +1,7 @@
 """A whole training run: ticks of images, each ending with a row of losses and a checkpoint, some with scores too."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from jaxtyping import Int64
 from torch import Tensor
 from tqdm import tqdm
 
-from skinsynth.gan.checkpoint import read_checkpoint, write_checkpoint
+from skinsynth.gan.checkpoint import read_earlier, write_checkpoint
 from skinsynth.gan.generator import Generator
 from skinsynth.gan.model import training_flops_per_image
 from skinsynth.gan.trainer import StepReport, Trainer, TrainerConfig
@@ -92,21 +93,25 @@ def train(
 ) -> History:
     """Train to the end of the schedule, from the checkpoint where there is one; ends the same either way.
 
-    `score` judges the averaged generator, before the first step and then every few ticks. In a team the first process
-    alone scores and saves; `score` is None for the others.
+    Without one it goes on from a training that has ended with fewer images. `score` judges the averaged generator,
+    before the first step, every few ticks and at the end. In a team the first process alone scores and saves; `score`
+    is None for the others.
     """
-    history = _resume(trainer, checkpoints)
+    history = _resume(trainer, schedule, checkpoints)
     first = trainer.team.first
     if score is not None and not history.scores:
         history.scores.append({"images": 0, **score(trainer.generator_ema)})
     with tqdm(total=schedule.images, initial=trainer.images_seen, unit="image", desc=title, disable=not first) as bar:
         while trainer.images_seen < schedule.images:
             history.losses.append(_tick(trainer, schedule, bar))
-            due = len(history.losses) % schedule.ticks_per_score == 0 or trainer.images_seen >= schedule.images
-            if score is not None and due:
+            ticks = trainer.images_seen // schedule.images_per_tick
+            if score is not None and ticks % schedule.ticks_per_score == 0:
                 history.scores.append({"images": trainer.images_seen, **score(trainer.generator_ema)})
             if first:
                 _save(trainer, history, checkpoints)
+    # Not part of what was saved: a longer training has no score there.
+    if score is not None and history.scores[-1]["images"] < trainer.images_seen:
+        history.scores.append({"images": trainer.images_seen, **score(trainer.generator_ema)})
     return history
 
 
@@ -123,8 +128,10 @@ def _tick(trainer: Trainer, schedule: Schedule, bar: Any) -> Row:
     return {"images": trainer.images_seen, **means, "diversity": trainer.watch()}
 
 
-def _resume(trainer: Trainer, checkpoints: Path) -> History:
-    state = read_checkpoint(checkpoints)
+def _resume(trainer: Trainer, schedule: Schedule, checkpoints: Path) -> History:
+    batch = trainer.config.batch_size
+    steps = math.ceil(schedule.images / batch)
+    state = read_earlier(checkpoints, lambda numbers: numbers["trainer"]["images_seen"] // batch, steps)
     if state is None:
         return History([], [])
     tensors, numbers = state
