@@ -18,6 +18,7 @@ def answers(run: Path, metrics: Metrics) -> pd.DataFrame:
         "How near are generated images to real ones?": nearness(run),
         "Are they copies?": copies(run, metrics),
         "Can it be told who was in training?": membership(run),
+        "Does anything stop the set from being given away?": release(metrics),
         "What does a black frame do to the classifier?": pasted_frames(metrics),
         "Do generated images have frames?": frames(run, metrics),
         "Can frames be taken out?": removal(run),
@@ -96,6 +97,16 @@ def membership(run: Path) -> str:
     auc = table[(table["metric"] == "auc") & (table["attack"] != "random guess")]
     best = auc.loc[auc["value"].idxmax()]
     return f"The strongest of {len(auc)} attacks, {best['attack']}: AUC {with_interval(best)}, 0.5 by chance"
+
+
+def release(metrics: Metrics) -> str:
+    """How many rules of docs/release.md stop the selected set, or warn."""
+    found = metrics["check_release"]
+    return (
+        f"Of {found['answers']} answers {found['stops']} stop it, {found['cannot_be_judged']} say that it cannot be "
+        f"judged, {found['warns']} warn, {found['to_look_at']} ask for a person's eyes (release.md); none can show "
+        "that it is private"
+    )
 
 
 def pasted_frames(metrics: Metrics) -> str:

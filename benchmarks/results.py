@@ -57,6 +57,7 @@ FILES = (
     "metrics/score_authenticity/details/distances.csv",
     "metrics/score_authenticity/details/copies.csv",
     "metrics/score_authenticity/details/disguises.csv",
+    "metrics/check_release/release.md",
 )
 HOW_NEW = (
     "Authenticity: the share of images that are further from their nearest training image than the nearest other "

@@ -92,6 +92,14 @@ def wilson_share(count: int, total: int) -> Interval:
     return Interval(share, max(min(centre - reach, share), 0.0), min(max(centre + reach, share), 1.0))
 
 
+def difference_of_shares(first: Interval, second: Interval) -> Interval:
+    """The first less the second, of independent samples, by the limits of both (Newcombe 1998, method 10)."""
+    less = first.value - second.value
+    low = less - math.hypot(first.value - first.low, second.high - second.value)
+    high = less + math.hypot(first.high - first.value, second.value - second.low)
+    return Interval(less, low, high)
+
+
 def share_interval(values: Float64[np.ndarray, " draws_and_one"], groups: int) -> Interval:
     """The same for a share, and where it is 0 or 1, so that resampling never moves it, Wilson's for so many groups."""
     interval = percentile_interval(values)

@@ -189,6 +189,18 @@ def write_rows(path: Path, rows: Sequence[Mapping[Any, Any]]) -> None:
         pd.DataFrame(rows).to_csv(aside, index=False, float_format="%.6g", lineterminator="\n")
 
 
+def read_rows(path: Path, maker: str) -> Any:
+    """A table (pandas) that a stage wrote; an error names the stage, or stages, that `maker` says to run."""
+    import pandas as pd  # as in `write_rows`
+
+    try:
+        return pd.read_csv(path)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"no {path}: run {maker}, or dvc pull") from error
+    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no table of {maker} ({error}): make it anew") from error
+
+
 def seed_of(seed: int, *names: str) -> int:
     """A seed for one of several uses of a setting's seed, so that no two sets are drawn from the same numbers."""
     digest = hashlib.sha256(repr((seed, *names)).encode()).digest()

@@ -22,11 +22,12 @@ from skinsynth.partition.split import held_out_of, images_of, read_split
 from skinsynth.privacy.authenticity import without_duplicates
 from skinsynth.privacy.distances import extreme_places, paired
 from skinsynth.privacy.judgement import judge
-from skinsynth.privacy.membership import CONTROL, AttackConfig, other_attack_rows
-from skinsynth.privacy.novelty import HELD_OUT, Coverage, NoveltyConfig
+from skinsynth.privacy.membership import AttackConfig, other_attack_rows
+from skinsynth.privacy.names import CONTROL, GENERATED, HELD_OUT, PIXELS
+from skinsynth.privacy.novelty import Coverage, NoveltyConfig
 from skinsynth.privacy.patients import PatientImages
 from skinsynth.privacy.sets import Sets, Space, features_in
-from skinsynth.privacy.views import PIXELS, View, disguise_rows, view_of_features, view_of_pixels
+from skinsynth.privacy.views import View, disguise_rows, view_of_features, view_of_pixels
 from skinsynth.projection.pairs import read_pairs
 from skinsynth.quality.neighbours import neighbour_scores
 from skinsynth.quality.proportions import as_frequent_as
@@ -260,9 +261,9 @@ def headlines(tables: Tables, spaces: list[str]) -> dict[str, str | float]:
     copies = [row for row in tables["copies"] if row["features_of"] == PIXELS]
     found: dict[str, str | float] = {
         "features_of": space,
-        "authenticity": value_of["authenticity", "generated"],
+        "authenticity": value_of["authenticity", GENERATED],
         "authenticity_of_held_out_real": value_of["authenticity", HELD_OUT],
-        "copying_beyond_strangers": value_of["copying_beyond_strangers", "generated"],
+        "copying_beyond_strangers": value_of["copying_beyond_strangers", GENERATED],
         "images_searched_for_copies": sum(int(row["images"]) for row in copies),
         "nearer_than_any_held_out": sum(int(row["nearer_than_any_held_out"]) for row in copies),
         "strongest_attack_auc": float(strongest["value"]),

@@ -23,7 +23,7 @@ from skinsynth.report.tables import (
     prediction_table,
 )
 from skinsynth.settings import Count, Names, Seed
-from skinsynth.stage import load_params, load_value, run
+from skinsynth.stage import load_params, load_value, read_rows, run
 
 
 @dataclass(frozen=True)
@@ -66,13 +66,7 @@ def main(
 
 def intervals(folder: Path) -> pd.DataFrame:
     """The table that score_gan or train_classifier left in its folder."""
-    file = folder / "intervals.csv"
-    try:
-        return pd.read_csv(file)
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"no {file}: run the stage that writes it, or dvc pull") from error
-    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file} is no table of score_gan or train_classifier ({error}): make it anew") from error
+    return read_rows(folder / "intervals.csv", "score_gan or train_classifier")
 
 
 def facts_of_run(images: int) -> Facts:

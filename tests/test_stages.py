@@ -57,6 +57,7 @@ ORDER = (
     ("explain_classifier", None),
     ("embed_images", None),
     ("score_authenticity", None),
+    ("check_release", None),
 )
 
 
@@ -386,6 +387,28 @@ def test_copies_in_a_set_from_elsewhere_are_counted_and_named_and_none_is_left_o
     marked = closest.groupby("class")["nearer_than_any_held_out"].sum()
     assert marked.reindex(counted.index, fill_value=0).to_dict() == counted.to_dict()
     assert metrics(copied, "score_authenticity")["nearer_than_any_held_out"] >= 3
+    call("check_release", None, monkeypatch)
+    page = (copied / "metrics/check_release/release.md").read_text()
+    assert "**Do not give this set away: 1 of 14 answers stop it.**" in page
+    assert f"| **stops** | Does an image equal a real one in every pixel? | of {count} images 3 a training image" in (
+        " ".join(page.split())
+    )
+    assert not any(image_id in page for image_id in train)
+
+
+def test_a_release_page_has_every_answer_and_none_says_private(study):
+    page = (study / "metrics/check_release/release.md").read_text()
+    found = metrics(study, "check_release")
+    assert page.count("?") == found["answers"] == 14
+    assert sum(found.values()) == 2 * found["answers"]
+    assert "CC0 1.0" in page
+    assert page.count("private") == (1 if "none can show that it is private" in page else 0)
+
+
+def test_a_release_of_a_set_that_nobody_judged_says_what_to_run(copied, monkeypatch):
+    (copied / "metrics/score_authenticity/details/attacks.csv").unlink()
+    line = fails_in_one_line("check_release", None, monkeypatch)
+    assert "no metrics/score_authenticity/details/attacks.csv: run score_authenticity, or dvc pull" in line
 
 
 def test_a_set_too_small_to_be_judged_is_refused(copied, monkeypatch):

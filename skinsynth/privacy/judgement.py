@@ -8,8 +8,8 @@ from torch import Tensor
 from skinsynth.features.extractor import without_cache
 from skinsynth.privacy.distances import paired
 from skinsynth.privacy.membership import AttackConfig, feature_attack_rows
+from skinsynth.privacy.names import GENERATED, HELD_OUT
 from skinsynth.privacy.novelty import (
-    HELD_OUT,
     Coverage,
     GapsOf,
     NoveltyConfig,
@@ -30,7 +30,7 @@ def judge(
     space: Space, sets: Sets, features: Features, novelty: NoveltyConfig, attacks: AttackConfig, coverage: Coverage
 ) -> dict[str, list[Row]]:
     """Rows of each table by its name."""
-    gaps = gaps_to(features.train.features, {"generated": features.fake, HELD_OUT: features.held_out.features})
+    gaps = gaps_to(features.train.features, {GENERATED: features.fake, HELD_OUT: features.held_out.features})
     shown = dict(gaps["cosine"])
     if features.pairs is not None:
         shown["own projection"] = paired(*features.pairs, "cosine")
@@ -83,7 +83,7 @@ def distances_by_class(
 ) -> list[Row]:
     """Of all images of the set, then of each class; the training image may be of any."""
     rows = [{"class": "all", **row} for row in distance_rows(gaps, pairs, close)]
-    labels = {"generated": sets.fake.labels, HELD_OUT: sets.held_out.images.labels}
+    labels = {GENERATED: sets.fake.labels, HELD_OUT: sets.held_out.images.labels}
     for label in sets.labels:
         own = {name: torch.from_numpy(of_set == label) for name, of_set in labels.items()}
         of_class = {

@@ -17,10 +17,9 @@ from skinsynth.privacy.attacks import (
     discriminator_scores,
     reconstruction_scores,
 )
+from skinsynth.privacy.names import CONTROL
 from skinsynth.privacy.patients import PatientFeatures, PatientImages, halves_by_group
 from skinsynth.settings import Count, Seed
-
-CONTROL = "random guess"
 
 
 @dataclass(frozen=True)

@@ -21,12 +21,12 @@ from skinsynth.privacy.copying import (
     copying_statistic,
 )
 from skinsynth.privacy.distances import METRICS, nearest, paired, summary
+from skinsynth.privacy.names import GENERATED, HELD_OUT
 from skinsynth.privacy.patients import PatientFeatures
 from skinsynth.settings import Count, NotNegative, Seed
 
 # Halves of the held-out patients that play the training set.
 DRAWS = 20
-HELD_OUT = "held-out real"  # whom all that is said of generated images is read against
 
 Row = dict[str, str | float | int]
 Coverage = Callable[[Tensor, Tensor], float]  # share of the first set with one of the second in its neighbourhood
@@ -91,7 +91,7 @@ def novelty_rows(
     """
     of_fake = novelty(train, held_out, fake, coverage)
     scores: dict[str, list[tuple[str, Interval]]] = {
-        "generated": [
+        GENERATED: [
             ("authenticity", of_fake.authenticity),
             ("median_cosine_to_train", _alone(_median_gap(fake, train.features))),
             ("coverage", _alone(of_fake.coverage)),
@@ -105,7 +105,7 @@ def novelty_rows(
             ("coverage", _alone(coverage(train.features, held_out))),
         ],
     }
-    count_of = {"generated": len(fake), HELD_OUT: len(held_out)}
+    count_of = {GENERATED: len(fake), HELD_OUT: len(held_out)}
     counts: Row = {"train_images": len(train.features), "held_out_images": len(held_out)}
     return [
         {"metric": metric, **share._asdict(), "of": name, "images": count_of[name], **counts}
@@ -125,7 +125,7 @@ def strangers_rows(
         "copying_statistic_of_strangers": _alone(found.of_strangers),
         "copying_beyond_strangers": Interval(found.of_trained - found.of_strangers, found.low, found.high),
     }
-    return [{"metric": metric, **number._asdict(), "of": "generated", **counts} for metric, number in numbers.items()]
+    return [{"metric": metric, **number._asdict(), "of": GENERATED, **counts} for metric, number in numbers.items()]
 
 
 def gaps_to(train: Float[Tensor, "n dim"], asked: Mapping[str, Float[Tensor, "_ dim"]]) -> GapsOf:

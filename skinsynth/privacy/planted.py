@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from skinsynth.privacy.names import EXACT_COPIES, GENERATED, HELD_OUT
 from skinsynth.privacy.novelty import Coverage, Novelty, NoveltyConfig, Row, TrainingSet, novelty
 from skinsynth.privacy.patients import Groups, halves_by_group
 
@@ -36,9 +37,9 @@ def planted_sets(
     rng = np.random.default_rng(seed)
     copies = train[torch.from_numpy(rng.choice(len(train), count, replace=count > len(train)))]
     return {
-        "held-out real": fresh,
+        HELD_OUT: fresh,
         "held-out real, blurred": blurred,
-        "exact copies": copies,
+        EXACT_COPIES: copies,
         "half copies": torch.cat([copies[: count // 2], fresh[count // 2 :]]),
         "one image repeated": copies[:1].expand(count, -1),
         "far garbage": garbage,
@@ -64,7 +65,7 @@ def planted_rows(
         torch.from_numpy(np.sort(rng.permutation(len(part))[:count])) for part in (held_out.fresh, generated)
     )
     planted = planted_sets(train.features, held_out.fresh[of_fresh], blurred[of_fresh], garbage[:count], config.seed)
-    sets = {"generated": generated[of_made], **planted}
+    sets = {GENERATED: generated[of_made], **planted}
     counts: Row = {"images": count, "train_images": len(train.features), "reference_images": len(held_out.reference)}
     return [
         {"set": name, **_columns(novelty(train, held_out.reference, images, coverage)), **counts}

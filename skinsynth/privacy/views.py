@@ -11,11 +11,9 @@ from torch import Tensor
 from skinsynth.features.extractor import without_cache
 from skinsynth.privacy.distances import nearest
 from skinsynth.privacy.lookalikes import Finder, Found, Lookalikes, Row, disguised_copies
+from skinsynth.privacy.names import PIXELS
 from skinsynth.privacy.sets import Features, Sets, Space
 from skinsynth.privacy.thumbnails import nearest_in_any_orientation, thumbnails
-
-# Stands in features_of where no network's features are looked at.
-PIXELS = "pixels"
 
 
 class View(NamedTuple):

@@ -1,0 +1,204 @@
+"""Rules of a release: a clean set is not stopped, each planted fault is, and nothing is ever called private."""
+
+import math
+
+import pandas as pd
+import pytest
+
+from skinsynth.intervals import Interval, difference_of_shares, wilson_share
+from skinsynth.privacy.release import Judged, ReleaseConfig, Verdict, findings, unseen_disguises
+
+CONFIG = ReleaseConfig(equal=1e-6, copier=0.5, seen=0.5)
+SPLIT = {"held_out_sharing_patient": 0, "held_out_sharing_lesion": 0, "held_out_sharing_patient_percent": 0.0}
+
+
+def training(**changes):
+    return pd.DataFrame({"patient_id": ["p1", "p2"], "licence": ["CC0 1.0", "CC-BY-NC"]} | changes)
+
+
+def pixels(repeated=0, training=0, held_out=0):
+    row = {"images": 100, "repeated": repeated, "identical_to_training": training, "identical_to_held_out": held_out}
+    return pd.DataFrame([row])
+
+
+def copies(found=(0, 1, 1), gap=0.05):
+    """Look-alikes by thumbnails of one class, and by features of two."""
+    places = [("benign", "pixels"), ("benign", "real"), ("malignant", "real")]
+    rows = [
+        {
+            "class": name,
+            "images": 100,
+            "smallest_held_out_gap": gap,
+            "nearer_than_any_held_out": count,
+            "expected_by_chance": 1.5,
+            "unlikely_from": 9,
+            "features_of": space,
+        }
+        for count, (name, space) in zip(found, places, strict=True)
+    ]
+    return pd.DataFrame(rows)
+
+
+def disguises(**found):
+    """What two ways of looking find of each disguise, of one class."""
+    rows = [
+        {"disguise": name, "class": "benign", "nearer_than_any_held_out": share, "features_of": space}
+        for name, shares in found.items()
+        for space, share in zip(("pixels", "real"), shares, strict=True)
+    ]
+    return pd.DataFrame(rows)
+
+
+def planted(copies_high=0.01, fresh_low=0.55):
+    sets = {"generated": 0.6, "held-out real": 0.6, "exact copies": 0.0}
+    rows = [{"set": name, "authenticity": share, "features_of": "real"} for name, share in sets.items()]
+    return pd.DataFrame(rows).assign(authenticity_low=[0.5, fresh_low, 0.0], authenticity_high=[0.7, 0.7, copies_high])
+
+
+def authenticity(generated=(0.6, 0.5, 0.7), beyond=(0.1, -0.5, 0.6), space="real"):
+    """Two classes, of which malignant has these numbers."""
+    rows = []
+    for name, share, strangers in (
+        ("benign", (0.6, 0.5, 0.7), (0.0, -0.4, 0.4)),
+        ("malignant", generated, beyond),
+    ):
+        said = [
+            ("authenticity", "generated", share),
+            ("authenticity", "held-out real", (0.6, 0.5, 0.7)),
+            ("copying_statistic", "generated", (-9.0, math.nan, math.nan)),
+            ("copying_beyond_strangers", "generated", strangers),
+        ]
+        rows += [
+            {"class": name, "metric": metric, "of": of, "value": value, "low": low, "high": high, "features_of": space}
+            for metric, of, (value, low, high) in said
+        ]
+    return pd.DataFrame(rows)
+
+
+def attacks(auc=(0.51, 0.48, 0.54), rate=(0.01, 0.002, 0.03), control=(0.5, 0.47, 0.53)):
+    said = [
+        ("reconstruction", "auc", auc, "real"),
+        ("density_ratio", "auc", (0.52, 0.47, 0.57), "real"),
+        ("reconstruction", "tpr_at_1_percent_fpr", rate, "real"),
+        ("random guess", "auc", control, "none"),
+        ("random guess", "tpr_at_1_percent_fpr", (0.02, 0.015, 0.03), "none"),
+    ]
+    rows = [
+        {"attack": attack, "metric": metric, "value": value, "low": low, "high": high, "features_of": space}
+        for attack, metric, (value, low, high), space in said
+    ]
+    return pd.DataFrame(rows)
+
+
+def answers(split=None, people=None, **tables):
+    """The answer to every question, about a set without a fault but for what is given."""
+    clean = {
+        "pixels": pixels(),
+        "copies": copies(),
+        "disguises": disguises(mirrored=(1.0, 0.0)),
+        "planted": planted(),
+        "authenticity": authenticity(),
+        "attacks": attacks(),
+    }
+    found = findings(CONFIG, split or SPLIT, training() if people is None else people, Judged(**(clean | tables)))
+    return {one.question: one for one in found}
+
+
+CLEAN = {question: one.verdict for question, one in answers().items()}
+
+
+def changed(**given):
+    """Verdicts that are not those of a set without a fault."""
+    return [one.verdict for question, one in answers(**given).items() if one.verdict != CLEAN[question]]
+
+
+def test_a_set_without_a_fault_leaves_licences_and_pairs_to_a_person_and_is_not_called_private():
+    assert sorted(CLEAN.values()) == [Verdict.NOTHING] * (len(CLEAN) - 2) + [Verdict.LOOK] * 2
+    said = " ".join(f"{verdict}" for verdict in Verdict)
+    assert "private" not in said
+    assert "safe" not in said
+
+
+@pytest.mark.parametrize(
+    ("fault", "verdict"),
+    [
+        ({"split": SPLIT | {"held_out_sharing_patient": 1}}, Verdict.BLIND),
+        ({"split": SPLIT | {"held_out_sharing_lesion": 1}}, Verdict.BLIND),
+        ({"people": training(patient_id=["p1", ""])}, Verdict.WARNS),
+        ({"pixels": pixels(training=1)}, Verdict.STOPS),
+        ({"pixels": pixels(held_out=1)}, Verdict.STOPS),
+        ({"pixels": pixels(repeated=1)}, Verdict.WARNS),
+        ({"copies": copies((9, 0, 0))}, Verdict.STOPS),
+        ({"copies": copies((0, 0, 9))}, Verdict.STOPS),
+        ({"copies": copies(gap=0.0)}, Verdict.BLIND),
+        ({"planted": planted(copies_high=0.6)}, Verdict.BLIND),
+        ({"authenticity": authenticity(generated=(0.4, 0.35, 0.45))}, Verdict.WARNS),
+        ({"authenticity": authenticity(generated=(0.1, 0.05, 0.15))}, Verdict.STOPS),
+        ({"authenticity": authenticity(beyond=(-3.0, -4.0, -0.1))}, Verdict.WARNS),
+        ({"authenticity": authenticity(beyond=(math.nan,) * 3).query("`class` == 'malignant'")}, Verdict.BLIND),
+        ({"attacks": attacks(auc=(0.55, 0.51, 0.6))}, Verdict.WARNS),
+        ({"attacks": attacks(rate=(0.04, 0.02, 0.06))}, Verdict.WARNS),
+        ({"attacks": attacks(control=(0.56, 0.53, 0.6))}, Verdict.WARNS),
+        ({"attacks": attacks(control=(0.44, 0.4, 0.47))}, Verdict.WARNS),
+    ],
+)
+def test_one_planted_fault_changes_one_verdict(fault, verdict):
+    assert changed(**fault) == [verdict]
+
+
+@pytest.mark.parametrize(
+    "harmless",
+    [
+        {"copies": copies((8, 8, 8))},
+        {"authenticity": authenticity(generated=(0.9, 0.85, 0.95))},
+        {"authenticity": authenticity(generated=(0.55, 0.45, 0.65))},
+        {"authenticity": authenticity(beyond=(9.0, 8.0, 10.0))},
+        {"attacks": attacks(auc=(0.4, 0.35, 0.45))},
+    ],
+)
+def test_what_speaks_of_no_copy_changes_none(harmless):
+    assert changed(**harmless) == []
+
+
+def test_the_worst_answer_is_told_and_not_the_lowest_number():
+    wide_and_low = authenticity(generated=(0.45, 0.2, 0.7))
+    narrow = authenticity(generated=(0.48, 0.46, 0.5), space="aug")
+    found = answers(authenticity=pd.concat([wide_and_low, narrow]))["Are images as authentic as held-out ones?"]
+    assert found.verdict is Verdict.WARNS
+    assert "0.480 (0.460 to 0.500) (malignant, in features of aug)" in found.found
+    assert "the worst of 4" in found.found
+
+
+def test_attacks_that_could_not_be_made_are_no_good_news():
+    unknown = attacks(auc=(math.nan,) * 3, rate=(math.nan,) * 3).query("attack != 'density_ratio'")
+    assert changed(attacks=unknown) == [Verdict.BLIND, Verdict.BLIND]
+
+
+def test_a_licence_that_nobody_knows_is_said():
+    licences = answers(people=training(licence=["", "CC0 1.0"]))["Under which licences are the training images?"].found
+    assert "unknown (1)" in licences
+    assert "CC0 1.0 (1)" in licences
+
+
+def test_a_disguise_that_one_way_of_looking_sees_is_seen():
+    table = disguises(mirrored=(1.0, 0.0), turned=(0.2, 0.3), cut=(0.49, 0.0), brighter=(0.5, 0.1))
+    assert list(unseen_disguises(table, 0.5)) == ["turned (30% found)", "cut (49% found)"]
+
+
+def test_the_class_in_which_a_disguise_is_seen_least_counts():
+    other = disguises(mirrored=(0.1, 0.2)).assign(**{"class": "malignant"})
+    table = pd.concat([disguises(mirrored=(1.0, 1.0)), other])
+    assert list(unseen_disguises(table, 0.5)) == ["mirrored (20% found)"]
+
+
+def test_a_difference_of_shares_is_newcombes_example():
+    # Newcombe 1998, Statistics in Medicine 17, table II: 56 of 70 less 48 of 80, method 10.
+    found = difference_of_shares(wilson_share(56, 70), wilson_share(48, 80))
+    assert found.value == pytest.approx(0.2)
+    assert (found.low, found.high) == pytest.approx((0.0524, 0.3339), abs=1e-4)
+    turned = difference_of_shares(wilson_share(48, 80), wilson_share(56, 70))
+    assert (turned.low, turned.high) == pytest.approx((-found.high, -found.low))
+
+
+def test_a_difference_of_exact_shares_is_exact():
+    assert difference_of_shares(Interval(0.5, 0.5, 0.5), Interval(0.2, 0.2, 0.2)) == pytest.approx((0.3, 0.3, 0.3))
