@@ -14,20 +14,15 @@ same command and settings. It does not look at the code: after a change of that,
 
 import argparse
 import json
-import os
-import shlex
 import shutil
-import subprocess
-import sys
-import tempfile
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
-import yaml
 
-from benchmarks.without_dvc import commands
+from benchmarks.beside import ROOT, phantom_settings, run_stage, working_folder, write_settings
+from skinsynth.files import folder_written_whole
 
-ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "docs/results/frame_removal"
 STAGES = (
     "prepare_images",
@@ -47,45 +42,24 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=38400, help="real ones that each GAN sees (default study: 9600)")
     parser.add_argument("--folder", type=Path, help="where to run; left out: a temporary folder, removed at the end")
     flags = parser.parse_args()
-    folder = flags.folder or Path(tempfile.mkdtemp(prefix="frames-"))
-    write_settings(folder, flags.images)
-    command_of = dict(commands(yaml.safe_load((ROOT / "dvc.yaml").read_text())))
-    for name in STAGES:
-        run(folder, name, command_of[name])
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    (RESULTS / "found.json").write_text(json.dumps(found(folder, flags.images), indent=2) + "\n")
-    for name in ("frames.png", "strips.png"):
-        shutil.copyfile(folder / "metrics/remove_frames" / name, RESULTS / name)
+    with working_folder(flags.folder) as folder:
+        write_settings(folder, many_frames(flags.images))
+        for name in STAGES:
+            run_stage(folder, name, (folder / "params.yaml").read_text())
+        with folder_written_whole(RESULTS) as aside:
+            (aside / "found.json").write_text(json.dumps(found(folder, flags.images), indent=2) + "\n")
+            for name in ("frames.png", "strips.png"):
+                shutil.copyfile(folder / "metrics/remove_frames" / name, aside / name)
     print((RESULTS / "found.json").read_text())
-    if not flags.folder:
-        shutil.rmtree(folder)
 
 
-def write_settings(folder: Path, images: int) -> None:
-    """The phantom's params.yaml with more frames and a longer training."""
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    phantom = params["scales"]["phantom"]
+def many_frames(images: int) -> dict[str, Any]:
+    """The phantom's settings with more frames and a longer training."""
+    phantom = phantom_settings()
     phantom["prepare_images"]["sources"]["phantom"]["black_frame"] = FRAMES
     phantom["train_detectors"]["artefacts"] = ["black_frame"]
     phantom["train_gan"]["schedule"] = {"images": images, "images_per_tick": 960, "ticks_per_score": 10}
-    for place in ("data/raw", "data/initial"):
-        (folder / place).mkdir(parents=True, exist_ok=True)
-    (folder / "params.yaml").write_text(
-        yaml.safe_dump({"scale": "phantom", "scales": {"phantom": phantom}}, sort_keys=False)
-    )
-
-
-def run(folder: Path, name: str, command: str) -> None:
-    """One stage, unless it has ended in this folder before, with this command and these settings."""
-    done, wanted = folder / f".{name}-done", f"{command}\n{(folder / 'params.yaml').read_text()}"
-    if done.is_file() and done.read_text() == wanted:
-        return
-    # From here on the stage's files may be of either settings.
-    done.unlink(missing_ok=True)
-    _, script, *arguments = shlex.split(command)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    subprocess.run([sys.executable, str(ROOT / script), *arguments], cwd=folder, env=environment, check=True)
-    done.write_text(wanted)
+    return phantom
 
 
 def found(folder: Path, images: int) -> dict:

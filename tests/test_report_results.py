@@ -5,7 +5,7 @@ import json
 import pytest
 import yaml
 
-from benchmarks import answers, frame_removal, results
+from benchmarks import answers, beside, results
 
 OLD = {"tables.md": "old tables", "obsolete.csv": "of an earlier study", "score_federated-curves.png": "old curves"}
 OF_OTHERS = {"federated_wall_time.png": "drawn elsewhere", "run.json": "how long", "federation-run.json": "as well"}
@@ -75,7 +75,7 @@ def test_a_federation_alone_leaves_the_rest(home, run):
 @pytest.fixture
 def count_of(tmp_path, monkeypatch):
     """How often a stage has begun in `folder`, after another call with these settings; it fails where they say so."""
-    monkeypatch.setattr(frame_removal, "ROOT", tmp_path)
+    monkeypatch.setattr(beside, "ROOT", tmp_path)
     script = "import pathlib, sys\nwith open('begun', 'a') as file: file.write('.')\n"
     script += "sys.exit('fail' in pathlib.Path('params.yaml').read_text())\n"
     (tmp_path / "stage.py").write_text(script)
@@ -84,7 +84,8 @@ def count_of(tmp_path, monkeypatch):
 
     def count(settings, command="python stage.py"):
         (folder / "params.yaml").write_text(settings)
-        frame_removal.run(folder, "train", command)
+        (tmp_path / "dvc.yaml").write_text(json.dumps({"stages": {"train": {"cmd": command}}}))
+        beside.run_stage(folder, "train", settings)
         return len((folder / "begun").read_text())
 
     return count
@@ -100,7 +101,7 @@ def test_a_stage_is_skipped_only_with_the_same_command_and_settings(count_of):
 
 def test_a_stage_that_failed_with_other_settings_is_not_skipped_with_the_old_ones(count_of):
     assert count_of("images: 1") == 1
-    with pytest.raises(frame_removal.subprocess.CalledProcessError):
+    with pytest.raises(beside.subprocess.CalledProcessError):
         count_of("fail: 1")
     assert count_of("images: 1") == 3
 
