@@ -2,10 +2,12 @@
 
 import json
 
+import pandas as pd
 import pytest
 import yaml
+from PIL import Image
 
-from benchmarks import answers, beside, results
+from benchmarks import answers, beside, longer_training, results
 
 OLD = {"tables.md": "old tables", "obsolete.csv": "of an earlier study", "score_federated-curves.png": "old curves"}
 OF_OTHERS = {"federated_wall_time.png": "drawn elsewhere", "run.json": "how long", "federation-run.json": "as well"}
@@ -114,3 +116,33 @@ def test_an_answer_without_a_number_says_so():
         answer = answers.edges({"compare_classifiers/edges-control": {**found, "hard_images": 3, **missing}})
         assert answer.startswith("Against as many random images: AUC +0.012 (+0.012 to +0.012)")
         assert answer.endswith("unknown (unknown to unknown)" if missing else "+0.012 (+0.012 to +0.012)")
+
+
+def interval_rows(**columns):
+    return [{"value": 0.7, "low": 0.6, "high": 0.8, **columns}]
+
+
+def test_each_length_of_a_training_has_its_rows_and_real_images_theirs(tmp_path):
+    for seed, images in ((1, 10), (1, 20), (2, 10), (2, 20)):
+        kept = tmp_path / f"judged-{seed}-{images}"
+        kept.mkdir()
+        fid = {"class": "all", "metric": "fid", "compared": "generated", "extractor": "classifier"}
+        others = [fid | {"compared": "held-out real"}, fid | {"class": "benign"}, fid | {"metric": "recall"}]
+        asked = [fid | {"reference": reference} for reference in ("train", "held-out real")]
+        table = [row for columns in (*asked, *others) for row in interval_rows(**columns)]
+        pd.DataFrame(table).to_csv(kept / "fidelity.csv", index=False)
+        table = [row for arm in ("all", "no-frame") for row in interval_rows(arm=arm, metric="auc")]
+        pd.DataFrame([*table, *interval_rows(arm="all", metric="f1")]).to_csv(kept / "classifier.csv", index=False)
+    real = tmp_path / "metrics/train_classifier/real/intervals.csv"
+    real.parent.mkdir(parents=True)
+    real.write_text((kept / "classifier.csv").read_text())
+    rows = [row for seed in (1, 2) for images in (10, 20) for row in longer_training.rows_of(tmp_path, seed, images)]
+    names = ["fid to train", "fid to held-out real", "auc, all", "auc, no-frame"]
+    assert [row["metric"] for row in rows] == 4 * names
+    assert [(row["gan_seed"], row["images"]) for row in rows[::4]] == [(1, 10), (1, 20), (2, 10), (2, 20)]
+    assert {row["of"] for row in rows} == {"classifier", "synth-cgan"}
+    rows += longer_training.real_rows(tmp_path)
+    assert [row["metric"] for row in rows[16:]] == names[2:]
+    longer_training.draw(tmp_path / "curve.png", pd.DataFrame(rows))
+    with Image.open(tmp_path / "curve.png") as figure:
+        assert figure.width > 1000
