@@ -13,9 +13,12 @@ that, take a new folder.
 """
 
 import argparse
+import hashlib
 import json
 import shutil
+from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -46,7 +49,7 @@ def main() -> None:
             for images in flags.images:
                 judge(folder, seed, images)
                 rows += rows_of(folder, seed, images)
-            grids[f"samples-{seed}.png"] = (folder / f"judged-{seed}-{images}/samples.png").read_bytes()
+            grids[f"samples-{seed}.png"] = (folder / kept_name(seed, images) / "samples.png").read_bytes()
         rows += real_rows(folder)
     with folder_written_whole(RESULTS) as aside:
         pd.DataFrame(rows).to_csv(aside / "table.csv", index=False, float_format="%.6g", lineterminator="\n")
@@ -61,11 +64,11 @@ def judge(folder: Path, seed: int, images: int) -> None:
     phantom = phantom_settings()
     for name in BEFORE:
         write_settings(folder, phantom)
-        run_stage(folder, name, json.dumps(phantom[name.split("@")[0]]))
+        run_stage(folder, name, digest_of([phantom[stage.split("@")[0]] for stage in BEFORE]))
     phantom["train_gan"]["trainer"]["seed"] = seed
     phantom["train_gan"]["schedule"]["images"] = images
     write_settings(folder, phantom)
-    kept = folder / f"judged-{seed}-{images}"
+    kept = folder / kept_name(seed, images)
     if not kept.is_dir():
         for name in AFTER:
             run_stage(folder, name, (folder / "params.yaml").read_text())
@@ -75,9 +78,19 @@ def judge(folder: Path, seed: int, images: int) -> None:
             shutil.copyfile(folder / "metrics/train_gan/cgan/samples.png", aside / "samples.png")
 
 
+def kept_name(seed: int, images: int) -> str:
+    """What was judged of one length, with the settings of params.yaml."""
+    return f"judged-{seed}-{images}-{digest_of(phantom_settings())[:8]}"
+
+
+def digest_of(settings: Any) -> str:
+    """The same for the same settings."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
 def rows_of(folder: Path, seed: int, images: int) -> list[dict]:
     """FID against both sides, AUC of both arms, with intervals."""
-    kept, about = folder / f"judged-{seed}-{images}", {"gan_seed": seed, "images": images}
+    kept, about = folder / kept_name(seed, images), {"gan_seed": seed, "images": images}
     fidelity = pd.read_csv(kept / "fidelity.csv")
     fid = fidelity[(fidelity["class"] == "all") & (fidelity["metric"] == "fid") & (fidelity["compared"] == "generated")]
     found = [
@@ -113,7 +126,7 @@ def draw(path: Path, rows: pd.DataFrame) -> None:
     names = {"fid to train": "FID to training images", "auc, all": "AUC on test patients"}
     for axes, (metric, name) in zip(figure.subplots(1, 2), names.items(), strict=True):
         own = rows[(rows["metric"] == metric) & rows["images"].notna()]
-        for colour, (seed, line) in zip(COLOURS, own.groupby("gan_seed"), strict=False):
+        for colour, (seed, line) in zip(cycle(COLOURS), own.groupby("gan_seed"), strict=False):
             reach = (line["value"] - line["low"], line["high"] - line["value"])
             axes.errorbar(
                 line["images"], line["value"], reach, color=colour, marker="o", capsize=3, label=f"seed {seed:.0f}"

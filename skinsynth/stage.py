@@ -194,7 +194,7 @@ def read_rows(path: Path, maker: str) -> Any:
     import pandas as pd  # as in `write_rows`
 
     try:
-        return pd.read_csv(path)
+        return pd.read_csv(path, keep_default_na=False, na_values=[""])  # a class may be called NA
     except FileNotFoundError as error:
         raise FileNotFoundError(f"no {path}: run {maker}, or dvc pull") from error
     except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:

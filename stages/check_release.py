@@ -6,24 +6,42 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
+import pandas as pd
+
 from skinsynth.files import written_whole
 from skinsynth.lesions.table import lesions_of
-from skinsynth.partition.split import images_of, read_split
-from skinsynth.privacy.release import Finding, Judged, ReleaseConfig, Verdict, findings, unseen_disguises
-from skinsynth.report.checklist import Line, checklist
+from skinsynth.partition.split import held_out_of, images_of, read_split
+from skinsynth.privacy.release import Finding, Judged, ReleaseConfig, Verdict, eyes, findings
+from skinsynth.report.checklist import Part, checklist
 from skinsynth.stage import load_params, read_rows, run, write_metrics
 
 SETTINGS = ReleaseConfig
 TITLE = "Before this synthetic set is given away"
-GUIDE = "What each answer means, and why it stops or warns: docs/release.md."
+GUIDE = "What each answer means, why it stops or warns and what then is to be done: docs/release.md."
+FINGERPRINT = "This page speaks of the file with this SHA-256 and of no other: a changed file needs a new page."
+LEGEND = (
+    "In features of NAME: as the classifier NAME of this project sees images. By thumbnails: the images themselves, at "
+    "16 px and in eight orientations. Worst of n: of n rows (classes, ways of looking) the nearest to a fault is told; "
+    "all stand in the tables of score_authenticity."
+)
+EYES = (
+    "Training images were changed and planted. Shares that the count of look-alikes above would mark: where they are "
+    "small, such copies pass, and only who looks at pairs may see them."
+)
+TO_FILL_IN = (
+    "Pairs: all marked ones, and the nearest of each class, were looked at",
+    "Rights: licences, consent and ethics approval allow this release",
+    "Each warning is accepted, because …",
+)
 NOT_ASKED = (
     "What somebody can tell who has more: the generator, other images of a patient, several releases of one model.",
-    "Whether who knows a lesion sees it in an image: look at the pairs.",
+    "Whether somebody who knows a patient's lesion would recognise it in an image.",
     "Attributes: what the set says about a group of patients at one hospital.",
+    "Consent and ethics approval of the training images.",
+    "Names of files, metadata, texts beside the images, and what was written into images.",
     "Another training with the same settings: it differs as much as these intervals, or more.",
-    "Copies put together of two images, and anything finer than the study's resolution.",
+    "Copies put together of two images.",
 )
-
 GRAVE = (Verdict.STOPS, Verdict.BLIND, Verdict.WARNS)
 
 
@@ -37,27 +55,53 @@ def main(
 ) -> None:
     """Answer what a data steward asks first. Nothing found is no proof of privacy, and no answer says so."""
     config = load_params("check_release", ReleaseConfig)
-    judged = Judged(**{name: read_rows(details / f"{name}.csv", "score_authenticity") for name in Judged._fields})
-    training = lesions_of(lesions, images_of(read_split(split), "train")["image_id"].tolist())
-    found = findings(config, json.loads(split_metrics.read_text()), training, judged)
-    unseen = ", ".join(unseen_disguises(judged.disguises, config.seen))
-    beyond = [f"Copies that no way of looking sees on these images: {unseen}.", *NOT_ASKED] if unseen else NOT_ASKED
-    lines = [Line(one.section, one.verdict, one.question, one.found, one.verdict in GRAVE) for one in found]
+    tables = Judged(**{name: read_rows(details / f"{name}.csv", "score_authenticity") for name in Judged._fields})
+    sides = read_split(split)
+    training, held_out = (
+        lesions_of(lesions, side["image_id"].tolist()) for side in (images_of(sides, "train"), held_out_of(sides))
+    )
+    found = findings(config, json.loads(split_metrics.read_text()), training, held_out, tables)
     with written_whole(page) as aside:
-        aside.write_text(checklist(TITLE, summary(found), GUIDE, lines, beyond))
+        aside.write_text(checklist(TITLE, summary(found), parts_of(found, tables, training)))
     write_metrics(metrics, {"answers": len(found), **counts_of(found)})
 
 
+def parts_of(found: Sequence[Finding], tables: Judged, training: pd.DataFrame) -> list[Part]:
+    """What was judged, the answers by section, how much the eyes see, what is left to a person and to nobody."""
+    about = dict(zip(tables.judged["what"], tables.judged["value"].astype(str), strict=True))
+    sources = ", ".join(f"{name} ({count})" for name, count in training["source"].value_counts().items())
+    judged = [*about.items(), ("sources of the training images", sources)]
+    answers = [
+        Part(section, "", ("verdict", "question", "found"), [row_of(one) for one in found if one.section == section])
+        for section in dict.fromkeys(one.section for one in found)
+    ]
+    seen = eyes(tables.disguises)
+    beyond = (f"Anything finer than {about['pixels']} px, or outside the middle square of larger images.", *NOT_ASKED)
+    return [
+        Part("What was judged", FINGERPRINT, ("what", "value"), judged),
+        *answers,
+        Part("How good the eyes are", EYES, seen.columns.tolist(), seen.to_numpy().tolist()),
+        Part("To be filled in by a person", "", ("", "answer", "name, date"), [(line, "", "") for line in TO_FILL_IN]),
+        Part("Not asked here", "", (), [(line,) for line in beyond]),
+        Part("How to read this", "", (), [(LEGEND,), (GUIDE,)]),
+    ]
+
+
+def row_of(one: Finding) -> tuple[str, str, str]:
+    """What is grave in bold."""
+    return f"**{one.verdict}**" if one.verdict in GRAVE else one.verdict, one.question, one.found
+
+
 def summary(found: Sequence[Finding]) -> str:
-    """The worst in one sentence."""
-    counts = Counter(one.verdict for one in found)
+    """The worst in a sentence or two."""
+    counts, asked = Counter(one.verdict for one in found), len(found)
     if counts[Verdict.STOPS]:
-        return f"Do not give this set away: {counts[Verdict.STOPS]} of {len(found)} answers stop it."
+        return f"Do not give this set away: {counts[Verdict.STOPS]} of {asked} answers stop it."
     if counts[Verdict.BLIND]:
-        return f"This set cannot be judged: by {counts[Verdict.BLIND]} of {len(found)} answers comparisons do not hold."
+        return f"This set cannot be judged: by {counts[Verdict.BLIND]} of {asked} answers comparisons do not hold."
     return (
-        f"No answer below stops this set, and none can show that it is private. Of {len(found)} answers "
-        f"{counts[Verdict.WARNS]} warn and {counts[Verdict.LOOK]} ask for a person's eyes."
+        f"Not finished: {counts[Verdict.LOOK]} questions wait for a person, and each can stop this set. No computed "
+        f"answer of {asked} stops it, {counts[Verdict.WARNS]} warn, and none can show that it is private."
     )
 
 

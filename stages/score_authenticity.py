@@ -1,7 +1,7 @@
 """Are the synthetic images new? Authenticity, distances to training images and membership attacks."""
 
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from skinsynth.privacy.authenticity import without_duplicates
 from skinsynth.privacy.distances import extreme_places, paired
 from skinsynth.privacy.judgement import judge
 from skinsynth.privacy.membership import AttackConfig, other_attack_rows
-from skinsynth.privacy.names import CONTROL, GENERATED, HELD_OUT, PIXELS
+from skinsynth.privacy.names import CONTROL, GENERATED, HELD_OUT, NO_FEATURES, PIXELS
 from skinsynth.privacy.novelty import Coverage, NoveltyConfig
 from skinsynth.privacy.patients import PatientImages
 from skinsynth.privacy.sets import Sets, Space, features_in
@@ -64,7 +64,7 @@ def main(
     classifiers: Annotated[list[Path], "classifiers whose features distances are measured in: the first has headlines"],
     metrics: Annotated[Path, "headlines"],
     details: Annotated[
-        Path, "folder of authenticity, planted, copies, disguises, pixels, distances, histogram, attacks as CSV"
+        Path, "folder of authenticity, planted, copies, disguises, pixels, distances, histogram, attacks, judged as CSV"
     ],
     nearest_pairs: Annotated[Path, "closest and furthest pairs as a figure: shows real images, stays here"],
     closest: Annotated[Path, "CSV: the synthetic images nearest to training, each with its neighbour's id: stays here"],
@@ -100,8 +100,9 @@ def main(
     write_rows(closest, [row for view in views for row in closest_rows(view, sets)])
     family = None if gan is None else load_family([gan], device)
     others = other_attack_rows(sets.train, sets.held_out, family, settings.attacks)
-    add_to(tables, {"attacks": others}, "none", "none")
+    add_to(tables, {"attacks": others}, NO_FEATURES, NO_FEATURES)
     tables["pixels"] = [pixel_row(sets.fake, images, split)]
+    tables["judged"] = judged_rows(synthetic, sets)
     for name, rows in tables.items():
         write_rows(details / f"{name}.csv", rows)
     draw_distances(details / "histogram.png", tables["histogram"])
@@ -153,6 +154,32 @@ def pixel_row(fake: Images, images: Path, split: Path) -> Row:
         real = set(digests(read_archive(images, ids.tolist()).pixels))
         found[f"identical_to_{name}"] = sum(image in real for image in made)
     return found
+
+
+def judged_rows(synthetic: Path, sets: Sets) -> list[Row]:
+    """Which file this is about, as it was judged."""
+    counts = Counter(sets.classes[label] for label in sets.fake.labels)
+    about = {
+        "file": synthetic.name,
+        "sha256": fingerprint(synthetic),
+        "images": ", ".join(f"{name} ({count})" for name, count in counts.items()),
+        "pixels": sets.fake.pixels.shape[-1],
+        "training images": len(sets.train.groups),
+        "patients (or groups) of these": len(set(sets.train.groups)),
+        "held-out images": len(sets.held_out.groups),
+        "patients (or groups) of the held-out": len(set(sets.held_out.groups)),
+    }
+    return [{"what": what, "value": value} for what, value in about.items()]
+
+
+def fingerprint(path: Path) -> str:
+    """SHA-256 of a file; of a folder, of the lines that sha256sum prints of its files, in the order of their names."""
+    if path.is_file():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    lines = [f"{fingerprint(file)}  ./{file.relative_to(path).as_posix()}\n" for file in files]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def digests(pixels: UInt8[np.ndarray, "n 3 size size"]) -> list[bytes]:

@@ -89,7 +89,9 @@ def main(
 
     federation = federation_of(settings.federation, len(hospitals))
     logging.getLogger("flwr").setLevel(logging.WARNING)  # at INFO it says twice a round what rounds.csv says
-    effective = config, cohort, replace(federation, rounds=1), settings.scored_images, settings.extractor
+    rounds_apart = replace(federation, rounds=1)
+    # With the device, whose random numbers the state holds.
+    effective = config, cohort, rounds_apart, settings.scored_images, settings.extractor, best_device().type
     checkpoints = checkpoint_folder("train_federated", name, effective, [images, split, classifier, *weights])
     start = weights_at_start(config, real, federation.averaged, weights)
     state = run_in_process(federation, hospitals, start, checkpoints, score)

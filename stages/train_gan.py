@@ -97,6 +97,7 @@ def main(
             (settings.schedule.images_per_tick, settings.schedule.ticks_per_score),
             settings.scored_images,
             settings.extractor,
+            trainer.device.type,  # whose random numbers the state holds
         )
         checkpoints = checkpoint_folder("train_gan", name, effective, [images, split, classifier, *weights])
         history = train(trainer, settings.schedule, checkpoints, scorer, f"GAN {name}")

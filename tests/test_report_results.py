@@ -124,7 +124,7 @@ def interval_rows(**columns):
 
 def test_each_length_of_a_training_has_its_rows_and_real_images_theirs(tmp_path):
     for seed, images in ((1, 10), (1, 20), (2, 10), (2, 20)):
-        kept = tmp_path / f"judged-{seed}-{images}"
+        kept = tmp_path / longer_training.kept_name(seed, images)
         kept.mkdir()
         fid = {"class": "all", "metric": "fid", "compared": "generated", "extractor": "classifier"}
         others = [fid | {"compared": "held-out real"}, fid | {"class": "benign"}, fid | {"metric": "recall"}]

@@ -1,5 +1,6 @@
 """The stages' real entry points, one after another on a tiny study, in the order and with the paths of dvc.yaml."""
 
+import hashlib
 import importlib
 import inspect
 import json
@@ -23,6 +24,7 @@ from skinsynth.directions.removal import load_moves
 from skinsynth.images.archive import read_archive, write_archive
 from skinsynth.stage import load_params, run
 from stages import train_gan
+from stages.score_authenticity import fingerprint
 from tests.tiny import ROOT, tiny_params, write_params
 
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())
@@ -159,7 +161,9 @@ def test_a_gan_that_is_to_see_more_images_goes_on_where_it_ended(copied, monkeyp
     write_params(copied, params)
     before = pd.read_csv(copied / "metrics/train_gan/mal/losses.csv")
     call("train_gan", "mal", monkeypatch)
-    assert " 128/160 " in capsys.readouterr().err
+    printed = capsys.readouterr().err
+    assert " 128/160 " in printed
+    assert " 0/160 " not in printed, "training began again from the start"
     after = pd.read_csv(copied / "metrics/train_gan/mal/losses.csv")
     assert after["images"].tolist() == [32, 64, 96, 128, 160]
     pd.testing.assert_frame_equal(after[:4], before)
@@ -388,20 +392,35 @@ def test_copies_in_a_set_from_elsewhere_are_counted_and_named_and_none_is_left_o
     assert metrics(copied, "score_authenticity")["nearer_than_any_held_out"] >= 3
     call("check_release", None, monkeypatch)
     page = (copied / "metrics/check_release/release.md").read_text()
-    assert "**Do not give this set away: 1 of 14 answers stop it.**" in page
+    assert "answers stop it.**" in page
     assert f"| **stops** | Does an image equal a real one in every pixel? | of {count} images 3 a training image" in (
         " ".join(page.split())
     )
+    assert "| file | vendor |" in " ".join(page.split())
+    assert "discriminator" not in page
     assert not any(image_id in page for image_id in train)
 
 
 def test_a_release_page_has_every_answer_and_none_says_private(study):
     page = (study / "metrics/check_release/release.md").read_text()
     found = metrics(study, "check_release")
-    assert page.count("?") == found["answers"] == 14
+    assert found["answers"] == 16
     assert sum(found.values()) == 2 * found["answers"]
     assert "CC0 1.0" in page
-    assert page.count("private") == (1 if "none can show that it is private" in page else 0)
+    assert hashlib.sha256((study / "data/synthetic/selected.zip").read_bytes()).hexdigest() in page
+    assert page.count("private") == page.count("none can show that it is private")
+    assert "safe" not in page
+
+
+def test_the_fingerprint_of_a_folder_is_that_of_what_sha256sum_prints(tmp_path):
+    for name, content in (("b/2.png", b"two"), ("a/1.png", b"one")):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(content)
+    printed = "".join(
+        f"{hashlib.sha256(content).hexdigest()}  ./{name}\n"
+        for name, content in (("a/1.png", b"one"), ("b/2.png", b"two"))
+    )
+    assert fingerprint(tmp_path) == hashlib.sha256(printed.encode()).hexdigest()
 
 
 def test_a_release_of_a_set_that_nobody_judged_says_what_to_run(copied, monkeypatch):

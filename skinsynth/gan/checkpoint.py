@@ -74,7 +74,12 @@ def finished_folder(folder: Path) -> Path:
 
 
 def keep_finished(folder: Path) -> None:
-    """Set the state of an ended training aside, in the place of what its name has there (`<name>-<digest>`)."""
+    """Set the state of an ended training aside, in the place of what its name has there (`<name>-<digest>`).
+
+    A training that had nothing left to do has written none: what is there stays.
+    """
+    if not folder.is_dir():
+        return
     kept = finished_folder(folder)
     for old in kept.parent.glob("*"):
         if old.name.rpartition("-")[0] == folder.name.rpartition("-")[0]:

@@ -103,9 +103,10 @@ def train(
         history.scores.append({"images": 0, **score(trainer.generator_ema)})
     with tqdm(total=schedule.images, initial=trainer.images_seen, unit="image", desc=title, disable=not first) as bar:
         while trainer.images_seen < schedule.images:
+            before = trainer.images_seen // schedule.images_per_tick
             history.losses.append(_tick(trainer, schedule, bar))
             ticks = trainer.images_seen // schedule.images_per_tick
-            if score is not None and ticks % schedule.ticks_per_score == 0:
+            if score is not None and ticks > before and ticks % schedule.ticks_per_score == 0:
                 history.scores.append({"images": trainer.images_seen, **score(trainer.generator_ema)})
             if first:
                 _save(trainer, history, checkpoints)
@@ -129,9 +130,8 @@ def _tick(trainer: Trainer, schedule: Schedule, bar: Any) -> Row:
 
 
 def _resume(trainer: Trainer, schedule: Schedule, checkpoints: Path) -> History:
-    batch = trainer.config.batch_size
-    steps = math.ceil(schedule.images / batch)
-    state = read_earlier(checkpoints, lambda numbers: numbers["trainer"]["images_seen"] // batch, steps)
+    steps = math.ceil(schedule.images / trainer.config.batch_size)
+    state = read_earlier(checkpoints, lambda numbers: numbers["trainer"]["steps"], steps)
     if state is None:
         return History([], [])
     tensors, numbers = state

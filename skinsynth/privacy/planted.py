@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from skinsynth.privacy.names import EXACT_COPIES, GENERATED, HELD_OUT
+from skinsynth.privacy.names import EXACT_COPIES, GENERATED, HALF_COPIES, HELD_OUT
 from skinsynth.privacy.novelty import Coverage, Novelty, NoveltyConfig, Row, TrainingSet, novelty
 from skinsynth.privacy.patients import Groups, halves_by_group
 
@@ -40,7 +40,7 @@ def planted_sets(
         HELD_OUT: fresh,
         "held-out real, blurred": blurred,
         EXACT_COPIES: copies,
-        "half copies": torch.cat([copies[: count // 2], fresh[count // 2 :]]),
+        HALF_COPIES: torch.cat([copies[: count // 2], fresh[count // 2 :]]),
         "one image repeated": copies[:1].expand(count, -1),
         "far garbage": garbage,
     }

@@ -1,31 +1,33 @@
-"""A page of findings for who decides: the verdict on top, every question with its answer, then what nobody asked."""
+"""A page for who decides: what it is about, tables of answers, what a person has to fill in, and what nobody asked."""
 
 from collections.abc import Sequence
-from itertools import groupby
 from typing import NamedTuple
 
 from tabulate import tabulate
 
-HEADERS = ("verdict", "question", "found")
+
+class Part(NamedTuple):
+    """A heading, a sentence under it (or none), and a table or a list."""
+
+    heading: str
+    lead: str
+    headers: Sequence[str]  # none: the rows are entries of a list
+    rows: Sequence[Sequence[str]]
 
 
-class Line(NamedTuple):
-    """One row of a section's table."""
-
-    section: str
-    verdict: str
-    question: str
-    found: str
-    bold: bool
+def checklist(title: str, summary: str, parts: Sequence[Part]) -> str:
+    """Markdown, with the summary in bold on top."""
+    return "\n".join([f"# {title}\n", f"**{summary}**\n", *map(_rendered, parts)])
 
 
-def checklist(title: str, summary: str, guide: str, lines: Sequence[Line], beyond: Sequence[str]) -> str:
-    """Markdown: a table for each section in the order of the lines, then a list of what they leave open; `guide` says
-    where verdicts are explained."""
-    parts = [f"# {title}\n", f"**{summary}** {guide}\n"]
-    for section, own in groupby(lines, lambda line: line.section):
-        cells = [[f"**{one.verdict}**" if one.bold else one.verdict, one.question, one.found] for one in own]
-        # Else tabulate reads a cell of digits as a number and prints it its own way.
-        parts.append(f"## {section}\n\n{tabulate(cells, HEADERS, tablefmt='github', disable_numparse=True)}\n")
-    parts.append("## Not asked here\n\n" + "\n".join(f"- {entry}" for entry in beyond) + "\n")
-    return "\n".join(parts)
+def _rendered(part: Part) -> str:
+    rows = [[_cell(text) for text in row] for row in part.rows]
+    # Else tabulate reads a cell of digits as a number and prints it its own way.
+    table = tabulate(rows, part.headers, tablefmt="github", disable_numparse=True)
+    body = table if part.headers else "\n".join(f"- {' '.join(row)}" for row in rows)
+    return "\n\n".join(filter(None, [f"## {part.heading}", part.lead, body])) + "\n"
+
+
+def _cell(text: str) -> str:
+    """In one line, without what ends a cell."""
+    return " ".join(text.split()).replace("|", "\\|")
