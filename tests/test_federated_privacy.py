@@ -19,6 +19,7 @@ from skinsynth.federated.messages import ARRAYS, HOSPITAL, IMAGES, METRICS, answ
 from skinsynth.federated.privacy import AdaptiveConfig, PrivacyConfig, mods_of, noise_of_round, spent
 from skinsynth.federated.server import FederationConfig, FederationStalled, FederationState, Server, check_federation
 from skinsynth.federated.strategies import StrategyConfig
+from skinsynth.gan.checkpoint import finished_folder, keep_finished
 from skinsynth.stage import load_params
 from tests.test_federated_hospital import assert_same, distance
 from tests.test_federated_rounds import GENERATOR, Killed, federation, files, hospitals, mean_weight
@@ -405,6 +406,19 @@ def test_a_run_ends_before_the_round_that_would_spend_too_much_and_keeps_its_wei
     again = run_in_process(config, hospitals(6, 8), GENERATOR, tmp_path / "budget", mean_weight)
     assert again.numbers() == state.numbers()
     assert files(tmp_path / "budget") == before
+
+
+def test_a_run_whose_budget_has_ended_it_goes_no_further_when_asked_again_and_its_state_stays(tmp_path):
+    between = (spent(PRIVACY, 1)["epsilon"] + spent(PRIVACY, 2)["epsilon"]) / 2
+    config = gan_federation(privacy(max_epsilon=between), rounds_per_score=5)
+    state = run_in_process(config, hospitals(6, 8), GENERATOR, tmp_path / "budget-0", mean_weight)
+    keep_finished(tmp_path / "budget-0")
+    longer = dataclasses.replace(config, rounds=config.rounds + 2)
+    for asked in (config, longer):
+        again = run_in_process(asked, hospitals(6, 8), GENERATOR, tmp_path / "budget-0", mean_weight)
+        keep_finished(tmp_path / "budget-0")
+        assert again.numbers() == state.numbers()
+    assert files(finished_folder(tmp_path / "budget-0"))
 
 
 def test_a_run_says_at_its_start_how_much_it_will_spend_and_on_whom(caplog):
