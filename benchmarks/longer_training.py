@@ -44,6 +44,7 @@ def main() -> None:
     if flags.images != sorted(set(flags.images)):
         parser.error(f"--images are lengths of one training, each longer than the last, but {flags.images} came")
     with working_folder(flags.folder) as folder:
+        prepare(folder)
         rows, grids = [], {}
         for seed in flags.seeds:
             for images in flags.images:
@@ -59,23 +60,30 @@ def main() -> None:
     print(json.dumps(rows, indent=2))
 
 
-def judge(folder: Path, seed: int, images: int) -> None:
-    """One length of one training, and what follows from it."""
+def prepare(folder: Path) -> None:
+    """What all lengths have in common, by the settings of these stages alone."""
     phantom = phantom_settings()
+    write_settings(folder, phantom)
+    wanted = digest_of([phantom[name.split("@")[0]] for name in BEFORE])
     for name in BEFORE:
-        write_settings(folder, phantom)
-        run_stage(folder, name, digest_of([phantom[stage.split("@")[0]] for stage in BEFORE]))
+        run_stage(folder, name, wanted)
+
+
+def judge(folder: Path, seed: int, images: int) -> None:
+    """One length of one training, and what follows from it, unless it was judged before."""
+    kept = folder / kept_name(seed, images)
+    if kept.is_dir():
+        return
+    phantom = phantom_settings()
     phantom["train_gan"]["trainer"]["seed"] = seed
     phantom["train_gan"]["schedule"]["images"] = images
     write_settings(folder, phantom)
-    kept = folder / kept_name(seed, images)
-    if not kept.is_dir():
-        for name in AFTER:
-            run_stage(folder, name, (folder / "params.yaml").read_text())
-        with folder_written_whole(kept) as aside:
-            shutil.copyfile(folder / "metrics/score_gan/cgan/intervals.csv", aside / "fidelity.csv")
-            shutil.copyfile(folder / "metrics/train_classifier/synth-cgan/intervals.csv", aside / "classifier.csv")
-            shutil.copyfile(folder / "metrics/train_gan/cgan/samples.png", aside / "samples.png")
+    for name in AFTER:
+        run_stage(folder, name, (folder / "params.yaml").read_text())
+    with folder_written_whole(kept) as aside:
+        shutil.copyfile(folder / "metrics/score_gan/cgan/intervals.csv", aside / "fidelity.csv")
+        shutil.copyfile(folder / "metrics/train_classifier/synth-cgan/intervals.csv", aside / "classifier.csv")
+        shutil.copyfile(folder / "metrics/train_gan/cgan/samples.png", aside / "samples.png")
 
 
 def kept_name(seed: int, images: int) -> str:
