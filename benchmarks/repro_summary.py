@@ -70,7 +70,8 @@ def verdict(changed: bool, outputs: Collection[str], missing: list[str]) -> str:
     if missing:
         return (
             f"{len(missing)} of the {len(outputs)} outputs that dvc.lock names are missing here, {missing[0]} first: "
-            "these are no whole results.\nMake them with: make repro"
+            f"these are no whole results. So far dvc.lock {'differs from' if changed else 'is'} the committed one.\n"
+            "Go on with: make repro"
         )
     if changed:
         return (

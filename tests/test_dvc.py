@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,21 @@ SHOWS_REAL_IMAGES = (
     "data/projections/latents.safetensors",
     "data/projections/edges.zip",
 )
+# All stages that write these, and what they need: with the other thirty, DVC alone would take minutes.
+PART: dict[str, tuple[str, ...]] = {
+    "prepare_images": (),
+    "split_patients": (),
+    "train_classifier": ("real", "aug-selected"),
+    "train_gan": (),
+    "select_gan": (),
+    "generate_images": ("gan", "cgan", "selected"),
+    "train_detectors": (),
+    "audit_artefacts": (),
+    "explain_classifier": (),
+    "project_images": (),
+    "augment_edges": (),
+    "score_authenticity": (),
+}
 
 
 def say(folder: Path, *command: str) -> str:
@@ -44,12 +60,26 @@ def commit(folder: Path, message: str) -> None:
     say(folder, "git", "-c", "user.name=test", "-c", "user.email=test@example.org", "commit", "--quiet", "-m", message)
 
 
+def keep_only(folder: Path, wanted: Mapping[str, Collection[str]]) -> None:
+    """Leave these stages in dvc.yaml, and of their items those named (none named: all); no result is recorded."""
+    file = folder / "dvc.yaml"
+    pipeline = yaml.safe_load(file.read_text())
+    pipeline["stages"] = {stage: pipeline["stages"][stage] for stage in wanted}
+    for stage, items in wanted.items():
+        if items:
+            all_items = pipeline["stages"][stage]["foreach"]
+            pipeline["stages"][stage]["foreach"] = {item: all_items[item] for item in items}
+    file.write_text(yaml.safe_dump(pipeline, sort_keys=False))
+    (folder / "dvc.lock").unlink()
+
+
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Path:
-    """A clone of this repository in which the tiny study has run and is committed, with a plain folder as remote."""
+    """A clone in which part of the study has run, tiny, and is committed, with a plain folder as remote."""
     pytest.importorskip("dvc")
     folder = tmp_path_factory.mktemp("dvc") / "project"
     say(ROOT, "git", "clone", "--quiet", str(ROOT), str(folder))
+    keep_only(folder, PART)
     params = tiny_params()
     params["scales"]["phantom"]["train_gan"]["schedule"] = {"images": 640, "images_per_tick": 32, "ticks_per_score": 20}
     write_params(folder, params)
@@ -61,13 +91,12 @@ def project(tmp_path_factory) -> Path:
 
 def test_after_repro_nothing_is_left_to_do(project):
     assert "up to date" in say(project, "dvc", "status")
-    start = time.time()
     assert "Running stage" not in say(project, "dvc", "repro")
-    assert time.time() - start < 60  # a hang, not a measurement
     assert say(project, "git", "status", "--porcelain") == ""
 
 
 def test_a_clone_pulls_and_runs_nothing(project, tmp_path):
+    assert all((project / path).exists() for path in SHOWS_REAL_IMAGES)
     say(project, "dvc", "push")
     elsewhere = tmp_path / "elsewhere"
     say(tmp_path, "git", "clone", "--quiet", str(project), str(elsewhere))
@@ -118,12 +147,12 @@ def test_training_killed_half_way_goes_on_and_ends_the_same(project):
 
 
 def wait_for_checkpoint(project: Path, running: subprocess.Popen) -> None:
-    for _ in range(3000):
+    for _ in range(30_000):
         if list(project.glob(".checkpoints/train_gan/mal-*/checkpoint.json")):
             return
         assert running.poll() is None, "the run ended before its first checkpoint was seen"
         time.sleep(0.02)
-    raise AssertionError("no checkpoint within a minute")
+    raise AssertionError("no checkpoint within ten minutes")
 
 
 def lock_of(project: Path, stage: str) -> dict:
@@ -158,7 +187,17 @@ def test_a_failed_stage_leaves_what_was_prepared(project, tmp_path):
     assert "up to date" in say(project, "dvc", "status")
 
 
-def test_stages_without_dvc_are_the_commands_of_dvc(project):
-    said = say(project, "dvc", "repro", "--dry", "--force").splitlines()
-    own = say(project, sys.executable, "benchmarks/without_dvc.py", "--dry").splitlines()
+def test_stages_without_dvc_are_the_commands_of_dvc():
+    pytest.importorskip("dvc")
+    said = say(ROOT, "dvc", "repro", "--dry", "--force").splitlines()
+    own = say(ROOT, sys.executable, "benchmarks/without_dvc.py", "--dry").splitlines()
     assert sorted(own) == sorted(line for line in said if line.startswith("> "))
+
+
+def test_committed_results_were_made_by_the_committed_code_and_settings(tmp_path):
+    """By the hashes in dvc.lock, at the last commit, so that no later stage needs to run to know it."""
+    pytest.importorskip("dvc")
+    say(tmp_path, "git", "clone", "--quiet", str(ROOT), "clone")
+    said = say(tmp_path / "clone", "dvc", "repro", "--dry", "--allow-missing")
+    assert "Running stage" not in said
+    assert "up to date" in said

@@ -28,7 +28,9 @@ def test_outputs_are_those_of_the_stages_that_there_are():
 def test_missing_outputs_are_no_published_results():
     said = verdict(changed=False, outputs=["models", "images"], missing=["images"])
     assert said.startswith("1 of the 2 outputs that dvc.lock names are missing here, images first")
+    assert "So far dvc.lock is the committed one" in said
     assert "published" not in said
+    assert "So far dvc.lock differs" in verdict(changed=True, outputs=["models", "images"], missing=["images"])
 
 
 def test_results_are_the_published_ones_only_where_the_lock_is():
