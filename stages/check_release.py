@@ -1,6 +1,5 @@
 """May this synthetic set be given away? The rules of docs/release.md, applied to what score_authenticity found."""
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +8,8 @@ from typing import Annotated
 import pandas as pd
 
 from skinsynth.files import written_whole
-from skinsynth.lesions.table import lesions_of
+from skinsynth.lesions.table import lesions_of, read_lesions
+from skinsynth.partition.leakage import measure_leakage
 from skinsynth.partition.split import held_out_of, images_of, read_split
 from skinsynth.privacy.release import Finding, Judged, ReleaseConfig, Verdict, eyes, findings
 from skinsynth.report.checklist import Part, checklist
@@ -47,8 +47,7 @@ GRAVE = (Verdict.STOPS, Verdict.BLIND, Verdict.WARNS)
 
 def main(
     details: Annotated[Path, "folder of tables that score_authenticity wrote about the very set to be given away"],
-    split_metrics: Annotated[Path, "headlines of split_patients: who is on both sides"],
-    lesions: Annotated[Path, "lesions.csv, for patients and licences of the training images"],
+    lesions: Annotated[Path, "lesions.csv, for patients, duplicates and licences of the real images"],
     split: Annotated[Path, "who is on which side"],
     page: Annotated[Path, "the answers as a page (Markdown), without images and ids"],
     metrics: Annotated[Path, "headlines: how many answers stop the set, warn, or ask for a person's eyes"],
@@ -60,7 +59,7 @@ def main(
     training, held_out = (
         lesions_of(lesions, side["image_id"].tolist()) for side in (images_of(sides, "train"), held_out_of(sides))
     )
-    found = findings(config, json.loads(split_metrics.read_text()), training, held_out, tables)
+    found = findings(config, measure_leakage(read_lesions(lesions), sides), training, held_out, tables)
     with written_whole(page) as aside:
         aside.write_text(checklist(TITLE, summary(found), parts_of(found, tables, training)))
     write_metrics(metrics, {"answers": len(found), **counts_of(found)})

@@ -11,7 +11,13 @@ from skinsynth.images.archive import write_archive
 from skinsynth.intervals import wilson_share
 from skinsynth.lesions.table import read_lesions, write_lesions
 from skinsynth.privacy import distances
-from skinsynth.privacy.authenticity import authentic, authenticity, gaps_within, without_duplicates
+from skinsynth.privacy.authenticity import (
+    authentic,
+    authenticity,
+    authenticity_of_patients,
+    gaps_within,
+    without_duplicates,
+)
 from skinsynth.privacy.copying import copying_statistic, rank_z_score
 from skinsynth.privacy.distances import extreme_places, nearest, nearest_other, paired, summary
 from stages.score_authenticity import digests, distinct_sides
@@ -44,6 +50,23 @@ def test_fresh_draws_score_as_held_out_ones_and_neither_reaches_one(rng):
     scores = [authenticity(train, other).value for other in (fresh, held_out)]
     assert scores[0] == pytest.approx(scores[1], abs=0.06)
     assert 0.5 < max(scores) < 0.95
+
+
+def test_an_interval_over_patients_covers_the_truth_where_one_over_their_images_does_not(rng):
+    """Uniform on -2 to 3 beside training at 0 and 1: two fifths are authentic; five equal images of each patient."""
+    train, groups = torch.tensor([[0.0], [1.0]]), np.arange(300) // 5
+    covered = {"patients": 0, "images": 0}
+    for seed in range(200):
+        images = (5 * torch.rand(60, 1, generator=rng) - 2).repeat_interleave(5, dim=0)
+        intervals = {
+            "patients": authenticity_of_patients(train, images, groups, seed),
+            "images": authenticity(train, images),
+        }
+        assert len({interval.value for interval in intervals.values()}) == 1
+        for name, interval in intervals.items():
+            covered[name] += interval.low <= 0.4 <= interval.high
+    assert covered["patients"] >= 0.9 * 200
+    assert covered["images"] <= 0.75 * 200
 
 
 def test_duplicates_in_train_hide_copies_until_they_are_removed(rng):

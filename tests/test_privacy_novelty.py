@@ -34,6 +34,11 @@ def training_set(features):
     return TrainingSet(features, np.arange(len(features)), CONFIG.cells, CONFIG.seed)
 
 
+def one_image_each(features):
+    """Of as many patients."""
+    return PatientFeatures(features, np.arange(len(features)))
+
+
 @pytest.fixture
 def planted(rng):
     """The planted table of Gaussian features, by set, with a generator that draws afresh."""
@@ -150,7 +155,7 @@ def test_more_cells_than_training_images_are_no_error(rng):
 
 def test_held_out_images_stand_beside_the_generated_ones(rng):
     train, held_out, fake = torch.randn(3, 80, 6, generator=rng)
-    rows = novelty_rows(training_set(train), held_out[:60], fake, coverage)
+    rows = novelty_rows(training_set(train), one_image_each(held_out[:60]), fake, coverage)
     found = {(row["metric"], row["of"]): row for row in rows}
     for metric in ("authenticity", "coverage", "median_cosine_to_train"):
         assert (found[metric, "generated"]["images"], found[metric, "held-out real"]["images"]) == (80, 60)
@@ -219,7 +224,7 @@ def test_fresh_and_reference_share_no_patient():
 
 def test_held_out_images_have_their_own_numbers(rng):
     train, held_out = torch.randn(2, 100, 8, generator=rng)
-    found = novelty_rows(training_set(train), held_out, train, coverage)
+    found = novelty_rows(training_set(train), one_image_each(held_out), train, coverage)
     rows = {(row["of"], row["metric"]): row["value"] for row in found}
     assert rows["generated", "authenticity"] == 0 < rows["held-out real", "authenticity"]
     assert rows["held-out real", "coverage"] == coverage(train, held_out) < rows["generated", "coverage"]

@@ -1,16 +1,18 @@
 """Rules of a release: a clean set is not stopped, each planted fault is, and nothing is ever called private."""
 
 import math
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 
 from skinsynth.intervals import Interval, difference_of_shares, wilson_share
+from skinsynth.partition.leakage import Leakage
 from skinsynth.privacy.release import Judged, ReleaseConfig, Verdict, eyes, findings
 from skinsynth.report.checklist import Part, checklist
 
 CONFIG = ReleaseConfig(equal=1e-6)
-SPLIT = {"held_out_sharing_patient": 0, "held_out_sharing_lesion": 0, "held_out_sharing_patient_percent": 0.0}
+SEALED = Leakage(patient=0, patient_share=0.0, lesion=0, lesion_share=0.0, duplicate=0)
 
 
 def training(**changes):
@@ -114,7 +116,7 @@ def attacks(
 JUDGED = pd.DataFrame({"what": ["file"], "value": ["set.zip"]})
 
 
-def answers(split=None, people=None, others=None, **tables):
+def answers(leakage=SEALED, people=None, others=None, **tables):
     """The answer to every question, about a set without a fault but for what is given."""
     clean = {
         "judged": JUDGED,
@@ -126,7 +128,7 @@ def answers(split=None, people=None, others=None, **tables):
         "attacks": attacks(),
     }
     sides = (training() if given is None else given for given in (people, others))
-    found = findings(CONFIG, split or SPLIT, *sides, Judged(**(clean | tables)))
+    found = findings(CONFIG, leakage, *sides, Judged(**(clean | tables)))
     return {(one.section, one.question): one for one in found}
 
 
@@ -154,8 +156,9 @@ def test_a_set_without_a_fault_leaves_licences_and_pairs_to_a_person_and_is_not_
 @pytest.mark.parametrize(
     ("fault", "verdict"),
     [
-        ({"split": SPLIT | {"held_out_sharing_patient": 1}}, Verdict.BLIND),
-        ({"split": SPLIT | {"held_out_sharing_lesion": 1}}, Verdict.BLIND),
+        ({"leakage": replace(SEALED, patient=1)}, Verdict.BLIND),
+        ({"leakage": replace(SEALED, lesion=1)}, Verdict.BLIND),
+        ({"leakage": replace(SEALED, duplicate=1)}, Verdict.BLIND),
         ({"people": training(patient_id=["p1", ""])}, Verdict.WARNS),
         ({"others": training(patient_id=["p1", ""])}, Verdict.WARNS),
         ({"pixels": pixels(training=1)}, Verdict.STOPS),

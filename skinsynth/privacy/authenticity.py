@@ -6,8 +6,12 @@ import numpy as np
 from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
-from skinsynth.intervals import Interval, wilson_share
+from skinsynth.intervals import Interval, group_draws, share_interval, wilson_share
 from skinsynth.privacy.distances import nearest, nearest_other
+from skinsynth.privacy.patients import Groups
+
+# Of patients, behind an interval.
+DRAWS = 1000
 
 
 def gaps_within(train: Float[Tensor, "n dim"]) -> Float64[Tensor, " n"]:
@@ -35,10 +39,23 @@ def authenticity(
 ) -> Interval:
     """Share of authentic fakes, 0 to 1, higher is better, with Wilson's 95 % interval over the fakes.
 
-    A held-out real set does not reach 1: its score, by this same function, is what the generated one is read against.
+    A held-out real set does not reach 1: see `authenticity_of_patients`, which the generated one is read against.
     """
     verdicts = authentic(train, fake, among_train)
     return wilson_share(int(verdicts.sum()), len(verdicts))
+
+
+def authenticity_of_patients(
+    train: Float[Tensor, "n dim"],
+    held_out: Float[Tensor, "m dim"],
+    groups: Groups,
+    seed: int,
+    among_train: Float64[Tensor, " n"] | None = None,
+) -> Interval:
+    """The same share of real images, with a 95 % interval over their patients: images of one patient are alike."""
+    verdicts = authentic(train, held_out, among_train).double().cpu().numpy()
+    draws = group_draws(groups, DRAWS, np.random.default_rng(seed))
+    return share_interval(draws @ verdicts / draws.sum(axis=1), len(set(groups)))
 
 
 def without_duplicates(groups: Sequence[str]) -> Int64[np.ndarray, " kept"]:

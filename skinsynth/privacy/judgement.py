@@ -60,7 +60,7 @@ def authenticity_by_class(sets: Sets, features: Features, coverage: Coverage) ->
 def _authenticity_rows(
     name: str, train: TrainingSet, held_out: PatientFeatures, fake: Float[Tensor, "m dim"], coverage: Coverage
 ) -> list[Row]:
-    found = novelty_rows(train, held_out.features, fake, coverage) + strangers_rows(train, held_out, fake, train.seed)
+    found = novelty_rows(train, held_out, fake, coverage) + strangers_rows(train, held_out, fake, train.seed)
     return [{"class": name, **row} for row in found]
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from skinsynth.intervals import Interval
-from skinsynth.privacy.authenticity import authenticity, gaps_within
+from skinsynth.privacy.authenticity import authenticity, authenticity_of_patients, gaps_within
 from skinsynth.privacy.copying import (
     Cells,
     CopyingByCells,
@@ -82,14 +82,15 @@ def novelty(
 
 
 def novelty_rows(
-    train: TrainingSet, held_out: Float[Tensor, "h dim"], fake: Float[Tensor, "m dim"], coverage: Coverage
+    train: TrainingSet, held_out: PatientFeatures, fake: Float[Tensor, "m dim"], coverage: Coverage
 ) -> list[Row]:
     """One row a number, with `of` saying which images were asked and the count of each set; intervals where known.
 
     What held-out real images score is what the generated ones are read against. Coverage grows with the number of
     images, which differs between the two: for equal numbers see the planted table.
     """
-    of_fake = novelty(train, held_out, fake, coverage)
+    of_fake, real = novelty(train, held_out.features, fake, coverage), held_out.features
+    of_real = authenticity_of_patients(train.features, real, held_out.groups, train.seed, train.gaps)
     scores: dict[str, list[tuple[str, Interval]]] = {
         GENERATED: [
             ("authenticity", of_fake.authenticity),
@@ -100,13 +101,13 @@ def novelty_rows(
             ("held_out_share_in_judged_cells", _alone(of_fake.by_cells.judged_share)),
         ],
         HELD_OUT: [
-            ("authenticity", authenticity(train.features, held_out, train.gaps)),
-            ("median_cosine_to_train", _alone(_median_gap(held_out, train.features))),
-            ("coverage", _alone(coverage(train.features, held_out))),
+            ("authenticity", of_real),
+            ("median_cosine_to_train", _alone(_median_gap(real, train.features))),
+            ("coverage", _alone(coverage(train.features, real))),
         ],
     }
-    count_of = {GENERATED: len(fake), HELD_OUT: len(held_out)}
-    counts: Row = {"train_images": len(train.features), "held_out_images": len(held_out)}
+    count_of = {GENERATED: len(fake), HELD_OUT: len(real)}
+    counts: Row = {"train_images": len(train.features), "held_out_images": len(real)}
     return [
         {"metric": metric, **share._asdict(), "of": name, "images": count_of[name], **counts}
         for name, found in scores.items()

@@ -4,7 +4,7 @@ A rule can find a fault. None can show that there is none, so that no verdict sa
 is asked so that yes is bad.
 """
 
-from collections.abc import Mapping, Sized
+from collections.abc import Sized
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
@@ -12,6 +12,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from skinsynth.intervals import Interval, difference_of_shares
+from skinsynth.partition.leakage import Leakage
 from skinsynth.privacy.names import CONTROL, EXACT_COPIES, GENERATED, HALF_COPIES, HELD_OUT, NO_FEATURES, PIXELS
 from skinsynth.settings import Positive
 
@@ -59,18 +60,14 @@ class Judged(NamedTuple):
 
 
 def findings(
-    config: ReleaseConfig,
-    split: Mapping[str, float | int],
-    training: pd.DataFrame,
-    held_out: pd.DataFrame,
-    tables: Judged,
+    config: ReleaseConfig, leakage: Leakage, training: pd.DataFrame, held_out: pd.DataFrame, tables: Judged
 ) -> list[Finding]:
-    """The answers of all rules: `split` has the headlines of split_patients, both sides are rows of lesions.csv."""
+    """The answers of all rules; both sides are rows of lesions.csv, and `leakage` is what they share."""
     by_images = tables.attacks[tables.attacks["features_of"] != NO_FEATURES]
     by_model = tables.attacks[(tables.attacks["features_of"] == NO_FEATURES) & (tables.attacks["attack"] != CONTROL)]
     sections = {
         "Can this set be judged?": (
-            shared_people(split),
+            both_sides(leakage),
             unknown_patients(training, held_out),
             split_that_hides(tables.copies, config.equal),
             copies_that_pass(tables.planted),
@@ -95,12 +92,12 @@ def findings(
     return [Finding(section, *answer) for section, answers in sections.items() for answer in answers]
 
 
-def shared_people(split: Mapping[str, float | int]) -> Answer:
+def both_sides(leakage: Leakage) -> Answer:
     """Held-out images that the model may know make all comparisons too kind."""
-    counts = {kind: int(split[f"held_out_sharing_{kind}"]) for kind in ("patient", "lesion")}
-    found = ", ".join(f"{count} held-out images share a known {kind}" for kind, count in counts.items())
+    counts = {"known patient": leakage.patient, "known lesion": leakage.lesion, "known duplicate": leakage.duplicate}
+    found = ", ".join(f"{count} held-out images share a {kind}" for kind, count in counts.items())
     verdict = Verdict.BLIND if any(counts.values()) else Verdict.HOLDS
-    return "Are held-out patients or lesions in training too?", verdict, found
+    return "Are held-out patients, lesions or their duplicates in training too?", verdict, found
 
 
 def unknown_patients(training: pd.DataFrame, held_out: pd.DataFrame) -> Answer:
