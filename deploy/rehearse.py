@@ -38,7 +38,7 @@ from skinsynth.images.archive import read_archive, write_archive
 from skinsynth.partition.split import images_of, read_split
 
 HERE = Path(__file__).parent
-PATIENCE_SECONDS, FAREWELL_SECONDS = 300.0, 20.0
+PATIENCE_SECONDS, FAREWELL_SECONDS = 900.0, 60.0
 COLOURS = re.compile(r"\x1b\[\d+m")
 # Rounds long enough to be hit in the middle; the time-out is what a lost hospital costs the others.
 FAULTS = {"rounds": 6, "steps_per_round": 60, "least_hospitals": 2, "reply_timeout_seconds": 60.0}
