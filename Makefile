@@ -16,8 +16,8 @@ PYTEST = OMP_NUM_THREADS=1 python -m pytest -n $(WORKERS) --dist loadfile
 
 repro: $(VENV)/installed  ## Run every stage that is not up to date, then say where the results are.
 	@date +%s > .repro-started
-	dvc repro
-	@python benchmarks/repro_summary.py
+	python pipeline/repro.py
+	@python pipeline/summary.py
 
 test: $(VENV)/installed  ## The quick tests, under five minutes.
 	$(PYTEST) -m "not slow"

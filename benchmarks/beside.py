@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from benchmarks.without_dvc import commands
+from pipeline.without_dvc import commands
 
 ROOT = Path(__file__).parent.parent
 

@@ -32,11 +32,11 @@ from skinsynth.federated.server import FederationConfig, FederationState
 from skinsynth.federated.strategies import StrategyConfig
 from skinsynth.gan.model import Gan
 from skinsynth.images.grid import image_grid
-from skinsynth.intervals import half_sample_intervals
 from skinsynth.lesions.table import read_lesions
 from skinsynth.partition.split import SplitConfig, images_of, split_patients
 from skinsynth.quality.curve import CurveScorer
 from skinsynth.quality.fid import frechet_distance
+from skinsynth.quality.half_samples import half_sample_intervals
 from skinsynth.quality.kid import kernel_distance
 from skinsynth.report.png import save_figure
 from skinsynth.stage import load_params, write_rows

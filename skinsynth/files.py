@@ -1,6 +1,7 @@
-"""Files and folders that are either whole or not there: written aside, then renamed."""
+"""Files and folders that are either whole or not there (written aside, then renamed), and what they hash to."""
 
 import contextlib
+import hashlib
 import os
 import shutil
 import tempfile
@@ -47,3 +48,9 @@ def _replace_folder(aside: Path, path: Path) -> None:
         aside.rename(path)
     finally:
         shutil.rmtree(old, ignore_errors=True)
+
+
+def sha256_of(file: Path) -> str:
+    """Of its bytes, as 64 hexadecimal digits; an OSError where it cannot be read."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

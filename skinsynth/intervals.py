@@ -1,13 +1,11 @@
 """How far a number would move with other images of the same kind: 95 % intervals, most of them by resampling."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import torch
-from jaxtyping import Float, Float64, Int64
-from torch import Tensor
+from jaxtyping import Float64
 
 NORMAL_95 = 1.959964
 
@@ -16,39 +14,6 @@ class Interval(NamedTuple):
     value: float
     low: float
     high: float
-
-
-def half_sample_intervals(
-    scores: Callable[[Tensor, Tensor], dict[str, float]],
-    real: Float[Tensor, "n dim"],
-    fake: Float[Tensor, "m dim"],
-    draws: int,
-    rng: torch.Generator,
-    ranges: Mapping[str, tuple[float, float]] | None = None,
-) -> dict[str, Interval]:
-    """95 % intervals of numbers that compare two sets of features, from random halves of both.
-
-    What lies outside of a number's range is cut off. Where both sets come nearly from one distribution, the numbers of
-    halves spread more than they should, and intervals are too wide.
-
-    Halves without replacement, since the copies in a bootstrap sample are each other's nearest neighbours, and lower
-    the rank that FID sees. The spread among halves equals that of the whole (delete-d jackknife with d = n/2, Shao and
-    Wu 1989), while their mean is biased by the smaller n and is not used.
-    """
-    values = scores(real, fake)
-    halves = [scores(_half(real, rng), _half(fake, rng)) for _ in range(draws)]
-    intervals = {}
-    for name, value in values.items():
-        reach = NORMAL_95 * float(np.std([half[name] for half in halves], ddof=1)) if draws > 1 else float("nan")
-        least, most = (ranges or {}).get(name, (-math.inf, math.inf))
-        intervals[name] = Interval(value, max(value - reach, least), min(value + reach, most))
-    return intervals
-
-
-def mean_interval(values: Float[Tensor, " n"], mean: float) -> Interval:
-    """95 % interval of a mean over independent values by their standard error."""
-    reach = NORMAL_95 * float(values.double().std()) / len(values) ** 0.5
-    return Interval(mean, mean - reach, mean + reach)
 
 
 def group_draws(
@@ -106,8 +71,3 @@ def share_interval(values: Float64[np.ndarray, " draws_and_one"], groups: int) -
     if interval.low == interval.high and interval.value in (0, 1):
         return wilson_share(round(interval.value * groups), groups)
     return interval
-
-
-def _half(features: Float[Tensor, "n dim"], rng: torch.Generator) -> Float[Tensor, "half dim"]:
-    chosen: Int64[Tensor, " n"] = torch.randperm(len(features), generator=rng, device=rng.device)
-    return features[chosen[: (len(features) + 1) // 2].to(features.device)]

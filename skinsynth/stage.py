@@ -19,8 +19,9 @@ from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 import dacite
 import yaml
+from threadpoolctl import threadpool_limits
 
-from skinsynth.files import written_whole
+from skinsynth.files import sha256_of, written_whole
 from skinsynth.settings import check_ranges
 
 INTERRUPTED = 130
@@ -35,6 +36,7 @@ def run(main: Callable[..., None]) -> None:
     """
     flags = vars(_parser(main).parse_args())
     start = time.time()
+    _use_one_thread()
     try:
         main(**flags)
     except KeyboardInterrupt:
@@ -49,6 +51,20 @@ def run(main: Callable[..., None]) -> None:
         sys.exit(f"{Path(sys.argv[0]).stem}: {_one_line(error)}" if _first_process() else 1)
     if not flags.get("dry_run") and _first_process():
         _write_timing(Path(sys.argv[0]).stem, flags.get("name"), start)
+
+
+def _use_one_thread() -> None:
+    """On a CPU, unless OMP_NUM_THREADS is set: sums then have one order, on any number of cores.
+
+    Two threads train networks of 32 px a tenth to a fifth faster than one; two stages at once gain far more.
+    """
+    torch = sys.modules.get("torch")
+    if "OMP_NUM_THREADS" in os.environ or (torch is not None and torch.cuda.is_available()):
+        return
+    os.environ["OMP_NUM_THREADS"] = "1"  # of libraries that are yet to come, and of other processes
+    threadpool_limits(1)
+    if torch is not None:
+        torch.set_num_threads(1)
 
 
 def _parser(main: Callable[..., None]) -> argparse.ArgumentParser:
@@ -221,8 +237,7 @@ def checkpoint_folder(stage: str, item: str, settings: Any, data: list[Path]) ->
     code = sorted(file for folder in folders for file in folder.glob("*.py"))
     digest = hashlib.sha256(repr(settings).encode())
     for path in [*code, *sorted(file for entry in data for file in _files(entry))]:
-        with path.open("rb") as file:
-            digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
+        digest.update(path.name.encode() + bytes.fromhex(sha256_of(path)))
     root = Path(os.environ.get("SKINSYNTH_CHECKPOINTS", ".checkpoints"))
     return root / stage / f"{item}-{digest.hexdigest()[:16]}"
 

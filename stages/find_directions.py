@@ -13,14 +13,13 @@ from torch import Tensor
 
 from skinsynth.classifier.classifier import load_classifier
 from skinsynth.directions.edit import render_strips
-from skinsynth.directions.effects import Effects, effects_of
+from skinsynth.directions.effects import Effects, effects_of, mean_interval
 from skinsynth.directions.principal import sample_w
 from skinsynth.directions.search import Found, find_axes, spread_evenly
 from skinsynth.directions.strips import METHODS, Strip, draw_strips, step_names
 from skinsynth.files import written_whole
 from skinsynth.gan.family import load_family
 from skinsynth.gan.model import Gan
-from skinsynth.intervals import mean_interval
 from skinsynth.quality.classification import positive_label
 from skinsynth.settings import Count, Names, NotNegative, Numbers, Seed
 from skinsynth.stage import best_device, load_params, run, write_metrics, write_rows

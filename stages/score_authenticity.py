@@ -14,6 +14,7 @@ from torch import Tensor
 
 from skinsynth.classifier.classifier import load_classifier
 from skinsynth.features.extractor import ExtractorConfig, build_extractor
+from skinsynth.files import sha256_of
 from skinsynth.gan.family import load_family
 from skinsynth.images.archive import Images, image_size, read_archive
 from skinsynth.images.sets import read_image_set
@@ -175,8 +176,7 @@ def judged_rows(synthetic: Path, sets: Sets) -> list[Row]:
 def fingerprint(path: Path) -> str:
     """SHA-256 of a file; of a folder, of the lines that sha256sum prints of its files, in the order of their names."""
     if path.is_file():
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(path)
     files = sorted(file for file in path.rglob("*") if file.is_file())
     lines = [f"{fingerprint(file)}  ./{file.relative_to(path).as_posix()}\n" for file in files]
     return hashlib.sha256("".join(lines).encode()).hexdigest()

@@ -190,7 +190,7 @@ def test_a_failed_stage_leaves_what_was_prepared(project, tmp_path):
 def test_stages_without_dvc_are_the_commands_of_dvc():
     pytest.importorskip("dvc")
     said = say(ROOT, "dvc", "repro", "--dry", "--force").splitlines()
-    own = say(ROOT, sys.executable, "benchmarks/without_dvc.py", "--dry").splitlines()
+    own = say(ROOT, sys.executable, "pipeline/without_dvc.py", "--dry").splitlines()
     assert sorted(own) == sorted(line for line in said if line.startswith("> "))
 
 

@@ -10,7 +10,6 @@ from scipy.stats.mstats import trimmed_stde
 from torch import nn
 
 from skinsynth.gan.generator import Generator
-from skinsynth.intervals import half_sample_intervals
 from skinsynth.quality import neighbours
 from skinsynth.quality.fid import (
     covariance_root,
@@ -19,6 +18,7 @@ from skinsynth.quality.fid import (
     frechet_distance,
 )
 from skinsynth.quality.fidelity import RANGES, FidelityConfig, score_images
+from skinsynth.quality.half_samples import half_sample_intervals
 from skinsynth.quality.kid import kernel_distance, kernel_distance_of_subsets
 from skinsynth.quality.neighbours import neighbour_scores
 from skinsynth.quality.path_length import feature_distance, path_length, path_lengths

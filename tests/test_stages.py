@@ -19,7 +19,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from benchmarks.without_dvc import commands
+from pipeline.without_dvc import commands
 from skinsynth.directions.removal import load_moves
 from skinsynth.images.archive import read_archive, write_archive
 from skinsynth.stage import load_params, run

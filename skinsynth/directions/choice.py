@@ -9,6 +9,7 @@ from jaxtyping import Bool, Int64, UInt8
 from torch import Tensor
 
 from skinsynth.directions.candidates import candidate_moves, random_moves
+from skinsynth.directions.effects import mean_interval
 from skinsynth.directions.principal import sample_w
 from skinsynth.directions.removal import (
     Latents,
@@ -23,7 +24,7 @@ from skinsynth.directions.removal import (
     rendered,
 )
 from skinsynth.gan.model import Gan
-from skinsynth.intervals import mean_interval, wilson_share
+from skinsynth.intervals import wilson_share
 
 
 class Chosen(NamedTuple):

@@ -8,6 +8,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from skinsynth.classifier.classifier import Classifier
+from skinsynth.intervals import NORMAL_95, Interval
 
 
 class Effects(NamedTuple):
@@ -43,3 +44,9 @@ def distances_per_step(features: Float[Tensor, "n steps dim"], steps: Sequence[f
     gaps = (features - features[:, [list(steps).index(0)]]).norm(dim=2)
     lengths = torch.tensor(steps, dtype=gaps.dtype, device=gaps.device).abs()
     return (gaps[:, lengths > 0] / lengths[lengths > 0]).mean(dim=1)
+
+
+def mean_interval(values: Float[Tensor, " n"], mean: float) -> Interval:
+    """95 % interval of a mean over independent values by their standard error."""
+    reach = NORMAL_95 * float(values.double().std()) / len(values) ** 0.5
+    return Interval(mean, mean - reach, mean + reach)

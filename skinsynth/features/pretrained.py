@@ -25,6 +25,8 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from skinsynth.files import sha256_of
+
 OFFLINE = "set extractor.name to classifier, the project's own, which needs no download"
 # How long a server may stay silent before a download is given up.
 PATIENCE_SECONDS = 10.0
@@ -139,7 +141,7 @@ def weight_file(published: PublishedWeights, weights: Weights) -> Path:
     if expected is None:
         tqdm.write(
             f"{file} is taken for the weights of {published.name} unchecked: where it is what you expect, write its "
-            f"SHA-256, {_sha256(file)}, into `sha256` beside its path"
+            f"SHA-256, {sha256_of(file)}, into `sha256` beside its path"
         )
     else:
         _check_sha256(published, file, expected.lower())
@@ -169,18 +171,13 @@ def _limited_patience() -> Iterator[None]:
         socket.setdefaulttimeout(before)
 
 
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 def _check_sha256(published: PublishedWeights, file: Path, expected: str) -> None:
     if len(expected) < SHORTEST_SHA256:
         raise ValueError(
             f"{expected!r} is too short for a SHA-256 of {published.name}'s weights: "
             f"give its first {SHORTEST_SHA256} digits or more"
         )
-    found = _sha256(file)
+    found = sha256_of(file)
     if not found.startswith(expected):
         raise ValueError(
             f"{file} is not the file that {published.name} expects: its SHA-256 is {found}, not {expected}; "

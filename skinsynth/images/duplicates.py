@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Annotated
 
-import imagehash
 import numpy as np
 from jaxtyping import Bool, Float32, Int64, UInt8
 from PIL import Image
@@ -45,6 +44,8 @@ class Duplicates:
 
 def perceptual_hash(image: UInt8[np.ndarray, "height width 3"]) -> Bool[np.ndarray, " bits"]:
     """The 256 signs of the lowest frequencies of the grey image about their median (imagehash's phash)."""
+    import imagehash  # 1 s to import, and only prepare_images needs it
+
     found = imagehash.phash(Image.fromarray(image), hash_size=HASH_SIZE, highfreq_factor=HIGH_FREQUENCY_FACTOR)
     return found.hash.ravel()
 

@@ -14,10 +14,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from skinsynth.features.extractor import Extractor
-from skinsynth.intervals import half_sample_intervals
 from skinsynth.quality.by_class import Labelled, features_of
 from skinsynth.quality.fid import frechet_distance
 from skinsynth.quality.fidelity import HELD_OUT, RANGES, TRAIN, FidelityConfig
+from skinsynth.quality.half_samples import half_sample_intervals
 from skinsynth.quality.image_set import RealSides
 from skinsynth.quality.kid import kernel_distance
 from skinsynth.quality.neighbours import neighbour_scores

@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Float, Float32, Float64, Int64, UInt8
 from torch import Tensor
 
-from skinsynth.intervals import half_sample_intervals
 from skinsynth.quality.by_class import POOLED, Judged, sides_by_class
 from skinsynth.quality.fidelity import comparisons
+from skinsynth.quality.half_samples import half_sample_intervals
 
 HUES = 360  # bins of the circle, each centred on a whole degree
 LEVELS = 256  # bins of saturation and brightness, each centred on a level of 8 bits

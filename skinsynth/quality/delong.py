@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Bool, Float, Float64
-from scipy.stats import rankdata
 
 from skinsynth.intervals import NORMAL_95
 
@@ -63,10 +63,15 @@ def _components(is_positive: Bool[np.ndarray, " n"], score: Float[np.ndarray, " 
     By midranks (Sun and Xu 2014): the rank among all less that within the class counts the others below.
     """
     within = np.empty(len(score))
-    within[is_positive] = rankdata(score[is_positive])
-    within[~is_positive] = rankdata(score[~is_positive])
-    others_below = rankdata(score) - within
+    within[is_positive] = midranks(score[is_positive])
+    within[~is_positive] = midranks(score[~is_positive])
+    others_below = midranks(score) - within
     return np.where(is_positive, others_below / (~is_positive).sum(), 1 - others_below / is_positive.sum())
+
+
+def midranks(score: Float[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
+    """Ranks from 1, equal scores sharing their mean rank."""
+    return pd.Series(score).rank().to_numpy()
 
 
 def _variance(is_positive: Bool[np.ndarray, " n"], excess: Float64[np.ndarray, " n"], groups: np.ndarray) -> float:

@@ -9,8 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from skinsynth.intervals import Interval, half_sample_intervals
+from skinsynth.intervals import Interval
 from skinsynth.quality.fid import enough_to_extrapolate, extrapolated_frechet_distance, frechet_distance
+from skinsynth.quality.half_samples import half_sample_intervals
 from skinsynth.quality.kid import kernel_distance, kernel_distance_of_subsets
 from skinsynth.quality.neighbours import neighbour_scores
 from skinsynth.settings import Count, Whole

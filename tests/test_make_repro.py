@@ -6,19 +6,21 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.repro_summary import outputs_of, print_shares, verdict
+from pipeline.summary import outputs_of, print_shares, verdict
 
 PROJECT = Path(__file__).parents[1]
 LOCK = {"stages": {"train": {"outs": [{"path": "models"}]}, "forgotten": {"outs": [{"path": "old"}]}, "judge": {}}}
 
 
-@pytest.mark.parametrize("script", ["repro_twice", "repro_summary"])
+@pytest.mark.parametrize(
+    "script", ["benchmarks/repro_twice.py", "pipeline/repro.py", "pipeline/summary.py", "pipeline/without_dvc.py"]
+)
 def test_help_explains_and_runs_no_stage(script, tmp_path):
     """In an empty folder any stage would fail."""
-    command = [sys.executable, PROJECT / "benchmarks" / f"{script}.py", "--help"]
+    command = [sys.executable, PROJECT / script, "--help"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert f"python benchmarks/{script}.py" in done.stdout
+    assert f"python {script}" in done.stdout
 
 
 def test_outputs_are_those_of_the_stages_that_there_are():

@@ -1,7 +1,7 @@
 """Run stages of dvc.yaml where DVC is not installed, such as on a borrowed GPU machine.
 
-    python benchmarks/without_dvc.py prepare_images split_patients train_classifier@real train_gan@cgan
-    python benchmarks/without_dvc.py --dry                       # say every command, in dvc.yaml's order
+    python pipeline/without_dvc.py prepare_images split_patients train_classifier@real train_gan@cgan
+    python pipeline/without_dvc.py --dry                       # say every command, in dvc.yaml's order
 
 Nothing is skipped for being up to date, and no dvc.lock is written; a killed stage goes on from its checkpoint.
 """

@@ -1,6 +1,6 @@
 """What `make repro` says last: shares of the stages, peak memory, whether the results are the committed ones.
 
-    python benchmarks/repro_summary.py
+    python pipeline/summary.py
 
 It runs no stage, takes no flags and changes nothing. Shares are of the stages that ran since the last `make repro`
 began; the results are the committed ones where dvc.lock is and every output that it names is here.
@@ -41,7 +41,7 @@ def print_shares(ran: list[dict]) -> None:
     print(f"\n{'stage':<34}{'seconds':>9}{'share':>8}{'memory':>10}")
     for timing, spent in zip(ran, seconds, strict=True):
         print(f"{timing['stage']:<34}{spent:>9.1f}{spent / sum(seconds):>8.0%}{timing['peak_memory_mb']:>7.0f} MB")
-    wall = ran[-1]["started"] + seconds[-1] - ran[0]["started"]
+    wall = max(timing["started"] + timing["seconds"] for timing in ran) - ran[0]["started"]
     peak = max(timing["peak_memory_mb"] for timing in ran)
     print(f"{'all, with DVC between them':<34}{wall:>9.1f}{'':>8}{peak:>7.0f} MB")
 

@@ -1,0 +1,123 @@
+"""Run every stage that is not up to date, as many at once as there are cores: what `make repro` does.
+
+    python pipeline/repro.py             # one job for each core, fewer where memory is short; one where there is a GPU
+    python pipeline/repro.py --jobs 1    # one stage after another
+
+DVC runs one stage at a time. Here a stage starts as `dvc repro --single-item` once all that it needs is done; what it
+prints lies in .repro/. In the end a plain `dvc repro` looks at everything again: it says so if all is up to date, and
+otherwise runs what is left, so that a stage that fails is told about as ever. Each stage computes with one thread, and
+its results are the same for any number of jobs.
+"""
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from dvc.repo import Repo
+from tqdm import tqdm
+
+LOGS = Path(".repro")
+GIGABYTES_PER_JOB = 2  # the hungriest stage of the scales for a CPU takes 1.4
+SECONDS_BETWEEN_LOOKS = 0.2
+
+
+def main() -> None:
+    """Run them; the exit code is DVC's."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--jobs", type=int, default=default_jobs(), help="stages at once (here: %(default)s)")
+    jobs = parser.parse_args().jobs
+    dvc = str(Path(sys.executable).with_name("dvc"))
+    try:
+        if jobs > 1:
+            needs, changed = what_is_to_be_done()
+            run_together(dvc, needs, not_up_to_date(needs, changed), jobs)
+        sys.exit(subprocess.run([dvc, "repro"], check=False).returncode)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def default_jobs() -> int:
+    """One for each core that has memory beside it; a GPU is not shared."""
+    if Path("/dev/nvidia0").exists():
+        return 1
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return max(1, min(os.cpu_count() or 1, int(memory / GIGABYTES_PER_JOB)))
+
+
+def what_is_to_be_done() -> tuple[dict[str, set[str]], set[str]]:
+    """Stages in dvc.yaml's order, each with those that it needs; and the stages that have changed."""
+    with Repo() as repo:
+        graph = repo.index.graph
+        needs = {stage.addressing: {need.addressing for need in graph.successors(stage)} for stage in repo.index.stages}
+        return needs, set(repo.status())
+
+
+def not_up_to_date(needs: Mapping[str, set[str]], changed: set[str]) -> list[str]:
+    """The changed stages and all that come after them, in the order given."""
+    found: set[str] = set()
+    before = -1
+    while len(found) > before:
+        before = len(found)
+        found |= {stage for stage in needs if stage in changed or needs[stage] & found}
+    return [stage for stage in needs if stage in found]
+
+
+def ready(waiting: list[str], needs: Mapping[str, set[str]], unfinished: set[str]) -> list[str]:
+    """Those whose needs are done."""
+    return [stage for stage in waiting if not needs[stage] & unfinished]
+
+
+def run_together(dvc: str, needs: Mapping[str, set[str]], stages: list[str], jobs: int) -> None:
+    """Run these stages, each after its needs; nothing new is started once one has failed."""
+    LOGS.mkdir(exist_ok=True)
+    waiting, running, failed = list(stages), dict[str, tuple[subprocess.Popen, float]](), False
+    with tqdm(total=len(stages), unit="stage", disable=None) as bar, ended_together(running):
+        while running or (waiting and not failed):
+            able = [] if failed else ready(waiting, needs, {*waiting, *running})
+            for stage in able[: jobs - len(running)]:
+                waiting.remove(stage)
+                running[stage] = start(dvc, stage), time.monotonic()
+            bar.set_postfix_str(", ".join(running))
+            for stage, (job, began) in list(running.items()):
+                if job.poll() is not None:
+                    del running[stage]
+                    failed = failed or job.returncode != 0
+                    bar.update()
+                    line = f"{bar.n:>3} of {bar.total}  {stage:<34}{outcome(stage, job, time.monotonic() - began)}"
+                    bar.write(line, file=sys.stdout)
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+
+
+def start(dvc: str, stage: str) -> subprocess.Popen:
+    """DVC holds its lock while it reads and writes, and gives it back while a stage computes."""
+    command = [dvc, "--wait-for-lock", "repro", "--single-item", stage]
+    with (LOGS / f"{stage}.log").open("w") as log:
+        return subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+
+
+@contextmanager
+def ended_together(running: Mapping[str, tuple[subprocess.Popen, float]]) -> Iterator[None]:
+    """What still runs at the end of the block (Ctrl-C) is interrupted too: DVC, and the stage that it waits for."""
+    try:
+        yield
+    finally:
+        for job, _ in running.values():
+            with suppress(ProcessLookupError):
+                os.killpg(job.pid, signal.SIGINT)
+        for job, _ in running.values():
+            job.wait()
+
+
+def outcome(stage: str, job: subprocess.Popen, seconds: float) -> str:
+    """How a stage ended, DVC's own time included."""
+    return f"{seconds:7.1f} s" if job.returncode == 0 else f"failed: see {LOGS / stage}.log"
+
+
+if __name__ == "__main__":
+    main()
