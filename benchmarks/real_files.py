@@ -11,6 +11,7 @@ score_federated alone was asked for). `dvc` must be on the path.
 import argparse
 import json
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -30,8 +31,9 @@ def main() -> None:
     if not flags.isic.is_dir():
         parser.error(f"no folder {flags.isic}: say with --isic where the real files are (data/raw/README.md)")
     prepare_clone(flags.clone, flags.isic, flags.scale)
-    start, stages = time.time(), ["score_federated"] if flags.federation_only else []
-    subprocess.run(["dvc", "repro", *stages], cwd=flags.clone, check=True)
+    start = time.time()
+    part, whole = ["dvc", "repro", "score_federated"], [sys.executable, "pipeline/repro.py"]
+    subprocess.run(part if flags.federation_only else whole, cwd=flags.clone, check=True)
     seconds = time.time() - start
     if flags.federation_only:
         write_run(flags.clone, bring_federation(flags.clone) / "federation-run.json", flags, seconds)

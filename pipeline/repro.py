@@ -19,7 +19,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from dvc.repo import Repo
 from tqdm import tqdm
 
 LOGS = Path(".repro")
@@ -52,6 +51,8 @@ def default_jobs() -> int:
 
 def what_is_to_be_done() -> tuple[dict[str, set[str]], set[str]]:
     """Stages in dvc.yaml's order, each with those that it needs; and the stages that have changed."""
+    from dvc.repo import Repo  # a second to import, and --help needs none of it
+
     with Repo() as repo:
         graph = repo.index.graph
         needs = {stage.addressing: {need.addressing for need in graph.successors(stage)} for stage in repo.index.stages}
@@ -76,7 +77,8 @@ def ready(waiting: list[str], needs: Mapping[str, set[str]], unfinished: set[str
 def run_together(dvc: str, needs: Mapping[str, set[str]], stages: list[str], jobs: int) -> None:
     """Run these stages, each after its needs; nothing new is started once one has failed."""
     LOGS.mkdir(exist_ok=True)
-    waiting, running, failed = list(stages), dict[str, tuple[subprocess.Popen, float]](), False
+    waiting, running = list(stages), dict[str, tuple[subprocess.Popen, float]]()
+    done, failed = 0, False
     with tqdm(total=len(stages), unit="stage", disable=None) as bar, ended_together(running):
         while running or (waiting and not failed):
             able = [] if failed else ready(waiting, needs, {*waiting, *running})
@@ -88,8 +90,9 @@ def run_together(dvc: str, needs: Mapping[str, set[str]], stages: list[str], job
                 if job.poll() is not None:
                     del running[stage]
                     failed = failed or job.returncode != 0
+                    done += 1
                     bar.update()
-                    line = f"{bar.n:>3} of {bar.total}  {stage:<34}{outcome(stage, job, time.monotonic() - began)}"
+                    line = f"{done:>3} of {len(stages)}  {stage:<34}{outcome(stage, job, time.monotonic() - began)}"
                     bar.write(line, file=sys.stdout)
             time.sleep(SECONDS_BETWEEN_LOOKS)
 
