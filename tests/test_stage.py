@@ -1,14 +1,16 @@
 """What a user meets at the border: settings, flags, errors in one line, files that are whole or not there."""
 
 import errno
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 
-from skinsynth.files import folder_written_whole, written_whole
+from skinsynth.files import folder_written_whole, sha256_of, written_whole
 from skinsynth.stage import checkpoint_folder, load_params, seed_of, write_metrics
 
 ROOT = Path(__file__).parent.parent
@@ -151,3 +153,35 @@ def test_every_use_of_a_seed_has_a_seed_of_its_own_and_always_the_same():
     assert len(set(seeds)) == len(seeds)
     assert seeds == [seed_of(seed, *names) for seed in (1, 2) for names in uses]
     assert all(0 <= seed < 2**48 for seed in seeds)
+
+
+THREADS = """
+import os
+import torch
+from threadpoolctl import threadpool_info
+from skinsynth.stage import run
+
+def main():
+    print(torch.get_num_threads(), *{pool["num_threads"] for pool in threadpool_info()}, os.environ["OMP_NUM_THREADS"])
+
+run(main)
+"""
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="where there is a GPU all threads stay")
+@pytest.mark.parametrize(("wanted", "threads"), [(None, "1 1 1"), ("2", "2 2 2")])
+def test_a_stage_computes_with_one_thread_unless_the_user_says_otherwise(tmp_path, wanted, threads):
+    (tmp_path / "stage.py").write_text(THREADS)
+    environment = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    if wanted:
+        environment["OMP_NUM_THREADS"] = wanted
+    command = [sys.executable, "stage.py"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == threads.split(), done.stderr
+
+
+def test_the_hash_of_a_file_is_that_of_its_bytes(tmp_path):
+    (tmp_path / "empty").write_bytes(b"")
+    assert sha256_of(tmp_path / "empty").startswith("e3b0c44298fc1c14")
+    with pytest.raises(OSError, match="missing"):
+        sha256_of(tmp_path / "missing")
