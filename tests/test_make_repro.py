@@ -133,7 +133,8 @@ def test_a_stage_that_fails_is_told_about_and_what_ended_stays(tmp_path):
     pipeline_of(tmp_path)
     done = repro(tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "raw" not in done.stdout  # it ended before, and has not changed
+    assert "of 2  raw" not in done.stdout  # it ended before, and has not changed
+    assert "2 of 2  both" in done.stdout
 
 
 @pytest.mark.slow
