@@ -50,13 +50,20 @@ def default_jobs() -> int:
 
 
 def what_is_to_be_done() -> tuple[dict[str, set[str]], set[str]]:
-    """Stages in dvc.yaml's order, each with those that it needs; and the stages that have changed."""
-    from dvc.repo import Repo  # a second to import, and --help needs none of it
+    """Stages in dvc.yaml's order, each with those that it needs; and the stages that have changed.
 
-    with Repo() as repo:
-        graph = repo.index.graph
-        needs = {stage.addressing: {need.addressing for need in graph.successors(stage)} for stage in repo.index.stages}
-        return needs, set(repo.status())
+    None where DVC cannot read the project: `dvc repro` says why.
+    """
+    from dvc.exceptions import DvcException  # a second to import, and --help needs none of it
+    from dvc.repo import Repo
+
+    try:
+        with Repo() as repo:
+            graph, stages = repo.index.graph, repo.index.stages
+            needs = {stage.addressing: {need.addressing for need in graph.successors(stage)} for stage in stages}
+            return needs, set(repo.status())
+    except DvcException:
+        return {}, set()
 
 
 def not_up_to_date(needs: Mapping[str, set[str]], changed: set[str]) -> list[str]:

@@ -138,6 +138,15 @@ def test_a_stage_that_fails_is_told_about_and_what_ended_stays(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_project_that_dvc_cannot_read_is_an_error_of_one_line(tmp_path):
+    pipeline_of(tmp_path, left="echo ${scale} > left.txt")
+    done = repro(tmp_path)
+    assert done.returncode != 0
+    assert "Could not find 'scale'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
 def test_interrupting_ends_the_stages_too_and_the_rest_runs_next_time(tmp_path):
     pipeline_of(tmp_path, left="echo $$ > left.pid; sleep 600; echo left > left.txt")
     command = [sys.executable, PROJECT / "pipeline/repro.py", "--jobs", "2"]
