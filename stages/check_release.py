@@ -98,10 +98,10 @@ def summary(found: Sequence[Finding]) -> str:
         return f"Do not give this set away: {counts[Verdict.STOPS]} of {asked} answers stop it."
     if counts[Verdict.BLIND]:
         return f"This set cannot be judged: by {counts[Verdict.BLIND]} of {asked} answers comparisons do not hold."
-    warns = counts[Verdict.WARNS]
+    warning = "1 warns" if counts[Verdict.WARNS] == 1 else f"{counts[Verdict.WARNS]} warn"
     return (
         f"Not finished: {counts[Verdict.LOOK]} questions wait for a person, and each can stop this set. No computed "
-        f"answer of {asked} stops it, {warns} {'warns' if warns == 1 else 'warn'}, and none can show that it is private."
+        f"answer of {asked} stops it, {warning}, and none can show that it is private."
     )
 
 
