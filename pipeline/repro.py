@@ -52,7 +52,7 @@ def default_jobs() -> int:
 def what_is_to_be_done() -> tuple[dict[str, set[str]], set[str]]:
     """Stages in dvc.yaml's order, each with those that it needs; and the stages that have changed.
 
-    None where DVC cannot read the project: `dvc repro` says why.
+    Nothing is to be done here where DVC cannot read the project: `dvc repro` says why.
     """
     from dvc.exceptions import DvcException  # a second to import, and --help needs none of it
     from dvc.repo import Repo

@@ -1,4 +1,4 @@
-"""What `make repro` says last, and that asking its scripts for help starts nothing."""
+"""What `make repro` runs side by side and says last, and that asking its scripts for help starts nothing."""
 
 import os
 import signal
@@ -17,6 +17,7 @@ from pipeline.summary import outputs_of, print_shares, verdict
 PROJECT = Path(__file__).parents[1]
 DVC = Path(sys.executable).with_name("dvc")
 QUIET = {**os.environ, "DVC_NO_ANALYTICS": "1"}
+COMMAND = [sys.executable, PROJECT / "pipeline/repro.py", "--jobs", "2"]
 LOCK = {"stages": {"train": {"outs": [{"path": "models"}]}, "forgotten": {"outs": [{"path": "old"}]}, "judge": {}}}
 
 
@@ -103,9 +104,8 @@ def pipeline_of(folder: Path, **commands: str) -> None:
         subprocess.run([DVC, "init", "--no-scm", "--quiet"], cwd=folder, check=True, env=QUIET)
 
 
-def repro(folder: Path, *flags: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, PROJECT / "pipeline/repro.py", "--jobs", "2", *flags]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, env=QUIET)
+def repro(folder: Path) -> subprocess.CompletedProcess:
+    return subprocess.run(COMMAND, cwd=folder, capture_output=True, text=True, check=False, env=QUIET)
 
 
 @pytest.mark.slow
@@ -149,8 +149,7 @@ def test_a_project_that_dvc_cannot_read_is_an_error_of_one_line(tmp_path):
 @pytest.mark.slow
 def test_interrupting_ends_the_stages_too_and_the_rest_runs_next_time(tmp_path):
     pipeline_of(tmp_path, left="echo $$ > left.pid; sleep 600; echo left > left.txt")
-    command = [sys.executable, PROJECT / "pipeline/repro.py", "--jobs", "2"]
-    running = subprocess.Popen(command, cwd=tmp_path, env=QUIET, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    running = subprocess.Popen(COMMAND, cwd=tmp_path, env=QUIET, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     wait_for(lambda: (tmp_path / "left.pid").exists() and (tmp_path / "left.pid").read_text())
     running.send_signal(signal.SIGINT)
     assert running.wait(300) == 130
