@@ -10,6 +10,7 @@ score_federated alone was asked for). `dvc` must be on the path.
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
@@ -33,7 +34,9 @@ def main() -> None:
     prepare_clone(flags.clone, flags.isic, flags.scale)
     start = time.time()
     part, whole = ["dvc", "repro", "score_federated"], [sys.executable, "pipeline/repro.py"]
-    subprocess.run(part if flags.federation_only else whole, cwd=flags.clone, check=True)
+    # The clone's own code, whichever project the environment was made for.
+    environment = {**os.environ, "PYTHONPATH": str(flags.clone.resolve())}
+    subprocess.run(part if flags.federation_only else whole, cwd=flags.clone, env=environment, check=True)
     seconds = time.time() - start
     if flags.federation_only:
         write_run(flags.clone, bring_federation(flags.clone) / "federation-run.json", flags, seconds)

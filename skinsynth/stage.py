@@ -38,6 +38,7 @@ def run(main: Callable[..., None]) -> None:
     start = time.time()
     _use_one_thread()
     try:
+        _refuse_code_from_elsewhere()
         main(**flags)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
@@ -51,6 +52,16 @@ def run(main: Callable[..., None]) -> None:
         sys.exit(f"{Path(sys.argv[0]).stem}: {_one_line(error)}" if _first_process() else 1)
     if not flags.get("dry_run") and _first_process():
         _write_timing(Path(sys.argv[0]).stem, flags.get("name"), start)
+
+
+def _refuse_code_from_elsewhere() -> None:
+    """With two clones and one environment, results would be of code that dvc.lock does not name."""
+    project, imported = Path(sys.argv[0]).resolve().parents[1], Path(__file__).resolve().parent
+    if (project / "skinsynth").is_dir() and not imported.samefile(project / "skinsynth"):
+        raise ValueError(
+            f"this stage lies in {project}, but Python finds skinsynth in {imported.parent}: run `make "
+            f".venv/installed` in {project} and use its environment, or set PYTHONPATH={project}"
+        )
 
 
 def _use_one_thread() -> None:

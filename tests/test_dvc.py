@@ -20,6 +20,8 @@ ENVIRONMENT = {
     **os.environ,
     "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     "DVC_NO_ANALYTICS": "1",
+    # Stages run in their project's root; a clone's code is its own.
+    "PYTHONPATH": ".",
 }
 SHOWS_REAL_IMAGES = (
     "data/images.zip",

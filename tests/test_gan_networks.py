@@ -293,6 +293,9 @@ def test_presets_make_networks(rng, name):
         (128, 4, 64, 4),
         (256, 32, 64, 2),
         (256, 128, 128, 1),
+        (128, 3, 60, 4),
+        (32, 6, 48, 4),
+        (128, 20, 40, 2),
     ],
 )
 def test_auto_preset_grows_with_the_processes_as_published(resolution, processes, batch_size, group):

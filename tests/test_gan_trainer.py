@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import json
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from skinsynth.gan.discriminator import DiscriminatorConfig
 from skinsynth.gan.generator import GeneratorConfig
 from skinsynth.gan.presets import trainer_config
 from skinsynth.gan.team import Team
-from skinsynth.gan.trainer import StepReport, Trainer, TrainerConfig, TrainingDiverged, ema_decay
+from skinsynth.gan.trainer import StepReport, Trainer, TrainerConfig, TrainingDiverged, count_distinct, ema_decay
 from skinsynth.gan.training import RunConfig, configure
 from skinsynth.process import keep_freed_memory
 from skinsynth.settings import check_ranges
@@ -41,10 +42,10 @@ CONFIG = TrainerConfig(
 )
 
 
-def toy_images(config):
+def toy_images(config, count=10):
     rng = torch.Generator().manual_seed(7)
     size = config.generator.resolution
-    return torch.randint(0, 256, (10, 3, size, size), generator=rng, dtype=torch.uint8), torch.arange(10) % 2
+    return torch.randint(0, 256, (count, 3, size, size), generator=rng, dtype=torch.uint8), torch.arange(count) % 2
 
 
 def trainer_of(config=CONFIG):
@@ -173,6 +174,24 @@ def test_a_generator_that_makes_one_image_or_one_a_class_is_stopped(columns):
         trainer.watch()
 
 
+@pytest.mark.parametrize(("modes", "stops"), [(2, True), (4, True), (20, False)])
+def test_a_generator_that_makes_a_few_images_is_stopped_and_one_that_knows_many_by_heart_is_not(modes, stops):
+    config = dataclasses.replace(CONFIG, learning_rate=0.01)
+    trainer = Trainer(config, *toy_images(config, 128), "cpu")
+    for _ in range(10):
+        trainer.step()
+    known = torch.randn(modes, CONFIG.generator.z_size, generator=torch.Generator().manual_seed(1))
+    trainer.generator.register_forward_pre_hook(lambda _, given: (known[torch.arange(len(given[0])) % modes], given[1]))
+    with pytest.raises(TrainingDiverged, match=f"are {modes} again and again") if stops else nullcontext():
+        trainer.watch()
+
+
+def test_near_copies_count_once():
+    images = torch.zeros(5, 3, 8, 8)
+    images[2:] += torch.tensor([0.05, 0.2, 0.21])[:, None, None, None]
+    assert [count_distinct(images, apart) for apart in (0.0, 0.02, 0.1, 1.0)] == [4, 3, 2, 1]
+
+
 def test_a_weight_that_is_not_finite_is_seen_before_it_is_saved():
     trainer = trainer_of()
     with torch.no_grad():
@@ -279,7 +298,7 @@ def test_a_batch_that_cannot_be_divided_is_named(change, team):
         Trainer(config, *toy_images(config), "cpu", team)
 
 
-@pytest.mark.parametrize("processes", [1, 2, 4, 8, 16, 32])
+@pytest.mark.parametrize("processes", [1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 20, 32])
 @pytest.mark.parametrize("resolution", [32, 128, 256, 512, 1024])
 def test_the_auto_preset_falls_into_equal_parts_of_whole_groups(resolution, processes):
     auto = trainer_config("auto", resolution, 3, 2, "none", x_flip=True, seed=0, processes=processes)

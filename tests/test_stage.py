@@ -111,10 +111,10 @@ run(main)
 '''
 
 
-def call(tmp_path: Path, *flags: str) -> subprocess.CompletedProcess:
-    (tmp_path / "look.py").write_text(SCRIPT)
+def call(tmp_path: Path, *flags: str, script: str = "look.py") -> subprocess.CompletedProcess:
+    (tmp_path / script).write_text(SCRIPT)
     return subprocess.run(
-        [sys.executable, "look.py", *flags],
+        [sys.executable, script, *flags],
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -126,6 +126,18 @@ def call(tmp_path: Path, *flags: str) -> subprocess.CompletedProcess:
 def test_an_error_is_one_line_and_exit_code_one(tmp_path):
     ended = call(tmp_path, "--images", "nowhere.zip")
     assert (ended.returncode, ended.stderr) == (1, "look: no images at nowhere.zip: run prepare_images\n")
+
+
+def test_a_stage_of_one_clone_does_not_run_with_the_code_of_another(tmp_path):
+    for folder in ("skinsynth", "stages"):
+        (tmp_path / folder).mkdir()
+    ended = call(tmp_path, "--images", "look.py", script="stages/look.py")
+    assert ended.returncode == 1
+    assert ended.stdout == ""
+    assert f"lies in {tmp_path}, but Python finds skinsynth in {ROOT}" in ended.stderr
+    (tmp_path / "skinsynth").rmdir()
+    (tmp_path / "skinsynth").symlink_to(ROOT / "skinsynth")
+    assert call(tmp_path, "--images", "stages/look.py", script="stages/look.py").stdout == "wet\n"
 
 
 def test_a_full_disk_is_said_in_one_line(tmp_path):

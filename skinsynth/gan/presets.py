@@ -47,10 +47,13 @@ class Preset:
 
 def preset_auto(resolution: int, processes: int = 1) -> Preset:
     """What so many processes, each on a GPU of its own, do well with at a resolution."""
-    batch_size = max(min(processes * min(4096 // resolution, 32), 64), processes)
+    share = max(min(processes * min(4096 // resolution, 32), 64) // processes, 1)
+    # The published rule, less what would not fall into whole groups (three processes: 60 images and not 64).
+    mbstd_group = max(group for group in (1, 2, 4) if group <= share)
+    batch_size = processes * (share - share % mbstd_group)
     return Preset(
         batch_size=batch_size,
-        mbstd_group=min(batch_size // processes, 4),
+        mbstd_group=mbstd_group,
         channel_share=1.0 if resolution >= 512 else 0.5,
         learning_rate=0.002 if resolution >= 1024 else 0.0025,
         r1_gamma=0.0002 * resolution**2 / batch_size,

@@ -32,8 +32,9 @@ from skinsynth.settings import Count, NotNegative, Positive, Seed, Share, ShareB
 PATH_BATCH_SHRINK = 2
 # Gradients in 16 bits may overflow; they are cut to this.
 HALF_GRADIENT_BOUND = 1e5
-# Images of each class that the watch looks at, and what share of real images' deviation says that all are one.
-WATCHED_IMAGES, COLLAPSED_DIVERSITY = 32, 0.01
+# Images of each class that the watch looks at; the share of real images' deviation within which two are one image; and
+# of as many real images, the share that so few modes are.
+WATCHED_IMAGES, COLLAPSED_DIVERSITY, COLLAPSED_MODES = 32, 0.01, 1 / 8
 
 State = tuple[dict[str, Tensor], dict[str, Any]]
 
@@ -74,7 +75,7 @@ class StepReport:
 
 
 class TrainingDiverged(FloatingPointError):  # noqa: N818 - it tells what happened, not who erred
-    """A loss or weight is no longer finite, or the generator makes one image only."""
+    """A loss or weight is no longer finite, or the generator makes one image only, or a few."""
 
 
 def draw_networks(config: TrainerConfig) -> tuple[Generator, Discriminator]:
@@ -168,23 +169,29 @@ class Trainer:
     def watch(self) -> float:
         """How diverse the generator's images are, worst class: their deviation over that of real images, without noise.
 
-        Changes nothing. Raises TrainingDiverged where they are nearly one image, or a weight of any network is not
-        finite.
+        Changes nothing. Raises TrainingDiverged where they are nearly one image or a few, or a weight of any network
+        is not finite.
         """
         for name, network in self._networks().items():
             if not all(bool(weight.isfinite().all()) for weight in network.state_dict().values()):
                 raise TrainingDiverged(self._diverged(f"a weight of {name} is not finite"))
-        worst = min((self._class_diversity(*images) for images in self.data.by_class(WATCHED_IMAGES)), default=1.0)
-        if worst < COLLAPSED_DIVERSITY:
-            raise TrainingDiverged(self._diverged(f"the images of a class differ by {worst:.1%} of what real ones do"))
-        return worst
+        return min((self._class_diversity(*images) for images in self.data.by_class(WATCHED_IMAGES)), default=1.0)
 
     def _class_diversity(self, real: Float[Tensor, "n c h w"], c: Float[Tensor, "n class_count"]) -> float:
         rng = torch.Generator(self.device).manual_seed(self.config.seed)
         z = torch.randn(len(c), self.config.generator.z_size, generator=rng, device=self.device)
         # As they are seen: beyond white and black, differences are none.
         fakes = self.generator(z, c, noise_mode="none").clamp(-1, 1)
-        return float(fakes.std(dim=0).mean() / real.std(dim=0).mean().clamp(min=1e-8))
+        deviation = float(real.std(dim=0).mean().clamp(min=1e-8))
+        diversity = float(fakes.std(dim=0).mean()) / deviation
+        if diversity < COLLAPSED_DIVERSITY:
+            raise TrainingDiverged(
+                self._diverged(f"the images of a class differ by {diversity:.1%} of what real ones do")
+            )
+        modes, real_modes = (count_distinct(images, COLLAPSED_DIVERSITY * deviation) for images in (fakes, real))
+        if modes <= COLLAPSED_MODES * real_modes:
+            raise TrainingDiverged(self._diverged(f"{len(fakes)} images of a class are {modes} again and again"))
+        return diversity
 
     def _diverged(self, what: str) -> str:
         return (
@@ -441,6 +448,18 @@ def _restore_adam(adam: torch.optim.Adam, network: nn.Module, tensors: dict[str,
                 # Adam walks through memory, so its means are laid out as their parameter is.
                 like = parameter if key != "step" else tensors[f"{name}.{key}"].to(parameter.device)
                 adam.state[parameter][key] = torch.empty_like(like).copy_(tensors[f"{name}.{key}"])
+
+
+def count_distinct(images: Float[Tensor, "n c h w"], apart: float) -> int:
+    """How many images are further than `apart` (root mean square) from each one counted before."""
+    flat = images.flatten(1).float()
+    # By differences: distances from products of these numbers would not tell one image from two like it.
+    distances = torch.cdist(flat, flat, compute_mode="donot_use_mm_for_euclid_dist") / flat.shape[1] ** 0.5
+    counted = list[int]()
+    for place, row in enumerate((distances > apart).cpu()):
+        if bool(row[counted].all()):
+            counted.append(place)
+    return len(counted)
 
 
 def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
