@@ -60,10 +60,14 @@ def few_patients(run: Path) -> str:
     curve = pd.read_csv(run / "metrics/measure_dose_response/curve.csv")
     rows = curve[(curve["synthetic_share"] == 1) & (curve["patients"] > 0)].sort_values("patients")
     said = [
-        f"{row.patients} patients: {row.less_without:+.3f} ({row.less_low:+.3f} to {row.less_high:+.3f})"
+        f"{row.patients} patients: {row.less_without:+.3f} ({row.less_low:+.3f} to {row.less_high:+.3f}; single "
+        f"trainings {row.less_seed_min:+.3f} to {row.less_seed_max:+.3f})"
         for row in (rows.iloc[0], rows.iloc[-1])
     ]
-    return f"AUC with as many synthetic images as real ones, less that without; one training each; {'; '.join(said)}"
+    return (
+        "AUC with as many synthetic images as real ones, less that without, with the interval over test patients and "
+        f"the least and greatest of the trainings; {'; '.join(said)}"
+    )
 
 
 def nearness(run: Path) -> str:

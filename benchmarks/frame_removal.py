@@ -3,10 +3,11 @@
     python benchmarks/frame_removal.py [--images 38400] [--folder /tmp/frames]
 
 The default phantom's GANs make next to none (see `audit_artefacts`). Here 40 % of the benign and 80 % of the malignant
-images have a frame, each GAN is trained for longer, and a detector is trained for frames alone; all else is the default
-study's own: the same stages with other settings, in a folder beside, which leaves the project's own data, models and
-metrics as they are. What is found replaces that in docs/results/frame_removal: found.json, which is printed too,
-frames.png and strips.png.
+images have a frame, each GAN is trained for longer, and a detector is trained for frames alone. Then one classifier
+learns from the images without frames and one from the same images as they were, and both are judged on real test
+images: all, those with a frame and those without. All else is the default study's own: the same stages with other
+settings, in a folder beside, which leaves the project's own data, models and metrics as they are. What is found
+replaces that in docs/results/frame_removal: found.json, which is printed too, frames.png and strips.png.
 
 A second run with the same --folder goes on where the first was killed, and skips the stages that ended there with the
 same command and settings. It does not look at the code: after a change of that, take a new folder.
@@ -32,7 +33,12 @@ STAGES = (
     "train_gan@mal",
     "train_detectors",
     "remove_frames",
+    "train_classifier@synth-with-frames",
+    "train_classifier@synth-frame-free",
+    "compare_classifiers@frame-free",
 )
+# Of the test set, in which both classifiers are compared.
+PARTS = ("all", "with black_frame", "without black_frame")
 FRAMES = {"benign": 0.4, "malignant": 0.8}  # share of the images
 
 
@@ -73,7 +79,18 @@ def found(folder: Path, images: int) -> dict:
         "detector_auc": detector["auc_black_frame"],
         "classifier_auc": classifier["auc"],
         "moves": [{key: value for key, value in row.items() if not pd.isna(value)} for row in measured],
+        "classifiers_trained_on_synthetic_images": compared(folder),
     }
+
+
+def compared(folder: Path) -> list[dict[str, Any]]:
+    """AUC of the classifiers trained on frame-free images and on those with frames, and the difference with its
+    interval over patients, by part of the test set."""
+    table = pd.read_csv(folder / "metrics/compare_classifiers/frame-free/comparison.csv")
+    rows = table[(table["metric"] == "positive_auc") & table["part"].isin(PARTS)]
+    told = rows.rename(columns={"first": "auc_frame_free", "second": "auc_with_frames", "difference": "auc_difference"})
+    told = told.drop(columns=["comparison", "metric"])
+    return [{key: value for key, value in row.items() if not pd.isna(value)} for row in told.to_dict("records")]
 
 
 if __name__ == "__main__":

@@ -226,8 +226,9 @@ def on_doses(run: Path) -> list[str]:
         "## Stand in for, or add to?",
         "![AUC over doses](measure_dose_response-curve.png)",
         dose_table(run),
-        "Of synthetic images alone the difference is to all real images. One training each: intervals are over "
-        "test patients, not over trainings.",
+        "Of synthetic images alone the difference is to all real images. Intervals are over test patients alone; "
+        "which training patients and images were taken, and how the training began, is seen between the dots (one a "
+        "training; a single dot does not tell).",
     ]
 
 

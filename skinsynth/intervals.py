@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float64
 
 NORMAL_95 = 1.959964
+EQUAL = 1e-9  # below which draws differ by rounding alone
 
 
 class Interval(NamedTuple):
@@ -51,7 +52,11 @@ def reflected_interval(values: Float64[np.ndarray, " draws_and_one"]) -> Interva
 
 def wilson_share(count: int, total: int) -> Interval:
     """A share and its 95 % interval (Wilson 1927)."""
-    share, spread = count / total, NORMAL_95**2 / total
+    return _wilson(count / total, float(total))
+
+
+def _wilson(share: float, total: float) -> Interval:
+    spread = NORMAL_95**2 / total
     centre = (share + spread / 2) / (1 + spread)
     reach = math.sqrt(NORMAL_95**2 * share * (1 - share) / total + spread**2 / 4) / (1 + spread)
     return Interval(share, max(min(centre - reach, share), 0.0), min(max(centre + reach, share), 1.0))
@@ -59,15 +64,47 @@ def wilson_share(count: int, total: int) -> Interval:
 
 def difference_of_shares(first: Interval, second: Interval) -> Interval:
     """The first less the second, of independent samples, by the limits of both (Newcombe 1998, method 10)."""
-    less = first.value - second.value
-    low = less - math.hypot(first.value - first.low, second.high - second.value)
-    high = less + math.hypot(first.high - first.value, second.value - second.low)
-    return Interval(less, low, high)
+    return weighted_shares((1.0, -1.0), (first, second), np.eye(2))
 
 
-def share_interval(values: Float64[np.ndarray, " draws_and_one"], groups: int) -> Interval:
-    """The same for a share, and where it is 0 or 1, so that resampling never moves it, Wilson's for so many groups."""
-    interval = percentile_interval(values)
-    if interval.low == interval.high and interval.value in (0, 1):
-        return wilson_share(round(interval.value * groups), groups)
-    return interval
+def weighted_shares(
+    factors: Sequence[float], shares: Sequence[Interval], correlation: Float64[np.ndarray, "k k"]
+) -> Interval:
+    """Sum of factors times shares, by the limits of each share and the correlation of the shares' estimates.
+
+    Zou and Donner 2008: the variance near a limit of the sum is taken from the shares' own limits on that side.
+    """
+    value = sum(factor * share.value for factor, share in zip(factors, shares, strict=True))
+    reaches = []
+    for side in (-1, 1):
+        ends = [share.high if side * factor > 0 else share.low for factor, share in zip(factors, shares, strict=True)]
+        parts = np.array([f * (end - share.value) for f, end, share in zip(factors, ends, shares, strict=True)])
+        signs = np.sign(factors)
+        variance = (signs * parts) @ correlation @ (signs * parts)
+        reaches.append(math.sqrt(max(float(variance), 0.0)))
+    return Interval(value, value - reaches[0], value + reaches[1])
+
+
+def draws_correlation(values: Float64[np.ndarray, "k draws_and_one"]) -> Float64[np.ndarray, "k k"]:
+    """Of several numbers between draws in which all are defined; 0 with a number that is the same in all of them."""
+    drawn = values[:, 1:][:, ~np.isnan(values[:, 1:]).any(axis=0)]
+    found = np.eye(len(values))
+    varies = np.ptp(drawn, axis=1) >= EQUAL if drawn.size else np.zeros(len(values), bool)
+    if varies.sum() > 1:
+        found[np.ix_(varies, varies)] = np.corrcoef(drawn[varies])
+    return found
+
+
+def share_interval(values: Float64[np.ndarray, " draws_and_one"], groups: int, images: int | None = None) -> Interval:
+    """Wilson's interval of a share of images by draws of groups (patients): for as many independent images as would
+    vary like the draws, at least half the groups and at most all images.
+
+    Near 0 and 1 the draws' percentiles end too early. Draws that are all alike (at 0 and 1 they are) say nothing of
+    their variance, and every group counts once. `groups` and `images` are those of the share's denominator.
+    """
+    value, drawn = float(values[0]), values[1:][~np.isnan(values[1:])]
+    if np.isnan(value) or not len(drawn):
+        return Interval(value, float("nan"), float("nan"))
+    if np.ptp(drawn) < EQUAL:
+        return _wilson(value, float(groups))
+    return _wilson(value, float(np.clip(value * (1 - value) / drawn.var(), groups / 2, images)))

@@ -18,7 +18,7 @@ from skinsynth.images.archive import Images, image_size, read_archive
 from skinsynth.images.grid import save_grid
 from skinsynth.images.sets import read_image_set
 from skinsynth.intervals import Interval, group_draws, percentile_interval, share_interval
-from skinsynth.lesions.table import lesions_of
+from skinsynth.lesions.table import FLAGS, lesions_of
 from skinsynth.partition.split import images_of, read_split
 from skinsynth.quality.classification import positive_label
 from skinsynth.settings import Count, Names, Seed, Share
@@ -69,7 +69,7 @@ def main(
         about = lesions_of(lesions, real.ids)
         groups = rows_of_side["group"].to_numpy()
         seen = traits_of(real.pixels, seen_by)
-        rows += trait_rows(f"real {side}", real, about[list(seen_by)], groups, judge, seen, weak, settings, rng)
+        rows += trait_rows(f"real {side}", real, about[list(FLAGS)], groups, judge, seen, weak, settings, rng)
     for place in synthetic:
         fake = read_image_set(place, settings.classes, image_size(images))
         nothing, alone = pd.DataFrame(index=range(len(fake.labels))), np.arange(len(fake.labels))
@@ -106,12 +106,13 @@ def trait_rows(
     rng: np.random.Generator,
 ) -> list[dict[str, Any]]:
     """A row for each class, trait and measure; what detectors see in all images and what lesions.csv knows of some
-    ("1", "0", or "" where unknown, a column an artefact) are two sources."""
+    ("1", "0", or "" where unknown, a column an artefact, with a detector or without) are two sources."""
     answers = judge.probabilities(images.pixels)[:, positive_label(settings.classes, settings.positive)]
     asked = [("detector", np.ones(len(images.labels), dtype=bool), seen)]
     for artefact in map(str, flags):
         known = (flags[artefact] != "").to_numpy()
-        asked.append(("flag", known, {artefact: flags[artefact][known].astype("float64").to_numpy()}))
+        if known.any():
+            asked.append(("flag", known, {artefact: flags[artefact][known].astype("float64").to_numpy()}))
     weights = group_draws(groups, settings.bootstrap_draws, rng)
     said, rows = answers.double().cpu().numpy(), []
     for source, places, traits in asked:
@@ -125,7 +126,7 @@ def trait_rows(
                     "trait": found.trait,
                     "source": "rule" if found.trait in RULES else source,
                     "measure": found.measure,
-                    **interval_of(found, len(np.unique(own)))._asdict(),
+                    **interval_of(found, len(np.unique(own)), len(own))._asdict(),
                     "images": found.images,
                     "note": "weak detector" if source == "detector" and found.trait in weak else "",
                 }
@@ -133,10 +134,10 @@ def trait_rows(
     return rows
 
 
-def interval_of(found: Measured, groups: int) -> Interval:
+def interval_of(found: Measured, groups: int, images: int) -> Interval:
     """Of a share, or of what is none."""
     is_share = found.measure == "share" and found.trait != AREA
-    return share_interval(found.values, groups) if is_share else percentile_interval(found.values)
+    return share_interval(found.values, groups, images) if is_share else percentile_interval(found.values)
 
 
 def without_frames(real: Images, lesions: pd.DataFrame, frames: np.ndarray | None) -> Images:
@@ -165,13 +166,13 @@ def flip_rows(
     rows = []
     for name, own in parts.items():
         changed = flips(before[own], after[own], weights[:, own])
-        patients = len(np.unique(groups[own]))
+        patients, images = len(np.unique(groups[own])), int(own.sum())
         for what, interval in {
-            "to_positive": share_interval(changed.to_positive, patients),
-            "to_other": share_interval(changed.to_other, patients),
+            "to_positive": share_interval(changed.to_positive, patients, images),
+            "to_other": share_interval(changed.to_other, patients, images),
             "change": percentile_interval(changed.change),
         }.items():
-            rows.append({"class": name, "what": what, **interval._asdict(), "images": int(own.sum())})
+            rows.append({"class": name, "what": what, **interval._asdict(), "images": images})
     return rows
 
 

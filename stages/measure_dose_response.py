@@ -12,10 +12,19 @@ from skinsynth.classifier.scenario import examples
 from skinsynth.classifier.training import Examples
 from skinsynth.images.archive import image_size
 from skinsynth.images.sets import read_image_set
+from skinsynth.intervals import group_draws
 from skinsynth.partition.split import rows_by_side
 from skinsynth.process import tune_process
 from skinsynth.quality.classification import positive_label, score_predictions
-from skinsynth.quality.dose_response import DoseConfig, Pool, difference_columns, dose_row, doses, predict_by_dose
+from skinsynth.quality.dose_response import (
+    DoseConfig,
+    Pool,
+    difference_columns,
+    dose_row,
+    doses,
+    predict_by_dose,
+    seed_aucs,
+)
 from skinsynth.report.figures import draw_dose_response
 from skinsynth.settings import Count, Names, Seed
 from skinsynth.stage import best_device, checkpoint_folder, entry_of, load_params, run, write_metrics, write_rows
@@ -39,12 +48,13 @@ def main(
     images: Annotated[Path, "real images"],
     split: Annotated[Path, "who is on which side"],
     metrics: Annotated[Path, "AUC of a few doses"],
-    curve: Annotated[Path, "CSV: AUC with its interval at each dose"],
+    curve: Annotated[Path, "CSV: AUC with its interval, its least and its best seed at each dose"],
     figure: Annotated[Path, "AUC against the synthetic share and against the number of real patients"],
 ) -> None:
-    """Train a classifier on each dose and report AUC on real test patients; a killed run goes on with the next dose.
+    """Train classifiers on each dose and report AUC on real test patients; a killed run goes on with the next training.
 
-    The generator has seen all training patients: what its images add to a few of them is an upper bound.
+    Each seed takes other patients and other synthetic images. The generator has seen all training patients: what its
+    images add to a few of them is an upper bound.
     """
     settings = load_params("measure_dose_response", Settings)
     tune_process()
@@ -56,20 +66,22 @@ def main(
     given = read_image_set(synthetic, settings.classes, image_size(images))
     patients = torch.tensor(rows["train"]["group"].tolist())
     added = Examples(torch.from_numpy(given.pixels), torch.from_numpy(given.labels))
-    pool = Pool(train, patients, added, settings.doses.seed)
+    pools = {seed: Pool(train, patients, added, seed) for seed in settings.doses.seeds}
     checkpoints = checkpoint_folder("measure_dose_response", "all", settings, [synthetic, images, split])
     labels, groups = test.labels.numpy(), rows["test"]["group"].to_numpy()
-    found, said_by = [], {}
-    for dose, taken, said in predict_by_dose(
-        pool, validation, test.pixels, settings.doses, len(settings.classes), best_device(), checkpoints
+    found, answers_of = [], {}
+    for dose, answers in predict_by_dose(
+        pools, validation, test.pixels, settings.doses, len(settings.classes), best_device(), checkpoints
     ):
         rng = np.random.default_rng(settings.bootstrap_seed)
-        scores = score_predictions(labels, said, groups, positive, settings.bootstrap_draws, rng)
-        found.append({**dose_row(dose, taken, scores), "seeds": len(said), "test_images": len(labels)})
-        said_by[dose] = said[:, :, positive]
-    gains = [difference_columns(dose, said_by, labels == positive, groups) for dose in said_by]
+        scores = score_predictions(labels, answers.probabilities, groups, positive, settings.bootstrap_draws, rng)
+        found.append({**dose_row(dose, answers, scores), "test_images": len(labels)})
+        answers_of[dose] = answers
+    weights = group_draws(groups, settings.bootstrap_draws, np.random.default_rng(settings.bootstrap_seed))
+    gains = [difference_columns(dose, answers_of, labels, positive, weights) for dose in answers_of]
     write_rows(curve, [{**row, **gain} for row, gain in zip(found, gains, strict=True)])
-    draw_dose_response(figure, found)
+    dots = [seed_aucs(answers, labels, positive) for answers in answers_of.values()]
+    draw_dose_response(figure, [{**row, "seed_aucs": own} for row, own in zip(found, dots, strict=True)])
     auc_of = {row["dose"]: row["value"] for row in found}
     write_metrics(metrics, {f"auc_{name}": auc_of[name] for name in wanted})
     shutil.rmtree(checkpoints, ignore_errors=True)

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from skinsynth.artefacts.detector import ABOUT
 from skinsynth.classifier.classifier import load_classifier
 from skinsynth.features.extractor import ExtractorConfig, build_extractor
 from skinsynth.files import sha256_of
@@ -23,12 +24,21 @@ from skinsynth.partition.split import held_out_of, images_of, read_split
 from skinsynth.privacy.authenticity import without_duplicates
 from skinsynth.privacy.distances import extreme_places, paired
 from skinsynth.privacy.judgement import judge
-from skinsynth.privacy.membership import AttackConfig, other_attack_rows
-from skinsynth.privacy.names import CONTROL, GENERATED, HELD_OUT, NO_FEATURES, PIXELS
+from skinsynth.privacy.membership import AttackConfig, other_attack_rows, pixel_attack_rows
+from skinsynth.privacy.names import (
+    CONTROL,
+    GENERATED,
+    HELD_OUT,
+    LABELS,
+    NO_FEATURES,
+    PIXELS,
+    SHA256_OF_LESIONS,
+    SHA256_OF_SPLIT,
+)
 from skinsynth.privacy.novelty import Coverage, NoveltyConfig
 from skinsynth.privacy.patients import PatientImages
 from skinsynth.privacy.sets import Sets, Space, features_in
-from skinsynth.privacy.views import View, disguise_rows, view_of_features, view_of_pixels
+from skinsynth.privacy.views import THUMBNAILS, View, disguise_rows, view_of_features, view_of_pixels
 from skinsynth.projection.pairs import read_pairs
 from skinsynth.quality.neighbours import neighbour_scores
 from skinsynth.quality.proportions import as_frequent_as
@@ -41,6 +51,8 @@ from skinsynth.stage import best_device, cache_folder, load_params, run, write_m
 LEAST_IMAGES = 10
 # Generated images of a class that are nearest to training, by name, for who looks at each.
 LISTED = 50
+# Pairs in a group of the figure, though more are marked: closest.csv names all of them.
+MOST_SHOWN = 60
 Row = dict[str, str | float | int]
 Tables = dict[str, list[Row]]
 
@@ -69,6 +81,9 @@ def main(
     ],
     nearest_pairs: Annotated[Path, "closest and furthest pairs as a figure: shows real images, stays here"],
     closest: Annotated[Path, "CSV: the synthetic images nearest to training, each with its neighbour's id: stays here"],
+    saw_the_set: Annotated[
+        list[Path] | None, "those of the classifiers that were trained on these synthetic images: no rule reads theirs"
+    ] = None,
     pairs: Annotated[Path | None, "real images and their projections, where a generator was asked for them"] = None,
     gan: Annotated[Path | None, "the generator's folder, where there is one: its discriminator is attacked too"] = None,
 ) -> None:
@@ -79,7 +94,7 @@ def main(
     """
     settings = load_params("score_authenticity", Settings)
     device = best_device()
-    spaces = feature_spaces(classifiers, settings.extractor, device)
+    spaces = feature_spaces(classifiers, saw_the_set or [], settings.extractor, device)
     sets = read_sets(synthetic, images, lesions, split, pairs, settings)
     coverage = coverage_within(settings.novelty.neighbours)
     tables: Tables = defaultdict(list)
@@ -87,23 +102,25 @@ def main(
     for space in spaces:
         features = features_in(space, sets, settings.novelty)
         found = judge(space, sets, features, settings.novelty, settings.attacks, coverage)
-        add_to(tables, found, space.name, space.extractor)
+        add_to(tables, found, space.name, space.extractor, space.saw_the_set)
         views.append(view_of_features(space, sets, features))
-        if space is spaces[0] and sets.pairs is not None and features.pairs is not None:
+        if space is spaces[-1] and sets.pairs is not None and features.pairs is not None:
             title = f"real image and its projection, {{}} by cosine distance in features of {space.name}"
             shown += closest_and_furthest(title, *sets.pairs, paired(*features.pairs, "cosine"), settings.shown_pairs)
     in_disguise = disguise_rows(views, sets, settings.novelty.planted_images, settings.novelty.seed)
     for view, disguises in zip(views, in_disguise, strict=True):
         copies = view.lookalikes.rows(settings.classes)
-        add_to(tables, {"copies": copies, "disguises": disguises}, view.name, view.extractor)
+        add_to(tables, {"copies": copies, "disguises": disguises}, view.name, view.extractor, view.saw_the_set)
         shown += closest_of_each(view, sets, settings.shown_pairs)
     draw_pairs(nearest_pairs, shown)
     write_rows(closest, [row for view in views for row in closest_rows(view, sets)])
     family = None if gan is None else load_family([gan], device)
+    by_pixels = pixel_attack_rows(sets.train, sets.held_out, sets.fake.pixels[sets.pooled.numpy()], settings.attacks)
+    add_to(tables, {"attacks": by_pixels}, PIXELS, THUMBNAILS)
     others = other_attack_rows(sets.train, sets.held_out, family, settings.attacks)
     add_to(tables, {"attacks": others}, NO_FEATURES, NO_FEATURES)
     tables["pixels"] = [pixel_row(sets.fake, images, split)]
-    tables["judged"] = judged_rows(synthetic, sets)
+    tables["judged"] = [*judged_rows(synthetic, sets), *judged_by(images, lesions, split)]
     for name, rows in tables.items():
         write_rows(details / f"{name}.csv", rows)
     draw_distances(details / "histogram.png", tables["histogram"])
@@ -164,13 +181,20 @@ def judged_rows(synthetic: Path, sets: Sets) -> list[Row]:
         "file": synthetic.name,
         "sha256": fingerprint(synthetic),
         "images": ", ".join(f"{name} ({count})" for name, count in counts.items()),
+        LABELS: " ".join(str(label) for label in sets.labels),
         "pixels": sets.fake.pixels.shape[-1],
-        "training images": len(sets.train.groups),
+        "training images of these classes, one of each duplicate": len(sets.train.groups),
         "patients (or groups) of these": len(set(sets.train.groups)),
-        "held-out images": len(sets.held_out.groups),
+        "held-out images of these classes": len(sets.held_out.groups),
         "patients (or groups) of the held-out": len(set(sets.held_out.groups)),
     }
     return [{"what": what, "value": value} for what, value in about.items()]
+
+
+def judged_by(images: Path, lesions: Path, split: Path) -> list[Row]:
+    """What the set was judged by: a page about another split would speak of other held-out patients."""
+    files = {SHA256_OF_SPLIT: split, SHA256_OF_LESIONS: lesions, "sha256 of the real images": images}
+    return [{"what": what, "value": sha256_of(file)} for what, file in files.items()]
 
 
 def fingerprint(path: Path) -> str:
@@ -187,18 +211,37 @@ def digests(pixels: UInt8[np.ndarray, "n 3 size size"]) -> list[bytes]:
     return [hashlib.sha256(image.tobytes()).digest() for image in pixels]
 
 
-def feature_spaces(classifiers: list[Path], config: ExtractorConfig, device: torch.device) -> list[Space]:
-    """One space a classifier, named after its folder; a published network has features of its own, and is one space."""
-    if len({folder.name for folder in classifiers}) < len(classifiers):
-        raise ValueError(f"classifiers are told apart by the names of their folders, but {classifiers} share one")
+def feature_spaces(
+    classifiers: list[Path], saw_the_set: list[Path], config: ExtractorConfig, device: torch.device
+) -> list[Space]:
+    """One space a classifier, named after its folder; a published network has features of its own, and is one space.
+
+    What saw the set are classifiers that learnt from its images, but from none held out.
+    """
+    check_classifiers(classifiers, saw_the_set)
     spaces = []
     for folder in classifiers:
         network = load_classifier(folder, device)
         extract = build_extractor(config, network, device, cache_folder("features"))
         if config.name != "classifier":
-            return [Space(extract.name, extract.name, extract)]
-        spaces.append(Space(folder.name, f"{extract.name} {network.name}", extract))
+            return [Space(extract.name, extract.name, extract, saw_the_set=False)]
+        spaces.append(Space(folder.name, f"{extract.name} {network.name}", extract, folder in saw_the_set))
     return spaces
+
+
+def check_classifiers(classifiers: list[Path], saw_the_set: list[Path]) -> None:
+    """Raises ValueError where two share a name, one is a detector, or one that saw the set is none of them."""
+    if len({folder.name for folder in classifiers}) < len(classifiers):
+        raise ValueError(f"classifiers are told apart by the names of their folders, but {classifiers} share one")
+    for folder in classifiers:
+        if (folder / ABOUT).is_file():
+            raise ValueError(
+                f"{folder} is a detector of one artefact, in whose features lesions look alike: give classifiers of "
+                "lesions (models/classifier)"
+            )
+    for folder in saw_the_set:
+        if folder not in classifiers:
+            raise ValueError(f"{folder} saw the set, but no distances are measured in its features: drop it there")
 
 
 def distinct_sides(
@@ -218,12 +261,18 @@ def distinct_sides(
 
 
 def closest_of_each(view: View, sets: Sets, count: int) -> list[PairGroup]:
-    """The synthetic images of each class that are nearest to training, beside these."""
+    """The synthetic images of each class that are nearest to training, with every marked one, beside these.
+
+    Where more than `MOST_SHOWN` are marked, the title says how many are not shown.
+    """
     groups = []
     gaps, partners = (part.cpu().numpy() for part in view.lookalikes.found)
     for label in sets.labels:
-        places = view.lookalikes.closest(label, count)[:count]
+        wanted = view.lookalikes.closest(label, count)
+        places = wanted[: max(count, MOST_SHOWN)]
         title = f"synthetic {sets.classes[label]} and nearest training image, closest by {view.measure}"
+        if len(wanted) > len(places):
+            title += f" (and {len(wanted) - len(places)} more marked ones, see closest.csv)"
         pairs = sets.fake.pixels[places], sets.train.images.pixels[partners[places]]
         groups.append(PairGroup(title, "red", *pairs, gaps[places]))
     return groups
@@ -235,10 +284,11 @@ def closest_rows(view: View, sets: Sets) -> list[Row]:
     return [{**row, "features_of": view.name} for row in rows]
 
 
-def add_to(tables: Tables, found: Tables, features_of: str, extractor: str) -> None:
-    """Append rows, each with the way of measuring that it comes from."""
+def add_to(tables: Tables, found: Tables, features_of: str, extractor: str, saw_the_set: bool = False) -> None:
+    """Append rows, each with the way of measuring that it comes from and whether that had learnt from the set."""
+    way: Row = {"features_of": features_of, "extractor": extractor, "saw_the_set": int(saw_the_set)}
     for name, rows in found.items():
-        tables[name] += [{**row, "features_of": features_of, "extractor": extractor} for row in rows]
+        tables[name] += [{**row, **way} for row in rows]
 
 
 def coverage_within(neighbours: int) -> Coverage:
@@ -274,6 +324,8 @@ def closest_and_furthest(
 def headlines(tables: Tables, spaces: list[str]) -> dict[str, str | float]:
     """Novelty in the first space, copies by pixels, the strongest attack in any space, and projections in the last.
 
+    An attack in features that learnt from the set is not counted: these know its images, and none held out.
+
     Copies are counted among all images; authenticity and C_T are of those in training's class shares. C_T alone calls
     smooth images copies: the headline is how far it lies from where strangers play the training set.
     Projections are sought in features of the classifier of real images, where they come near by themselves. That none
@@ -283,7 +335,8 @@ def headlines(tables: Tables, spaces: list[str]) -> dict[str, str | float]:
     space, last = spaces[0], spaces[-1]
     pooled = [row for row in tables["authenticity"] if row["class"] == "all" and row["features_of"] == space]
     value_of = {(row["metric"], row["of"]): float(row["value"]) for row in pooled}
-    attacks = [row for row in tables["attacks"] if row["metric"] == "auc" and row["attack"] != CONTROL]
+    fair = [row for row in tables["attacks"] if not row["saw_the_set"] and row["attack"] != CONTROL]
+    attacks = [row for row in fair if row["metric"] == "auc"]
     strongest = max(attacks, key=lambda row: float(row["value"]))
     copies = [row for row in tables["copies"] if row["features_of"] == PIXELS]
     found: dict[str, str | float] = {

@@ -48,6 +48,8 @@ def main(
     settings = load_params("score_gan", Settings)
     device = best_device()
     family, network = load_family([gan], device), load_classifier(classifier, device)
+    if len(family.members) > 1:
+        raise ValueError(f"{gan} holds the GANs {', '.join(family.members)}: score them one by one")
     extract = build_extractor(settings.extractor, network, device, cache_folder("features"))
     distance = build_path_distance(settings.path.distance, network.embed_differentiable, device)
     real = real_sides(images, split, family.labels)
@@ -56,7 +58,7 @@ def main(
     pixels = family.sample(labels, settings.batch_size, rng, truncation_psi=1.0)
     fake = Images([f"{name}-{number:06d}" for number in range(len(labels))], pixels.numpy(), labels.numpy())
     found = judge_images(fake, real, extract, settings.classes, settings.fidelity, settings.seed)
-    path = path_row(family.members[name], labels, distance, settings.path, rng)
+    path = path_row(next(iter(family.members.values())), labels, distance, settings.path, rng)
     write_rows(details / "intervals.csv", [*found.fidelity, path])
     write_rows(details / "colour.csv", found.colours)
     write_rows(details / "hues.csv", found.hues)

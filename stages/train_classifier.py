@@ -10,12 +10,12 @@ import pandas as pd
 from skinsynth.classifier.classifier import save_classifier
 from skinsynth.classifier.scenario import Scenario, examples, training_examples
 from skinsynth.classifier.training import ClassifierConfig, train_classifiers
-from skinsynth.lesions.table import lesions_of
+from skinsynth.lesions.table import lesions_of, read_lesions
 from skinsynth.partition.split import rows_by_side
 from skinsynth.process import tune_process
 from skinsynth.quality.classification import confusion_rows, confusion_shares, headlines, positive_label, roc_points
 from skinsynth.quality.predictions import prediction_rows
-from skinsynth.quality.subgroups import WHOLE, Outcomes, arm, arm_rows, subgroup_rows
+from skinsynth.quality.subgroups import WHOLE, Outcomes, arm_rows, check_arms, subgroup_rows
 from skinsynth.settings import Count, Names, Seed
 from skinsynth.stage import best_device, entry_of, load_params, run, write_metrics, write_rows
 
@@ -54,8 +54,7 @@ def main(
     train = training_examples(scenario, images, ids["train"], synthetic, settings.classes)
     validation, test = examples(images, ids["validation"]), examples(images, ids["test"])
     about = lesions_of(lesions, ids["test"])
-    for condition in settings.arms.values():
-        arm(about, condition)  # a column that is not there is told before training
+    check_arms(read_lesions(lesions), settings.arms)  # what no lesion has is told before training
     trained = train_classifiers(train, validation, settings.classifier, len(settings.classes), best_device())
     save_classifier(model, trained[0].classifier)
     write_rows(details / "history.csv", [row for one in trained for row in one.history])

@@ -47,7 +47,7 @@ def main(
     """Gather what score_gan and train_classifier found; nothing is trained or generated."""
     settings = load_params("write_tables", Settings)
     sides = read_split(split)
-    facts = facts_of_run(len(sides))
+    facts = facts_of_run(len(sides), settings)
     said = {
         folder.name: read_predictions(folder / "predictions.csv", settings.classes, settings.positive)
         for folder in scenarios
@@ -69,7 +69,7 @@ def intervals(folder: Path) -> pd.DataFrame:
     return read_rows(folder / "intervals.csv", "score_gan or train_classifier")
 
 
-def facts_of_run(images: int) -> Facts:
+def facts_of_run(images: int, settings: Settings) -> Facts:
     """What the notes under the tables need to know of the other stages' settings."""
     scenarios: Mapping[str, Mapping] = load_value("train_classifier", "scenarios")
     return Facts(
@@ -80,6 +80,8 @@ def facts_of_run(images: int) -> Facts:
         network=load_value("train_classifier", "classifier", "network"),
         pretrained=load_value("train_classifier", "classifier", "pretrained"),
         synthetic={name: sum(scenario["synthetic"].values()) for name, scenario in scenarios.items()},
+        classes=settings.classes,
+        positive=settings.positive,
     )
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -19,7 +20,9 @@ from skinsynth.artefacts.detector import (
 from skinsynth.artefacts.paste import with_frames
 from skinsynth.classifier.training import ClassifierConfig, Examples
 from skinsynth.gan.pixels import from_pixels
+from skinsynth.images.archive import Images
 from skinsynth.lesions.phantom import PhantomConfig, Rate, draw_phantom
+from stages.audit_artefacts import Settings, trait_rows
 
 CPU = torch.device("cpu")
 CONFIG = ClassifierConfig("cnn-108k", False, 0.1, 6, 3, 3e-3, 16, 180.0, True, "none", 0.5, 1, False, (1,))
@@ -271,3 +274,21 @@ def test_a_second_lesion_counts_and_a_speck_does_not():
     mask = lesion_mask(light)
     assert mask[45, 45]
     assert not mask[13, 51]
+
+
+def test_what_is_known_of_an_artefact_is_told_without_a_detector_and_nothing_of_what_is_unknown():
+    class Judge:
+        def probabilities(self, pixels):
+            return torch.full((len(pixels), 2), 0.5)
+
+    images = Images(["a", "b", "c", "d"], np.zeros((4, 3, 8, 8), np.uint8), np.array([0, 1, 0, 1]))
+    flags = pd.DataFrame({"hair": ["1", "1", "", "0"], "ruler": [""] * 4})
+    settings = Settings(("benign", "malignant"), "malignant", 0.7, 20, 4, 0)
+    rng = np.random.default_rng(0)
+    rows = trait_rows("real", images, flags, np.arange(4), Judge(), {"black_frame": np.ones(4)}, (), settings, rng)
+    share_of = {
+        (row["source"], row["trait"]): (row["value"], row["images"])
+        for row in rows
+        if (row["class"], row["measure"]) == ("all", "share")
+    }
+    assert share_of == {("detector", "black_frame"): (1, 4), ("flag", "hair"): (pytest.approx(2 / 3), 3)}

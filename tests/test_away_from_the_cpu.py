@@ -6,8 +6,12 @@ Sizes, types and devices are checked by PyTorch as on a GPU; values are not, and
 import dataclasses
 
 import pytest
+import torch
 
 from benchmarks.count_operators import Gpu, MetaTrainer, counted, counted_projection
+from skinsynth.gan.discriminator import Discriminator
+from skinsynth.gan.generator import Generator
+from skinsynth.gan.layers import HALF_TYPES
 from tests.test_gan_trainer import CONFIG
 
 ONE_A_SECOND = Gpu(1.0, {2: 1.0, 4: 1.0})
@@ -39,6 +43,26 @@ def config_of(channels=8, **changes):
 def test_every_update_fits_together_in_16_bits_away_from_the_cpu(changes):
     counts = counted(MetaTrainer(config_of(**changes)), ONE_A_SECOND)
     assert all(count["tflop"] > 0 for count in counts["updates"].values())
+
+
+@pytest.mark.parametrize(("name", "half_type"), HALF_TYPES.items())
+def test_the_top_levels_and_no_others_are_computed_in_16_bits(rng, name, half_type):
+    types = {}
+
+    def note(block, _, made):
+        types[block] = (made[0] if isinstance(made, tuple) else made).dtype
+
+    config, sizes = config_of(), {"resolution": 16, "half_levels": 2, "half_type": name}
+    generator = Generator(dataclasses.replace(config.generator, **sizes), rng).to("meta")
+    discriminator = Discriminator(dataclasses.replace(config.discriminator, **sizes), rng).to("meta")
+    for network in (generator.synthesis, discriminator):
+        for level in (4, 8, 16):
+            network.get_submodule(f"b{level}").register_forward_hook(note)
+    ws = torch.empty(2, generator.synthesis.layer_count, generator.config.w_size, device="meta")
+    images = generator.synthesis(ws, "none")
+    logits = discriminator(images, torch.empty(2, 2, device="meta"))
+    assert list(types.values()) == [torch.float32, half_type, half_type, half_type, half_type, torch.float32]
+    assert images.dtype == logits.dtype == torch.float32
 
 
 def test_no_update_runs_an_operator_for_each_channel():

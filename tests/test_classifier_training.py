@@ -179,6 +179,24 @@ def test_training_stops_on_validation_alone_and_keeps_its_best_epoch(rng):
     assert float(losses) == pytest.approx(best["validation_loss"], rel=1e-4)
 
 
+def sides(rng, count):
+    """Noisy images whose class is the side on which they are brighter."""
+    labels = torch.arange(count) % 2
+    side = (torch.arange(20) >= 10) == labels[:, None].bool()
+    noise = torch.randint(-40, 40, (count, 3, 20, 20), generator=rng)
+    return Examples((100 + 60 * side[:, None, None, :] + noise).clamp(0, 255).to(torch.uint8), labels)
+
+
+@pytest.mark.parametrize(
+    ("rotation_degrees", "flips", "is_learned"), [(0, False, True), (0, True, False), (180, False, False)]
+)
+def test_training_images_are_turned_and_flipped_as_asked(rng, rotation_degrees, flips, is_learned):
+    config = replace(CONFIG, rotation_degrees=float(rotation_degrees), flips=flips)
+    _, history = train_classifier(sides(rng, 64), sides(rng, 32), config, 2, 0, CPU)
+    assert (history[-1]["train_loss"] < 0.3) == is_learned
+    assert (history[-1]["train_loss"] > 0.6) == (not is_learned)
+
+
 def test_validation_counts_classes_as_training_does(rng):
     train, validation = examples(rng, 32), examples(rng, 32)
     chosen = torch.cat([torch.arange(0, 32, 2), torch.tensor([1, 3])])

@@ -92,6 +92,16 @@ def test_features_are_computed_once_for_an_image_set_wherever_it_comes_from(cach
     assert cached.extract.calls == 6
 
 
+@pytest.mark.parametrize("image", [0, 3])
+@pytest.mark.parametrize("byte", [0, 100, -1])
+def test_one_other_byte_anywhere_is_another_image_set(cached, rng, image, byte):
+    pixels = pixels_of(rng, 4)
+    cached(pixels)
+    pixels[image].view(-1)[byte] ^= 1
+    assert cached(pixels).equal(Counting()(pixels))
+    assert cached.extract.calls == 2
+
+
 def test_another_stage_finds_them_and_another_extractor_does_not(cached, rng):
     pixels = pixels_of(rng)
     cached(pixels)

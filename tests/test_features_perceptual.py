@@ -124,10 +124,12 @@ def test_weights_of_another_network_are_refused_and_leave_the_library_as_it_was(
     network, linear_layers = weights
     functions = library.load_state_dict_from_url, library.torchvision_load_pretrained_vgg16
     save_file({"lin0.model.1.weight": torch.zeros(1, 3, 1, 1)}, tmp_path / "other.safetensors")
-    other = Weights(str(tmp_path / "other.safetensors"), None)
+    file = tmp_path / "other.safetensors"
+    other = Weights(str(file), hashlib.sha256(file.read_bytes()).hexdigest())
     assert "other weights than those of LPIPS's linear layers" in refusal(network, other)
     assert "other weights than those of LPIPS's vgg16" in refusal(other, linear_layers)
     assert "its SHA-256 is" in refusal(replace(network, sha256="0123456789"), linear_layers)
+    assert f"write its own, {linear_layers.sha256}, into `sha256`" in refusal(network, DOWNLOADED)
     assert (library.load_state_dict_from_url, library.torchvision_load_pretrained_vgg16) == functions
 
 

@@ -18,6 +18,7 @@ from torch import nn
 from skinsynth.features import pretrained
 from skinsynth.features.extractor import EXTRACTORS, Extractor, ExtractorConfig, build_extractor
 from skinsynth.features.pretrained import VGG16, Prepared, PublishedNetwork, Weights, load_network
+from skinsynth.files import sha256_of
 from skinsynth.quality.fid import frechet_distance
 from skinsynth.quality.kid import kernel_distance, kernel_distance_of_subsets
 from skinsynth.quality.neighbours import neighbour_scores
@@ -34,6 +35,11 @@ class NoClassifier:
 
     def embed(self, pixels):  # noqa: ARG002
         raise AssertionError("published networks do not ask the classifier")
+
+
+def brought(file: Path) -> Weights:
+    """The file, with its own hash."""
+    return Weights(str(file), sha256_of(file))
 
 
 def build(name: str, weights: Weights) -> Extractor:
@@ -71,9 +77,11 @@ def dinov2_of_the_library():
     import timm
 
     network = timm.create_model("vit_small_patch14_dinov2.lvd142m").eval()
-    prepare = timm.data.create_transform(**timm.data.resolve_model_data_config(network))
+    assert network.pos_embed.shape == (1, 1 + (518 // 14) ** 2, 384), "weights are published for 518 px"
+    prepare = timm.data.create_transform(**timm.data.resolve_model_data_config(network, {"input_size": (3, 224, 224)}))
 
     def embed(pixels):
+        network.set_input_size(224)  # the library's other way to resample positions
         images = [Image.fromarray(image) for image in pixels.permute(0, 2, 3, 1).numpy()]
         return network.forward_features(torch.stack([prepare(image) for image in images]))[:, 0]
 
@@ -111,7 +119,7 @@ def pair(request, tmp_path_factory):
     else:
         save_file(library.state_dict(), file)
     before = torch.get_rng_state()
-    extract = build(request.param, Weights(str(file), None))
+    extract = build(request.param, brought(file))
     assert torch.get_rng_state().equal(before), "building an extractor draws from torch's generator"
     pixels = torch.randint(0, 256, (2, 3, 40, 40), generator=rng, dtype=torch.uint8)
     yield Pair(request.param, dim, extract, library, torch.no_grad()(embed), pixels, extract(pixels))
@@ -173,6 +181,13 @@ def test_vgg16_agrees_with_torch_fidelitys_where_nothing_is_resized(pair, rng, m
     assert close(pair.extract(pixels), theirs(pixels)[0])
 
 
+@pytest.mark.parametrize("pair", ["dinov2"], indirect=True)
+def test_dinov2_sees_224_px_with_positions_made_for_518(pair):
+    network = pair.extract.model
+    assert network.prepare(pair.pixels).shape == (2, 3, 224, 224)
+    assert network.network.pos_embed.shape == (1, 1 + (224 // 14) ** 2, 384)
+
+
 class Tiny(nn.Module):
     """Mean colours, scaled."""
 
@@ -225,12 +240,12 @@ def test_a_given_hash_counts_in_full_or_in_part(tiny):
         load_network(tiny, Weights(str(file), "ab"), CPU, 2)
 
 
-def test_a_file_that_nothing_is_known_of_is_taken_with_a_word_and_its_hash(tiny, tmp_path, capsys):
-    file = published_file(tiny)
-    load_network(dataclasses.replace(tiny, sha256=None), Weights(str(file), None), CPU, 2)
-    said = capsys.readouterr().out
-    assert f"{file} is taken for the weights of tiny unchecked" in said
-    assert hashlib.sha256(file.read_bytes()).hexdigest() in said
+def test_weights_of_no_published_hash_need_one_in_the_settings_which_the_refusal_tells(tiny):
+    unknown, file = dataclasses.replace(tiny, sha256=None), published_file(tiny)
+    for weights in (DOWNLOADED, Weights(str(file), None)):
+        line = refusal(unknown, weights)
+        assert f"write its own, {sha256_of(file)}, into `sha256` beside `path` in params.yaml" in line
+        load_network(unknown, dataclasses.replace(weights, sha256=sha256_of(file)), CPU, 2)
 
 
 def refusal(network: PublishedNetwork, weights: Weights) -> str:
@@ -261,8 +276,10 @@ def test_a_file_with_another_hash_is_refused_wherever_it_lies(tiny):
     changed[-1] ^= 1
     cached.write_bytes(changed)
     assert str(cached) in refusal(tiny, DOWNLOADED)
-    # Brought along under its published name, a file is checked too.
+    # Brought along, a file is checked too, whatever its name.
     assert str(cached) in refusal(tiny, Weights(str(cached), None))
+    renamed = cached.rename(cached.with_name("mine.safetensors"))
+    assert str(renamed) in refusal(tiny, Weights(str(renamed), None))
 
 
 def test_a_download_with_another_hash_leaves_no_file(tiny):
@@ -276,19 +293,18 @@ def test_files_that_are_cut_short_or_no_weights_are_refused(tiny, tmp_path):
     for name, content in {"cut.safetensors": whole[:-5], "page.pth": b"<html>", "empty.pth": b""}.items():
         file = tmp_path / name
         file.write_bytes(content)
-        assert f"{file} cannot be read" in refusal(tiny, Weights(str(file), None))
+        assert f"{file} cannot be read" in refusal(tiny, brought(file))
     for value in ([torch.eye(3)], {"epoch": 3}, {}):
         torch.save(value, tmp_path / "list.pth")
-        assert "no state dict" in refusal(tiny, Weights(str(tmp_path / "list.pth"), None))
+        assert "no state dict" in refusal(tiny, brought(tmp_path / "list.pth"))
 
 
 def test_weights_of_another_network_are_refused(tiny, tmp_path):
     file = tmp_path / "other.safetensors"
     for other in ({"scale.weight": torch.eye(4)}, {f"layer{i}.bias": torch.eye(3) for i in range(300)}):
         save_file(other, file)
-        assert f"{file} holds other weights" in refusal(tiny, Weights(str(file), None))
-        for network in (VGG16, pretrained.DINOV2):
-            assert f"{file} holds other weights" in refusal(network, Weights(str(file), None))
+        for network in (tiny, VGG16, pretrained.DINOV2):
+            assert f"{file} holds other weights" in refusal(network, brought(file))
 
 
 class Trap:
@@ -301,7 +317,7 @@ class Trap:
 
 def test_code_in_a_weight_file_does_not_run(tiny, tmp_path):
     torch.save({"scale.weight": Trap(tmp_path / "sprung")}, tmp_path / "trap.pth")
-    assert "cannot be read" in refusal(tiny, Weights(str(tmp_path / "trap.pth"), None))
+    assert "cannot be read" in refusal(tiny, brought(tmp_path / "trap.pth"))
     assert not (tmp_path / "sprung").exists()
 
 

@@ -138,6 +138,14 @@ def test_a_preset_stands_in_the_place_of_the_trainer_s_numbers(params):
     preset = {"name": "stylegan2", "x_flip": False, "seed": 7}
     config = shared_config(params(preset=preset, trainer=None), (100, 3, 64, 64))
     assert (config.r1_gamma, config.generator.resolution, config.x_flip, config.seed) == (10, 64, False, 7)
+    assert (config.frozen_levels, config.ema_rampup, config.augment.images_to_full) == (0, None, 500_000)
+
+
+def test_a_preset_freezes_accumulates_and_starts_from_other_weights(params):
+    preset = {"name": "auto", "x_flip": False, "seed": 7, "frozen_levels": 2, "images_per_pass": 8, "transfer": True}
+    config = shared_config(params(preset=preset, trainer=None), (100, 3, 64, 64))
+    assert (config.frozen_levels, config.images_per_pass) == (2, 8)
+    assert (config.ema_rampup, config.augment.images_to_full) == (None, 100_000)
 
 
 def test_neither_both_nor_none_of_preset_and_trainer_are_given(params):

@@ -41,6 +41,58 @@ def controller(**changes):
 @pytest.mark.parametrize("preset", PRESETS)
 def test_no_strength_is_the_identity(images, rng, preset):
     assert torch.equal(augment(images, preset, p=0.0, rng=rng), images)
+    # So low a strength opens no gate, but all transforms are gone through.
+    torch.testing.assert_close(augment(images, preset, p=1e-9, rng=rng), images, atol=1e-5, rtol=0)
+
+
+# Share of images that each transform changes where its gate opens in 0.3 of them: the rest of the draws change nothing.
+CHANGED_SHARE = dict.fromkeys(PRESETS["bgcfnc"], 0.3) | {
+    "xflip": 0.3 / 2,
+    "rotate90": 0.3 * 3 / 4,
+    "xint": 0.3 * 3 / 4,  # of 8 pixels by -1, 0 or 1, and by 0 in half of all draws on either axis
+    "lumaflip": 0.3 / 2,
+    "imgfilter": 1 - 0.7**4,  # a gate for each octave
+}
+
+
+@pytest.mark.parametrize("transform", PRESETS["bgcfnc"])
+def test_each_transform_meets_its_share_of_the_images(rng, transform):
+    image = torch.rand(1, 3, 8, 8, generator=rng) * 2 - 1
+    changed = augment(image.expand(4000, -1, -1, -1), transform, p=0.3, rng=rng)
+    share = ((changed - image).abs().amax(dim=(1, 2, 3)) > 1e-4).float().mean()
+    assert share == pytest.approx(CHANGED_SHARE[transform], abs=0.03)
+
+
+def test_noise_has_a_half_normal_deviation(rng):
+    """Of 0.1 in the root mean square, and less on average."""
+    deviation = augment(torch.zeros(4000, 1, 8, 8), "noise", p=1.0, rng=rng).square().mean(dim=(1, 2, 3)).sqrt()
+    assert deviation.square().mean().sqrt() == pytest.approx(0.1, rel=0.05)
+    assert deviation.mean() == pytest.approx(0.1 * math.sqrt(2 / math.pi), rel=0.05)
+
+
+class TurnedTwice(QuantileDraws):
+    """The reference values know no second rotation, so their draws turn by nothing there."""
+
+    def second_angle(self):
+        return torch.ones(self.count)
+
+
+def test_stretching_lies_between_two_rotations():
+    inverse, _ = inverse_transform(("rotate", "aniso"), 1.0, TurnedTwice(1, torch.device("cpu"), 0.8), 16, 16)
+    first, stretch = 0.6 * math.pi, 2 ** (-0.2 * torch.erfinv(torch.tensor(0.6)).item())
+
+    def turn(angle):
+        return torch.tensor([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+
+    expected = turn(first) @ torch.diag(torch.tensor([stretch, 1 / stretch])) @ turn(1.0)
+    torch.testing.assert_close(inverse[0, :2, :2], expected)
+
+
+def test_the_second_rotation_is_by_any_angle(rng):
+    angles = RandomDraws(4000, rng).second_angle()
+    assert angles.abs().max() == pytest.approx(math.pi, rel=0.01)
+    assert angles.mean() == pytest.approx(0, abs=0.15)
+    assert angles.std() == pytest.approx(math.pi / math.sqrt(3), rel=0.05)
 
 
 @pytest.mark.parametrize("preset", PRESETS)

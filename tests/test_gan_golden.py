@@ -1,5 +1,7 @@
 """Agreement with the reference implementations' numbers in tests/golden."""
 
+import inspect
+
 import numpy as np
 import pytest
 import torch
@@ -156,6 +158,82 @@ def test_an_array_that_does_not_fit_is_named_by_the_error(conditional, name, sha
         from_arrays(conditional | {name: np.zeros(shape, np.float32)})
     # What the odd array takes or gives may be named in its place.
     assert name[2:].rpartition(".")[0].rpartition(".")[0] in str(refusal.value)
+
+
+W_AVERAGE = "G/mapping.w_avg"
+
+
+@pytest.mark.parametrize(
+    ("values", "word"),
+    [
+        (np.full(16, np.nan, np.float32), "finite"),
+        (np.full(16, -np.inf, np.float32), "finite"),
+        (np.full(16, 1e300), "finite"),
+        (np.zeros(16, np.complex64), "real numbers"),
+        (torch.zeros(16, dtype=torch.complex64), "real numbers"),
+        (np.array(["x"] * 16), "real numbers"),
+        (np.array([None] * 16), "real numbers"),
+        (None, "real numbers"),
+    ],
+)
+def test_weights_that_are_no_finite_real_numbers_are_named_by_the_error(conditional, values, word):
+    with pytest.raises(ValueError, match=rf"^{W_AVERAGE}.*{word}.*give"):
+        from_arrays(conditional | {W_AVERAGE: values})
+
+
+def flipped(array):
+    return np.flip(np.flip(array).copy())
+
+
+def read_only(array):
+    array = array.copy()
+    array.setflags(write=False)
+    return array
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        flipped,
+        read_only,
+        lambda array: np.array(array, order="F"),
+        np.float64,
+        np.longdouble,
+        lambda array: array.astype(">f4"),
+        lambda array: torch.nn.Parameter(torch.from_numpy(array)),
+    ],
+)
+def test_weights_are_the_same_however_they_are_stored(conditional, stored):
+    kept = {name: stored(array) for name, array in conditional.items() if "/" in name}
+    again = to_arrays(*from_arrays(kept, 3))
+    assert all(np.array_equal(again[name], conditional[name]) for name in again)
+
+
+def test_half_precision_and_keys_of_others_are_read(conditional):
+    halves = {name: array.astype(np.float16) for name, array in conditional.items()}
+    again = to_arrays(*from_arrays(halves, np.int64(3)))
+    assert all(np.array_equal(again[name], halves[name]) for name in again)
+
+
+def test_a_key_that_is_no_text_is_refused(conditional):
+    with pytest.raises(ValueError, match="but 3 came"):
+        from_arrays({**conditional, 3: np.zeros(3)})
+
+
+@pytest.mark.parametrize("size", [0, -1, 2.5, None, "4"])
+def test_a_group_that_is_no_number_of_images_is_refused(conditional, size):
+    unchecked = inspect.unwrap(from_arrays)  # tests check types, of which users would hear nothing
+    with pytest.raises(ValueError, match="mbstd_group is a whole number of images from 1 on"):
+        unchecked(conditional, size)
+
+
+def test_networks_of_two_gans_are_no_pair(golden, conditional):
+    other = dict(np.load(golden / "stylegan2_unconditional_32.npz"))
+    for one, two in ((other, conditional), (conditional, other)):
+        drawing = {name: array for name, array in one.items() if name.startswith("G/")}
+        judging = {name: array for name, array in two.items() if name.startswith("D/")}
+        with pytest.raises(ValueError, match="same resolution, but .* came: give"):
+            from_arrays(drawing | judging)
 
 
 class Allocated(TorchDispatchMode):

@@ -9,10 +9,13 @@ import pytest
 import torch
 from torch.autograd import gradcheck, gradgradcheck
 
+from skinsynth.gan import discriminator as discriminator_module
+from skinsynth.gan import generator as generator_module
+from skinsynth.gan.augment import AugmentConfig
 from skinsynth.gan.discriminator import Discriminator, DiscriminatorConfig, minibatch_deviation
 from skinsynth.gan.draws import RandomDraws
 from skinsynth.gan.generator import Generator, GeneratorConfig, bound_for_half, demodulation, in_full_precision
-from skinsynth.gan.layers import W_AVERAGE_DECAY, Conv, activate, channels_at
+from skinsynth.gan.layers import HALF_TYPES, W_AVERAGE_DECAY, Conv, activate, channels_at, compute_type
 from skinsynth.gan.losses import (
     discriminator_loss,
     generator_loss,
@@ -294,7 +297,8 @@ def test_presets_make_networks(rng, name):
         (256, 32, 64, 2),
         (256, 128, 128, 1),
         (128, 3, 60, 4),
-        (32, 6, 48, 4),
+        (128, 6, 72, 4),
+        (256, 9, 72, 4),
         (128, 20, 40, 2),
     ],
 )
@@ -339,3 +343,96 @@ def test_a_generator_truncates_as_many_layers_as_its_mapping(generator, rng, cla
     expected = generator.synthesis(generator.mapping(z, classes, 0.5, 2))
     assert torch.equal(generator(z, classes, 0.5, truncation_cutoff=2), expected)
     assert not torch.equal(generator(z, classes, 0.5), expected)
+
+
+@pytest.mark.parametrize(
+    (
+        *("name", "batch_size", "mbstd_group", "channel_share", "learning_rate", "r1_gamma", "ema_kimg", "ema_rampup"),
+        *("mapping_layers", "path_length_weight", "style_mixing", "architecture"),
+    ),
+    [
+        ("auto", 16, 4, 0.5, 0.0025, 0.8192, 5, 0.05, 2, 2, 0.9, "resnet"),  # at 256 pixels on one GPU
+        ("stylegan2", 32, 4, 1, 0.002, 10, 10, None, 8, 2, 0.9, "resnet"),
+        ("paper256", 64, 8, 0.5, 0.0025, 1, 20, None, 8, 2, 0.9, "resnet"),
+        ("paper512", 64, 8, 1, 0.0025, 0.5, 20, None, 8, 2, 0.9, "resnet"),
+        ("paper1024", 32, 4, 1, 0.002, 2, 10, None, 8, 2, 0.9, "resnet"),
+        ("cifar", 64, 32, 1, 0.0025, 0.01, 500, 0.05, 2, 0, 0, "orig"),
+    ],
+)
+def test_presets_have_the_published_numbers(
+    name,
+    batch_size,
+    mbstd_group,
+    channel_share,
+    learning_rate,
+    r1_gamma,
+    ema_kimg,
+    ema_rampup,
+    mapping_layers,
+    path_length_weight,
+    style_mixing,
+    architecture,
+):
+    config = trainer_config(name, 256, 3, 2, "bgc", x_flip=True, seed=0)
+    assert (config.batch_size, config.discriminator.mbstd_group) == (batch_size, mbstd_group)
+    assert config.generator.channel_base == config.discriminator.channel_base == 32768 * channel_share
+    assert (config.learning_rate, config.r1_gamma) == (learning_rate, pytest.approx(r1_gamma))
+    assert (config.ema_half_life_images, config.ema_rampup) == (1000 * ema_kimg, ema_rampup)
+    assert config.generator.mapping_layers == mapping_layers
+    assert (config.path_length_weight, config.style_mixing_probability) == (path_length_weight, style_mixing)
+    assert config.discriminator.architecture == architecture
+
+
+@pytest.mark.parametrize("name", ["auto", *FIXED_PRESETS])
+def test_what_all_presets_share_is_as_published(name):
+    config = trainer_config(name, 256, 3, 2, "bgc", x_flip=True, seed=0)
+    assert config.augment == AugmentConfig(
+        preset="bgc", initial_p=0.0, adaptive=True, target_sign=0.6, interval=4, images_to_full=500_000
+    )
+    assert (config.betas, config.r1_interval) == ((0.0, 0.99), 16)
+    assert (config.path_length_interval, config.path_length_decay, config.frozen_levels) == (4, 0.01, 0)
+    assert (config.generator.z_size, config.generator.w_size, config.discriminator.mbstd_channels) == (512, 512, 1)
+    for network in (config.generator, config.discriminator):
+        assert (network.channel_max, network.activation_clamp, network.half_levels) == (512, 256, 4)
+        assert (network.half_type, network.image_channels, network.class_count) == ("float16", 3, 2)
+
+
+@pytest.mark.parametrize(("name", "half_type"), HALF_TYPES.items())
+def test_away_from_the_cpu_the_levels_that_are_to_be_half_are(name, half_type):
+    elsewhere, here = torch.empty(1, device="meta"), torch.empty(1)
+    assert compute_type(elsewhere, True, name) == half_type
+    assert compute_type(elsewhere, False, name) == compute_type(here, True, name) == torch.float32
+
+
+@pytest.mark.parametrize(("half_type", "apart"), [("float16", 0.005), ("bfloat16", 0.04)])
+def test_16_bits_change_images_and_logits_by_rounding_only(monkeypatch, classes, half_type, apart):
+    """On a CPU, which is told to compute as a GPU does; great kernels as they are would leave float16's range."""
+    for module in (generator_module, discriminator_module):
+        monkeypatch.setattr(
+            module, "compute_type", lambda images, half, name: HALF_TYPES[name] if half else images.dtype
+        )
+    z = torch.randn(4, 8, generator=torch.Generator().manual_seed(1))
+    made = []
+    for half_levels in (0, 3):
+        rng = torch.Generator().manual_seed(0)
+        changes = {"half_levels": half_levels, "half_type": half_type, "activation_clamp": 256.0}
+        generator = Generator(dataclasses.replace(GENERATOR, **changes), rng)
+        discriminator = Discriminator(dataclasses.replace(DISCRIMINATOR, **changes), rng)
+        with torch.no_grad():
+            for name, weight in generator.synthesis.named_parameters():
+                if name.endswith("noise_strength"):
+                    weight.fill_(0.3)
+                if name.endswith(("conv0.weight", "conv1.weight")):
+                    weight.mul_(1e4)
+            images = generator(z, classes)
+            made.append((images, discriminator(made[0][0] if made else images, classes)))
+    for whole, half in zip(*made, strict=True):
+        assert half.dtype == torch.float32
+        assert not torch.equal(half, whole)
+        assert (half - whole).abs().max() <= apart * whole.abs().max()
+
+
+@pytest.mark.parametrize("down", [False, True])
+def test_the_bound_of_a_layer_takes_part_in_its_gain(rng, down):
+    y = Conv(4, 4, 3, rng, clamp=0.01, down=down)(torch.randn(2, 4, 8, 8, generator=rng), gain=0.5)
+    assert y.abs().max().item() == pytest.approx(0.005)

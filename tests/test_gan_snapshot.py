@@ -217,6 +217,7 @@ def test_a_file_that_tells_no_sizes_gets_the_usual_group_and_no_clamp(golden, tm
     [
         {"b4.mbstd": {"group_size": 0}},
         {"b4.mbstd": {"group_size": 2.5}},
+        {"b4.mbstd": {"group_size": None}},
         {"b4": {"conv_clamp": -1}},
         {"b4": {"conv_clamp": "256"}},
         {"b4": {"conv_clamp": 1}, "b8": {"conv_clamp": 2}},
@@ -224,6 +225,72 @@ def test_a_file_that_tells_no_sizes_gets_the_usual_group_and_no_clamp(golden, tm
 )
 def test_senseless_sizes_are_refused(golden, tmp_path, attributes):
     assert read_or_refused(written(tmp_path, published(golden, None, attributes)))
+
+
+def outline(network, attributes):
+    """A file of few layers, of which those of one network have attributes."""
+    layers = {
+        "G_ema": ["synthesis.b4.conv1", "synthesis.b8.conv0", "synthesis.b8.torgb.affine", "mapping.fc0"],
+        "D": ["b16.conv0", "b16.skip", "b8.conv0", "b4.conv"],
+    }
+    arrays = {name: {f"{layer}.weight": torch.ones(2, 3, 1, 1) for layer in layers[name]} for name in layers}
+    return {name: nested(arrays[name], attributes if name == network else {}) for name in layers}
+
+
+G_COMPUTES_OTHERWISE = [
+    ("synthesis.b8.conv0", "activation", "relu"),
+    ("synthesis.b8.conv0", "act_gain", 1),
+    ("synthesis.b8.conv0", "use_noise", False),
+    ("synthesis.b8.torgb.affine", "activation", "lrelu"),
+    ("synthesis.b8", "architecture", "resnet"),
+    ("synthesis.b4", "use_fp16", True),
+    ("mapping.fc0", "activation", "linear"),
+    ("mapping.fc0", "lr_multiplier", 1.0),
+    ("mapping.fc0", "lr_multiplier", 2**2000),
+    ("mapping.fc0", "bias_gain", 1),
+    ("mapping.fc0", "weight_gain", np.float64(0.5)),
+    ("mapping.embed", "lr_multiplier", 0.01),
+]
+D_COMPUTES_OTHERWISE = [
+    ("b16.conv0", "activation", ["lrelu"]),
+    ("b16.skip", "activation", "lrelu"),
+    ("b8", "architecture", "skip"),
+    ("b8", "use_fp16", True),
+    ("b4.mbstd", "num_channels", 5),
+    ("b4.conv", "weight_gain", 1.0),
+]
+
+
+@pytest.mark.parametrize(
+    ("network", "path", "attribute", "value"),
+    [*(("G_ema", *told) for told in G_COMPUTES_OTHERWISE), *(("D", *told) for told in D_COMPUTES_OTHERWISE)],
+)
+def test_a_file_that_tells_of_another_computation_is_refused(tmp_path, network, path, attribute, value):
+    content = outline(network, {path: {attribute: value}})
+    with pytest.raises(ValueError, match=rf"network\.pkl.*{attribute} is.*publisher"):
+        read_snapshot(written(tmp_path, content))
+
+
+def test_a_file_may_tell_what_is_computed_or_none_of_it(tmp_path):
+    told = {
+        "synthesis.b8": {"architecture": "skip", "use_fp16": False},
+        "synthesis.b8.conv0": {"activation": "lrelu", "use_noise": True, "act_gain": np.float32(2**0.5)},
+        "synthesis.b8.conv1": {"activation": None, "use_noise": None, "lr_multiplier": None},
+        "mapping.fc0": {"activation": "lrelu", "lr_multiplier": 0.01, "bias_gain": 0.01},
+        "mapping.embed": {"activation": "linear", "lr_multiplier": 1},
+    }
+    assert read_or_refused(written(tmp_path, outline("G_ema", told))) is None
+    told = {"b4.mbstd": {"num_channels": 1, "group_size": 4}, "b16": {"architecture": "resnet", "use_fp16": True}}
+    assert read_or_refused(written(tmp_path, outline("D", told))) is None
+
+
+def test_a_refusal_writes_no_list_that_stands_in_itself_many_times(tmp_path):
+    lists = []
+    for _ in range(60):
+        lists = [lists, lists]
+    refusal = read_or_refused(written(tmp_path, outline("G_ema", {"mapping.fc0": {"activation": lists}})))
+    assert refusal is not None
+    assert len(refusal) < 500
 
 
 @pytest.mark.parametrize(

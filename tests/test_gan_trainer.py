@@ -160,6 +160,29 @@ def test_divergence_raises():
         trainer.step()
 
 
+def test_what_would_fail_in_a_later_step_is_refused_at_the_start():
+    three = dataclasses.replace(CONFIG, discriminator=dataclasses.replace(CONFIG.discriminator, mbstd_channels=3))
+    with pytest.raises(ValueError, match="mbstd_channels divides the 8 feature maps at 4x4, but is 3"):
+        trainer_of(three)
+    networks = {
+        name: dataclasses.replace(getattr(CONFIG, name), image_channels=4) for name in ("generator", "discriminator")
+    }
+    colourless = dataclasses.replace(CONFIG, **networks)
+    images, labels = torch.zeros(10, 4, 8, 8, dtype=torch.uint8), torch.arange(10) % 2
+    with pytest.raises(ValueError, match="'bgcfnc' turns colours, which images of 4 channels have none of: take bg"):
+        Trainer(colourless, images, labels, "cpu")
+    plain = dataclasses.replace(colourless, augment=dataclasses.replace(CONFIG.augment, preset="bg"))
+    Trainer(plain, images, labels, "cpu").step()
+
+
+def test_losses_that_explode_are_stopped_while_they_are_still_finite():
+    trainer = trainer_of()
+    with torch.no_grad():
+        trainer.discriminator.get_submodule("b4.out").weight.mul_(1e7)
+    with pytest.raises(TrainingDiverged, match="lower learning_rate"):
+        trainer.step()
+
+
 @pytest.mark.parametrize("columns", ["all", "of z"])
 def test_a_generator_that_makes_one_image_or_one_a_class_is_stopped(columns):
     """Noise still makes its pixels differ, so the watch looks without it, and class by class."""
@@ -180,8 +203,14 @@ def test_a_generator_that_makes_a_few_images_is_stopped_and_one_that_knows_many_
     trainer = Trainer(config, *toy_images(config, 128), "cpu")
     for _ in range(10):
         trainer.step()
-    known = torch.randn(modes, CONFIG.generator.z_size, generator=torch.Generator().manual_seed(1))
-    trainer.generator.register_forward_pre_hook(lambda _, given: (known[torch.arange(len(given[0])) % modes], given[1]))
+    rng = torch.Generator().manual_seed(1)
+    known = torch.randn(modes, CONFIG.generator.z_size, generator=rng)
+
+    def near_known(_, given):
+        z, c = given
+        return known[torch.arange(len(z)) % modes] + 0.01 * torch.randn(z.shape, generator=rng), c
+
+    trainer.generator.register_forward_pre_hook(near_known)
     with pytest.raises(TrainingDiverged, match=f"are {modes} again and again") if stops else nullcontext():
         trainer.watch()
 

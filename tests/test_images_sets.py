@@ -258,6 +258,18 @@ def test_files_that_a_list_of_labels_leaves_out_are_named(tmp_path):
     )
 
 
+def test_images_that_are_enlarged_are_counted_in_one_line_with_the_smallest(tmp_path, capsys):
+    sizes = {"benign/a.png": (40, 6), "malignant/b.jpg": (7, 50), "benign/c.png": (8, 8), "malignant/d.png": (60, 30)}
+    for name, (width, height) in sizes.items():
+        (tmp_path / "set" / name).parent.mkdir(parents=True, exist_ok=True)
+        picture(1).resize((width, height)).save(tmp_path / "set" / name)
+    read_image_set(tmp_path / "set", CLASSES, 8)
+    said = f"{tmp_path / 'set'}: 2 of 4 images are enlarged to 8 px, from 6 px on\n"
+    assert capsys.readouterr().out == said
+    read_image_set(tmp_path / "set", CLASSES, 6)
+    assert capsys.readouterr().out == ""
+
+
 def test_a_class_may_have_no_image(tmp_path):
     path = zipped(tmp_path / "set.zip", {"malignant/1.png": encoded(0)})
     assert read_image_set(path, CLASSES, 8).labels.tolist() == [1]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics import roc_auc_score
+from torch.nn.functional import interpolate
 
 from skinsynth.gan.discriminator import Discriminator, DiscriminatorConfig
 from skinsynth.gan.family import Family
@@ -20,7 +21,7 @@ from skinsynth.privacy.attacks import (
     reconstruction_scores,
     tpr_at_1_percent_fpr,
 )
-from skinsynth.privacy.membership import AttackConfig, feature_attack_rows, other_attack_rows
+from skinsynth.privacy.membership import AttackConfig, feature_attack_rows, other_attack_rows, pixel_attack_rows
 from skinsynth.privacy.patients import PatientFeatures, PatientImages, halves_by_group
 
 FEATURE_ATTACKS = {
@@ -266,6 +267,34 @@ def test_attacks_by_features_find_copied_patients_with_either_half_as_their_refe
     assert low["density_ratio"] > 0.5
     others = feature_attack_rows(train, held_out, held_out.features, config)
     assert all(row["high"] < 0.5 for row in others if row["metric"] == "auc"), "nobody is his own reference"
+
+
+def lesions(count, rng):
+    """Smooth pictures of 16 px, two a patient, of which no two are alike."""
+    coarse = torch.rand(count, 3, 4, 4, generator=rng)
+    pixels = (255 * interpolate(coarse, size=16, mode="bilinear")).byte().numpy()
+    images = Images([f"{n}" for n in range(count)], pixels, np.arange(count) % 2)
+    return PatientImages(images, two_each(count))
+
+
+def repainted(pixels, rng):
+    """The same pictures with noise of ten grey levels."""
+    noise = 10 * torch.randn(pixels.shape, generator=rng).numpy()
+    return (pixels + noise).clip(0, 255).astype(np.uint8)
+
+
+def test_attacks_by_pixels_find_whose_images_were_painted_over_again_and_again(rng):
+    train, held_out, fresh = lesions(30, rng), lesions(120, rng), lesions(600, rng)
+    config = AttackConfig(components=3, draws=100, batch_size=50, seed=1)
+
+    def found(generated):
+        rows = pixel_attack_rows(train, held_out, generated, config)
+        return {row["attack"]: row for row in rows if row["metric"] == "auc"}
+
+    copied = found(repainted(np.repeat(train.images.pixels, 20, axis=0), rng))
+    assert copied["reconstruction"]["value"] > 0.95
+    assert copied["density_ratio"]["low"] > 0.5
+    assert all(row["low"] < 0.5 < row["high"] for row in found(fresh.images.pixels).values())
 
 
 def test_a_discriminator_that_knows_no_class_of_the_set_is_not_asked(rng):

@@ -1,6 +1,8 @@
 """Whether images are new: planted copies, collapse and garbage, and the distances behind the verdicts."""
 
 import json
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -20,7 +22,7 @@ from skinsynth.privacy.authenticity import (
 )
 from skinsynth.privacy.copying import copying_statistic, rank_z_score
 from skinsynth.privacy.distances import extreme_places, nearest, nearest_other, paired, summary
-from stages.score_authenticity import digests, distinct_sides
+from stages.score_authenticity import MOST_SHOWN, check_classifiers, closest_of_each, digests, distinct_sides
 
 
 def test_authenticity_is_the_reference_value(golden):
@@ -200,3 +202,34 @@ def test_the_z_score_is_that_of_mann_and_whitney_with_ties_by_half(rng):
 def test_a_copy_of_an_image_that_train_has_twice_is_a_copy():
     train = torch.tensor([[0.0], [0.0], [5.0]])
     assert authentic(train, train).tolist() == [False, False, False]
+
+
+def pairs_shown(marked):
+    """The figure's group of one class of which so many images are marked and two are asked for."""
+    count = 100
+    pixels = np.zeros((count, 3, 2, 2), np.uint8)
+    found = torch.arange(count).double(), torch.arange(count)
+    lookalikes = SimpleNamespace(found=found, closest=lambda _, at_least: list(range(max(at_least, marked))))
+    view = SimpleNamespace(lookalikes=lookalikes, measure="pixels")
+    training = SimpleNamespace(images=SimpleNamespace(pixels=pixels))
+    sets = SimpleNamespace(labels=[0], classes=("benign",), fake=SimpleNamespace(pixels=pixels), train=training)
+    (group,) = closest_of_each(view, sets, 2)
+    return group
+
+
+def test_the_figure_shows_every_marked_pair_or_says_how_many_remain():
+    for marked, shown in ((0, 2), (7, 7), (MOST_SHOWN, MOST_SHOWN), (MOST_SHOWN + 3, MOST_SHOWN)):
+        group = pairs_shown(marked)
+        assert len(group.left) == len(group.right) == len(group.distances) == shown
+        assert ("3 more marked ones" in group.title) == (marked > MOST_SHOWN)
+
+
+def test_a_detector_is_no_feature_space_and_what_saw_the_set_is_one(tmp_path):
+    real, hair = tmp_path / "real", tmp_path / "hair"
+    hair.mkdir()
+    (hair / "detector.json").write_text("{}")
+    check_classifiers([real], [real])
+    with pytest.raises(ValueError, match=r"^[^\n]*hair is a detector of one artefact[^\n]*$"):
+        check_classifiers([real, hair], [])
+    with pytest.raises(ValueError, match=r"^other saw the set, but no distances are measured in its features[^\n]*$"):
+        check_classifiers([real], [Path("other")])

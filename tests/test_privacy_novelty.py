@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from skinsynth.privacy.copying import cells_of, copying_by_cells, copying_statistic
+from skinsynth.privacy.distances import nearest, nearest_of_each
 from skinsynth.privacy.novelty import (
     NoveltyConfig,
     TrainingSet,
@@ -95,6 +96,15 @@ def test_smooth_images_that_copy_nothing_look_copied_to_c_t_alone_and_not_beside
         assert beyond[name]["low"] < 0 < beyond[name]["high"]
     assert beyond["copies"]["high"] < -2
     assert {row["images"] for row in found["smooth"].values()} == {400}
+
+
+def test_distances_to_every_choice_are_those_to_these_images_alone(rng, monkeypatch):
+    points, among = torch.randn(40, 6, generator=rng), torch.randn(50, 6, generator=rng)
+    points[0] = among[7]
+    choices = [np.arange(25), np.arange(3, 50, 7), np.array([7])]
+    monkeypatch.setattr("skinsynth.privacy.distances.ENTRIES_AT_ONCE", 300)
+    expected = torch.stack([nearest(points, among[torch.from_numpy(chosen)])[0] for chosen in choices])
+    torch.testing.assert_close(nearest_of_each(points, among, choices), expected, atol=1e-6, rtol=1e-9)
 
 
 def test_held_out_images_of_one_patient_leave_nothing_to_compare_with(rng):

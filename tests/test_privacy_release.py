@@ -6,10 +6,12 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
+from skinsynth.files import sha256_of
 from skinsynth.intervals import Interval, difference_of_shares, wilson_share
 from skinsynth.partition.leakage import Leakage
 from skinsynth.privacy.release import Judged, ReleaseConfig, Verdict, eyes, findings
 from skinsynth.report.checklist import Part, checklist
+from stages.check_release import check_files, read_tables, summary
 
 CONFIG = ReleaseConfig(equal=1e-6)
 SEALED = Leakage(patient=0, patient_share=0.0, lesion=0, lesion_share=0.0, duplicate=0)
@@ -36,6 +38,7 @@ def copies(found=(0, 1, 1), gap=0.05, unlikely_from=9):
             "expected_by_chance": 1.5,
             "unlikely_from": unlikely_from,
             "features_of": space,
+            "saw_the_set": 0,
         }
         for count, (name, space) in zip(found, places, strict=True)
     ]
@@ -45,7 +48,7 @@ def copies(found=(0, 1, 1), gap=0.05, unlikely_from=9):
 def disguises(**found):
     """What two ways of looking find of each disguise, of one class."""
     rows = [
-        {"disguise": name, "class": "benign", "nearer_than_any_held_out": share, "features_of": space}
+        {"disguise": name, "class": "benign", "nearer_than_any_held_out": share, "features_of": space, "saw_the_set": 0}
         for name, shares in found.items()
         for space, share in zip(("pixels", "real"), shares, strict=True)
     ]
@@ -62,7 +65,7 @@ def planted(copies_high=0.01, fresh_low=0.55):
     columns = ("authenticity", "authenticity_low", "authenticity_high")
     return pd.DataFrame(
         [
-            {"set": name, **dict(zip(columns, shares, strict=True)), "features_of": space}
+            {"set": name, **dict(zip(columns, shares, strict=True)), "features_of": space, "saw_the_set": 0}
             for space in ("real", "aug")
             for name, shares in sets.items()
         ]
@@ -86,7 +89,7 @@ def authenticity(generated=(0.6, 0.5, 0.7), beyond=(0.1, -0.5, 0.6), space="real
             {"class": name, "metric": metric, "of": of, "value": value, "low": low, "high": high, "features_of": space}
             for metric, of, (value, low, high) in said
         ]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).assign(saw_the_set=0)
 
 
 def attacks(
@@ -110,7 +113,7 @@ def attacks(
         {"attack": attack, "metric": metric, "value": value, "low": low, "high": high, "features_of": space}
         for attack, metric, (value, low, high), space in said
     ]
-    return pd.DataFrame(rows).assign(non_members=others, note=["", "", note, "", "", "", ""])
+    return pd.DataFrame(rows).assign(saw_the_set=0, non_members=others, note=["", "", note, "", "", "", ""])
 
 
 JUDGED = pd.DataFrame({"what": ["file"], "value": ["set.zip"]})
@@ -147,7 +150,7 @@ def changed(**given):
 
 def test_a_set_without_a_fault_leaves_licences_and_pairs_to_a_person_and_is_not_called_private():
     counts = {verdict: list(CLEAN.values()).count(verdict) for verdict in Verdict if verdict in CLEAN.values()}
-    assert counts == {Verdict.LOOK: 2, Verdict.NOTHING: 9, Verdict.HOLDS: 5}
+    assert counts == {Verdict.LOOK: 2, Verdict.NOTHING: 9, Verdict.HOLDS: 6}
     said = " ".join(f"{verdict}" for verdict in Verdict)
     assert "private" not in said
     assert "safe" not in said
@@ -169,6 +172,7 @@ def test_a_set_without_a_fault_leaves_licences_and_pairs_to_a_person_and_is_not_
         ({"copies": copies(gap=0.0)}, Verdict.BLIND),
         ({"copies": copies((100, 0, 0), unlikely_from=101)}, Verdict.BLIND),
         ({"planted": planted(copies_high=0.6)}, Verdict.BLIND),
+        ({"disguises": disguises(mirrored=(0.49, 0.2))}, Verdict.WARNS),
         ({"authenticity": authenticity(generated=(0.4, 0.35, 0.45))}, Verdict.WARNS),
         ({"authenticity": authenticity(generated=(0.36, 0.3, 0.42))}, Verdict.WARNS),
         ({"authenticity": authenticity(generated=(0.35, 0.3, 0.4))}, Verdict.STOPS),
@@ -193,6 +197,7 @@ def test_one_planted_fault_changes_one_verdict(fault, verdict):
     "harmless",
     [
         {"copies": copies((8, 8, 8))},
+        {"disguises": disguises(mirrored=(0.1, 0.5))},
         {"authenticity": authenticity(generated=(0.9, 0.85, 0.95))},
         {"authenticity": authenticity(generated=(0.55, 0.45, 0.65))},
         {"authenticity": authenticity(beyond=(9.0, 8.0, 10.0))},
@@ -203,6 +208,62 @@ def test_one_planted_fault_changes_one_verdict(fault, verdict):
 )
 def test_what_speaks_of_no_copy_changes_none(harmless):
     assert changed(**harmless) == []
+
+
+def with_a_classifier_that_saw_the_set(fine, faulty):
+    """A table without a fault, and the same with one in features of a classifier that was trained on the set."""
+    return pd.concat([fine, faulty.assign(features_of="aug", saw_the_set=1)])
+
+
+def test_features_that_learnt_from_the_set_are_asked_nothing_but_which_pairs_to_look_at():
+    faults = {
+        "copies": with_a_classifier_that_saw_the_set(copies(), copies((9, 9, 9), gap=0.0)),
+        "disguises": with_a_classifier_that_saw_the_set(disguises(mirrored=(1.0, 0.0)), disguises(other=(0.0, 0.0))),
+        "planted": with_a_classifier_that_saw_the_set(planted(), planted(copies_high=0.6)),
+        "authenticity": with_a_classifier_that_saw_the_set(
+            authenticity(), authenticity(generated=(0.1, 0.05, 0.15), beyond=(-3.0, -4.0, -0.1))
+        ),
+        "attacks": with_a_classifier_that_saw_the_set(attacks(), attacks(auc=(0.6, 0.55, 0.65), rate=(0.5, 0.4, 0.6))),
+    }
+    assert changed(**faults) == []
+    looked_at = answer("Does the same lesion stand on both sides of a nearest pair?", copies=faults["copies"])
+    assert "27 in features of aug" in looked_at.found
+
+
+def test_where_every_classifier_learnt_from_the_set_questions_are_left_open_and_say_so():
+    seen = {"planted": planted().assign(saw_the_set=1), "authenticity": authenticity().assign(saw_the_set=1)}
+    assert changed(**seen) == [Verdict.UNANSWERED] * 3
+    found = answer("Are images less authentic than held-out ones?", **seen)
+    assert "learnt from this set" in found.found
+    said = summary(list(answers(**seen).values()))
+    assert "3 of 17 questions are not answered" in said
+
+
+def test_changes_that_hide_a_copy_are_named_by_the_best_way_of_looking_in_the_worst_class():
+    other = disguises(mirrored=(0.4, 0.6), turned=(0.04, 0.01)).assign(**{"class": "malignant"})
+    found = answer(
+        "Do usual changes hide a copy from every way of looking?",
+        disguises=pd.concat([disguises(mirrored=(1.0, 0.9), turned=(0.3, 0.0)), other]),
+    )
+    assert found.verdict is Verdict.WARNS
+    assert "turned (4%)" in found.found
+    assert "mirrored" not in found.found
+
+
+@pytest.mark.parametrize("about", [{"sha256 of the split": "another"}, {}])
+def test_a_page_about_another_split_is_refused_in_one_line(tmp_path, about):
+    (tmp_path / "main.csv").write_text("image_id")
+    with pytest.raises(ValueError, match=r"^[^\n]*main\.csv is not the file[^\n]*\(sha256 of the split: [^\n]*again$"):
+        check_files(about, {"sha256 of the split": tmp_path / "main.csv"})
+    check_files(
+        {"sha256 of the split": sha256_of(tmp_path / "main.csv")}, {"sha256 of the split": tmp_path / "main.csv"}
+    )
+
+
+def test_a_set_in_the_place_of_its_judgement_is_refused(tmp_path):
+    (tmp_path / "set.zip").write_bytes(b"PK")
+    with pytest.raises(ValueError, match=r"set\.zip is a set, not its judgement: run score_authenticity first"):
+        read_tables(tmp_path / "set.zip")
 
 
 def test_the_worst_answer_is_told_and_not_the_lowest_number():

@@ -6,7 +6,7 @@ from scipy.special import expit
 from scipy.stats import binomtest
 from sklearn import metrics as oracle
 
-from skinsynth.intervals import group_draws, percentile_interval, share_interval
+from skinsynth.intervals import draws_correlation, group_draws, percentile_interval, share_interval, weighted_shares
 from skinsynth.quality.classification import (
     HEADLINES,
     confusion_rows,
@@ -213,9 +213,59 @@ def test_a_share_of_none_or_all_is_not_certain(share):
     assert share_interval(values, 20)[1:] == pytest.approx((wilson.low, wilson.high))
 
 
-def test_other_shares_keep_their_percentiles(draws):
-    values = draws.random(101)
-    assert share_interval(values, 20) == percentile_interval(values)
+def test_a_share_of_independent_images_has_about_wilsons_interval_of_so_many(draws):
+    found = np.arange(400) < 60
+    weights = group_draws(np.arange(400), 4000, draws)
+    wilson = binomtest(60, 400).proportion_ci(method="wilson")
+    low_high = share_interval(weights @ found / 400, 400, 400)[1:]
+    assert low_high == pytest.approx((wilson.low, wilson.high), abs=0.003)
+
+
+def test_a_share_rests_on_no_less_than_half_the_patients_and_no_more_than_all_images():
+    for spread, total in ((0.4, 10), (1e-4, 80)):
+        values = np.concatenate([[0.5], 0.5 + spread * np.array([-1, 1])])
+        wilson = binomtest(total // 2, total).proportion_ci(method="wilson")
+        assert share_interval(values, 20, 80)[1:] == pytest.approx((wilson.low, wilson.high))
+
+
+def test_without_draws_a_share_has_no_interval():
+    assert np.isnan(share_interval(np.array([0.5]), 20)[1:]).all()
+    assert np.isnan(share_interval(np.full(9, np.nan), 0)).all()
+
+
+@pytest.mark.parametrize(("each", "likeness"), [(1, 0.0), (4, 0.0), (4, 0.5)])
+def test_intervals_of_a_sensitivity_near_one_cover_the_truth(each, likeness):
+    """Twenty patients, 0.95 of whose images are found; `likeness` of them by patient and not by image."""
+    rng, hits = np.random.default_rng(0), 0
+    groups = np.arange(20).repeat(each)
+    weights = group_draws(groups, 200, rng)
+    for _ in range(1000):
+        by_patient, by_image = rng.random(20)[groups], rng.random(len(groups))
+        found = np.where(rng.random(len(groups)) < likeness, by_patient, by_image) < 0.95
+        interval = share_interval(weights @ found / weights.sum(axis=1), 20, len(groups))
+        hits += interval.low <= 0.95 <= interval.high
+    assert 0.9 <= hits / 1000 <= 0.985
+
+
+def test_perfect_answers_on_few_patients_are_not_certain_and_balanced_accuracy_knows_both_classes(draws):
+    labels = np.repeat([0, 1], [200, 20])
+    scored = score_predictions(labels, np.eye(2)[labels][None], np.arange(220), 1, 50, draws)
+    low = {row["metric"]: row["low"] for row in scored}
+    for name, total in (("accuracy", 220), ("sensitivity", 20), ("specificity", 200)):
+        assert low[name] == pytest.approx(binomtest(total, total).proportion_ci(method="wilson").low)
+    reach = np.hypot(1 - low["sensitivity"], 1 - low["specificity"]) / 2
+    assert low["balanced_accuracy"] == pytest.approx(1 - reach)
+
+
+def test_shares_that_move_against_each_other_make_a_surer_sum(draws):
+    up = draws.normal(0.5, 0.1, 400)
+    both = np.stack([up, 1 - up, np.full(400, 0.5)])
+    correlation = draws_correlation(both)
+    np.testing.assert_allclose(correlation, [[1, -1, 0], [-1, 1, 0], [0, 0, 1]], atol=1e-12)
+    shares = [share_interval(one, 20, 100) for one in both[:2]]
+    total, difference = (weighted_shares((1.0, sign), shares, correlation[:2, :2]) for sign in (1.0, -1.0))
+    assert total.high - total.low == pytest.approx(0, abs=0.02)
+    assert difference.high - difference.low == pytest.approx(sum(share.high - share.low for share in shares))
 
 
 def test_one_in_ten_wrongly_called_is_90_percent_specificity():

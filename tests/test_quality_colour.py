@@ -261,7 +261,7 @@ def test_histograms_are_features_like_any_extractors(rng):
     assert isinstance(HISTOGRAMS, Extractor)
     pixels = painted(*skin(6, rng)).numpy()
     labelled = features_of(HISTOGRAMS, Images([str(n) for n in range(6)], pixels, np.arange(6) % 2))
-    assert torch.equal(labelled.of(1), HISTOGRAMS(pixels[1::2]))
+    assert torch.equal(labelled.of(1).features, HISTOGRAMS(pixels[1::2]))
 
 
 def test_intervals_hold_a_planted_turn_at_about_their_rate(rng):
@@ -311,7 +311,7 @@ def test_each_class_is_compared_with_its_own_kind(rng):
     rows = colour_rows_by_class(Judged(same, swapped, None), ["benign", "malignant"], 3, seed=1)
     distance = {row["class"]: row["value"] for row in rows if row["metric"] == "hue_w1_degrees"}
     assert distance == pytest.approx({POOLED: 0, "benign": 40, "malignant": 40}, abs=2 * DEGREE)
-    only = Labelled(same.of(1), labels[labels == 1])
+    only = same.of(1)
     assert {row["class"] for row in colour_rows_by_class(Judged(only, only, only), ["benign", "malignant"], 2, 1)} == {
         POOLED
     }

@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
-from skinsynth.quality.comparison import comparison_rows
+from skinsynth.intervals import group_draws
+from skinsynth.quality.comparison import accuracy_gain, comparison_rows
 from skinsynth.quality.subgroups import TOO_FEW, WHOLE, Outcomes
 
 COUNT = 200
@@ -23,8 +25,39 @@ def rows_of(first, second, parts=None):
 
 
 def test_a_classifier_is_not_better_than_itself():
-    for row in rows_of(outcomes(1.0), outcomes(1.0)).values():
-        assert (row["difference"], row["low"], row["high"]) == (0, 0, 0)
+    for (_, metric), row in rows_of(outcomes(1.0), outcomes(1.0)).items():
+        assert row["difference"] == 0
+        assert row["low"] == -row["high"]
+        assert (row["high"] > 0) == (metric == "accuracy")
+
+
+def test_equal_answers_on_few_images_leave_room_for_a_difference():
+    few = {"few": np.arange(COUNT) < 40}
+    row = rows_of(outcomes(1.0), outcomes(1.0), few)["few", "accuracy"]
+    assert row["high"] == pytest.approx(binomtest(0, 20).proportion_ci(method="wilson").high)
+
+
+@pytest.mark.parametrize(("won", "lost", "seeds"), [(0.05, 0.0, 1), (0.1, 0.1, 1), (0.25, 0.2, 1), (0.1, 0.05, 3)])
+def test_intervals_of_a_difference_of_accuracies_cover_it(won, lost, seeds):
+    """Forty patients of two images, of which one classifier alone or the other one alone is right."""
+    rng, hits, groups = np.random.default_rng(0), 0, np.arange(80) // 2
+    for _ in range(300):
+        drawn = rng.random((seeds, 80))
+        right = np.stack([drawn < won, (drawn >= won) & (drawn < won + lost)])
+        first, second = (
+            Outcomes(np.ones(80, np.int64), np.stack([~one, one], axis=2) + 0.0, groups, 1) for one in right
+        )
+        gain = accuracy_gain(first, second, group_draws(groups, 100, rng))
+        hits += gain.low <= won - lost <= gain.high
+    assert hits / 300 >= 0.9
+
+
+def test_many_images_of_few_patients_have_no_auc():
+    one = outcomes(1.0)
+    first, second = (Outcomes(one.labels, one.probabilities, np.arange(COUNT) % 9, 1) for one in (one, outcomes(0.5)))
+    rows = rows_of(first, second)
+    assert rows[WHOLE, "positive_auc"]["note"] == TOO_FEW
+    assert rows[WHOLE, "accuracy"]["note"] == ""
 
 
 def test_a_better_one_is_better_in_every_number_and_the_other_way_round():

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.stats import t as student
 from sklearn.metrics import roc_auc_score
 
 from skinsynth.intervals import NORMAL_95
@@ -104,8 +105,12 @@ def test_order_of_images_and_names_of_patients_do_not_matter(draws):
 
 def test_patients_of_one_image_leave_delongs_variance(draws):
     is_positive, first, second, groups = images(draws)
-    expected = pytest.approx(compare_aucs(is_positive, first, second), rel=1e-12)
-    assert compare_aucs(is_positive, first, second, groups) == expected
+    plain, grouped = compare_aucs(is_positive, first, second), compare_aucs(is_positive, first, second, groups)
+    assert grouped.difference == plain.difference
+    freedom = min(is_positive.sum(), (~is_positive).sum()) - 1
+    error = standard_error(plain)
+    assert (grouped.high - grouped.difference) / error == pytest.approx(student.ppf(0.975, freedom), rel=1e-6)
+    assert grouped.p == pytest.approx(2 * student.sf(abs(plain.difference) / error, freedom), rel=1e-6)
 
 
 @pytest.mark.parametrize("own_class", [0.0, 0.5])
@@ -154,10 +159,22 @@ def test_a_better_prediction_is_found_and_the_interval_holds_the_gain(draws):
     assert compared.low < 0.7602 - 0.5 < compared.high
 
 
-def test_no_variance_is_certain_either_way():
-    perfect = POSITIVE.astype(float)
-    assert compare_aucs(POSITIVE, perfect, CHANCE) == (0.5, 0.5, 0.5, 0)
-    assert compare_aucs(POSITIVE, perfect, 2 * perfect) == (0, 0, 0, 1)
+def test_a_difference_without_variance_has_neither_interval_nor_p():
+    for is_positive in (POSITIVE, np.arange(4) < 2):
+        perfect = is_positive.astype(float)
+        for other, difference in ((np.zeros(len(perfect)), 0.5), (-perfect, 1.0)):
+            compared = compare_aucs(is_positive, perfect, other)
+            assert compared.difference == difference
+            assert np.isnan(compared[1:]).all()
+    assert compare_aucs(POSITIVE, POSITIVE.astype(float), 2.0 * POSITIVE) == (0, 0, 0, 1)
+
+
+def test_few_patients_of_a_class_do_not_make_the_grouped_test_reject_more(draws):
+    samples = []
+    for _ in range(400):
+        groups = np.arange(45).repeat(5)
+        samples.append((groups < 5, *scores(draws, groups < 5, groups, 0.5), groups))
+    assert rejection_rate(samples, grouped=True) <= 0.07
 
 
 def test_one_patient_of_a_class_has_a_difference_without_interval_and_none_has_no_difference():

@@ -15,6 +15,7 @@ from skinsynth.quality.predictions import (
     read_predictions,
 )
 from skinsynth.quality.subgroups import Outcomes, arm_rows
+from skinsynth.stage import write_rows
 
 CLASSES = ("benign", "malignant")
 IDS = [f"image-{place:03d}" for place in range(120)]
@@ -40,6 +41,19 @@ def test_what_is_written_is_what_is_read(said, tmp_path):
     np.testing.assert_array_equal(outcomes.groups, said.groups)
     np.testing.assert_allclose(outcomes.probabilities, said.probabilities)
     assert outcomes.positive == 1
+
+
+def test_predictions_of_a_sure_network_keep_their_ranks(said, tmp_path):
+    """Softmax of 32 bits tells 1 - 1e-7 from 1; six digits do not."""
+    score = 1 - np.arange(120) * np.finfo(np.float32).eps / 2
+    sure = replace(said, probabilities=np.stack([[1 - score, score]]).transpose(0, 2, 1))
+    write_rows(tmp_path / "predictions.csv", prediction_rows(IDS, sure, CLASSES, (7,)))
+    read = read_predictions(tmp_path / "predictions.csv", CLASSES, "malignant").outcomes.probabilities
+    for index in (0, 1):
+        np.testing.assert_array_equal(
+            read[..., index].astype(np.float32), sure.probabilities[..., index].astype(np.float32)
+        )
+    assert len(np.unique(read[..., 1])) == 120
 
 
 def test_a_table_of_another_kind_is_refused_in_one_line(said, tmp_path):

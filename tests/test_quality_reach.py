@@ -216,7 +216,7 @@ def test_headlines_are_nine_at_most_however_many_hospitals_there_are():
 def real(rng):
     train, held_out = (torch.randn(count, 4, generator=rng) for count in (60, 40))
     labels = [torch.zeros(count, dtype=torch.int64) for count in (60, 40)]
-    return Real(Labelled(train, labels[0]), Labelled(held_out, labels[1]), "a", train[:10])
+    return Real(Labelled(train, labels[0]), Labelled(held_out, labels[1]), "a", Labelled(train[:10], labels[0][:10]))
 
 
 def judged(made, real):

@@ -9,10 +9,21 @@ import pytest
 from skinsynth.lesions.table import COLUMNS
 from skinsynth.quality.classification import METRICS as CLASSIFICATION
 from skinsynth.quality.classification import score_predictions
-from skinsynth.quality.subgroups import LEAST, METRICS, Outcomes, arm, arm_rows, part_rows, subgroup_rows, subgroups
+from skinsynth.quality.subgroups import (
+    LEAST,
+    LEAST_PATIENTS,
+    METRICS,
+    Outcomes,
+    arm,
+    arm_rows,
+    check_arms,
+    part_rows,
+    subgroup_rows,
+    subgroups,
+)
 
 KEYS = {"part", "metric", "value", "low", "high", "seed_min", "seed_max"}
-COUNTS = {"test_images", "test_groups", "positives"}
+COUNTS = {"test_images", "test_groups", "positives", "positive_groups", "other_groups"}
 
 
 @pytest.fixture
@@ -138,6 +149,34 @@ def test_fewer_than_twenty_of_either_kind_make_no_number(draws, images, positive
     scored = part_rows(outcomes(draws, images, positives), {"all": everything}, 10, draws)
     assert len(scored) == rows
     assert all(math.isnan(row["value"]) == (rows == 1) for row in scored)
+
+
+@pytest.mark.parametrize("patients", [LEAST_PATIENTS - 1, LEAST_PATIENTS])
+@pytest.mark.parametrize("rare", [0, 1])
+def test_many_images_of_few_patients_are_too_few(draws, patients, rare):
+    labels = np.repeat([rare, 1 - rare], 60)
+    groups = np.concatenate([np.arange(60) % patients, np.arange(100, 160)])
+    told = Outcomes(labels, np.full((1, 120, 2), 0.5), groups, 1)
+    (row, *others) = part_rows(told, {"all": np.ones(120, bool)}, 10, draws)
+    assert (row["note"] == "too few", not others) == (patients < LEAST_PATIENTS,) * 2
+    assert (row["positive_groups"], row["other_groups"]) == ((60, patients) if rare == 0 else (patients, 60))
+
+
+def test_a_value_that_no_lesion_has_is_answered_with_the_one_that_was_meant():
+    table = lesions(source=["ISIC 2019", "ISIC 2020"], hair=["0", "1"])
+    check_arms(table, {"2020-only": {"source": "ISIC 2020", "hair": "0"}, "all": {}})
+    for wrong in ("isic2020", "ISIC 202O", "isic 2020"):
+        with pytest.raises(ValueError, match=f"the arm new asks for source '{wrong}', .* did you mean 'ISIC 2020'"):
+            check_arms(table, {"old": {"source": "ISIC 2019"}, "new": {"source": wrong}})
+    with pytest.raises(ValueError, match=r"hair 'yes', which no row of lesions\.csv has: it has '0', '1' \(correct"):
+        check_arms(table, {"haired": {"hair": "yes"}})
+    with pytest.raises(ValueError, match="no column 'sauce': did you mean 'source'"):
+        check_arms(table, {"new": {"sauce": "ISIC 2020"}})
+
+
+def test_of_many_values_the_first_few_are_told():
+    with pytest.raises(ValueError, match=r"it has '0', '1', '10', .* and 90 others"):
+        check_arms(lesions(age=[str(age) for age in range(100)]), {"old": {"age": "old"}})
 
 
 def test_what_is_too_small_says_so_with_its_counts(draws):

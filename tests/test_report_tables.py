@@ -7,8 +7,20 @@ import pandas as pd
 import pytest
 
 from skinsynth.report.published import FIDELITY, PREDICTION, Facts, fidelity_differences, prediction_differences
-from skinsynth.report.tables import MISSING, Part, Table, as_latex, as_markdown, cell, fidelity_table, prediction_table
+from skinsynth.report.tables import (
+    AS_MANY,
+    MISSING,
+    Part,
+    Table,
+    as_latex,
+    as_markdown,
+    cell,
+    fidelity_table,
+    prediction_table,
+)
 
+FLOOR = "floor: held-out real against training"
+COMPARED = ("generated against held-out real", "generated, as many as held out, against training", FLOOR)
 GANS = ("ben", "mal", "cgan", "cgan-no-color", "cgan-no-aug")
 SCENARIOS = (*PREDICTION, "majority")
 DISTANCES = ("fid", "fid_infinity", "kid_percent", "precision", "recall", "density", "coverage")
@@ -27,6 +39,8 @@ def facts(**changes):
         "network": "cnn-108k",
         "pretrained": False,
         "synthetic": {"real": 0, "synth-gan": 2000, "aug-gan": 800},
+        "classes": ("benign", "malignant"),
+        "positive": "malignant",
     }
     return Facts(**{**told, **changes})
 
@@ -51,7 +65,8 @@ def rows_of_gan(place=0, extractor="classifier"):
     values = dict(zip(DISTANCES, (8.94, 8.12, 2.326, 0.889, 0.597, 1.034, 0.493), strict=True))
     rows = [row_of_gan(name, value + place / 10, "generated", extractor) for name, value in values.items()]
     rows += [row_of_gan(name, value / 70, "held-out real", extractor, count=616) for name, value in values.items()]
-    rows += [row_of_gan("fid", 777.0, "generated, as many as held out", extractor)]
+    many = values | {"fid": 777.0}
+    rows += [row_of_gan(name, value, AS_MANY, extractor, count=616) for name, value in many.items()]
     rows += [row_of_gan("fid", 888.0, "generated", extractor, reference="held-out real")]
     rows += [{**row_of_gan("fid", 999.0, "generated", extractor), "class": "benign"}]
     rows += [row_of_gan("ppl", 0.8558, "generated", "classifier", reference=np.nan, count=500)]
@@ -99,6 +114,13 @@ def cells_of(table, part, column):
     return dict(zip(cells.iloc[:, 0], cells[column], strict=True))
 
 
+def held_out_of(table, column, gan="ben"):
+    """Cells of Table 1c of one GAN by what is compared."""
+    cells = table.parts[2].cells
+    own = cells[cells["GAN"] == gan]
+    return dict(zip(own["compared"], own[column], strict=True))
+
+
 def test_each_gan_stands_beside_the_paper_s_own_numbers():
     table = table_1()
     assert cells_of(table, 0, "FID (classifier)")["ben"] == "8.94 (7.15 to 10.73)"
@@ -127,17 +149,31 @@ def test_every_pooled_comparison_is_among_the_numbers_and_no_class():
 
 def test_the_floor_is_of_held_out_real_images_and_says_of_how_many():
     table = table_1()
-    floor = cells_of(table, 2, "FID (classifier) floor (held-out real against training)")
-    assert floor["ben"] == "0.128 (0.102 to 0.153)"
-    assert cells_of(table, 2, "FID (classifier) as many, against training")["ben"] == "777 (622 to 932)"
-    assert cells_of(table, 2, "FID (classifier) against held-out")["ben"] == "888 (710 to 1066)"
-    assert cells_of(table, 2, "held-out real images")["ben"] == "616"
+    assert held_out_of(table, "FID (classifier)") == {
+        "generated against held-out real": "888 (710 to 1066)",
+        "generated, as many as held out, against training": "777 (622 to 932)",
+        FLOOR: "0.128 (0.102 to 0.153)",
+    }
+    assert held_out_of(table, "images") == dict(zip(COMPARED, ("1,000", "616", "616"), strict=True))
     assert cells_of(table, 1, "generated images")["ben"] == "1,000"
+
+
+def test_the_floor_stands_under_as_many_generated_images_in_every_share():
+    for column, value in {"precision": 0.889, "recall": 0.597, "density": 1.034, "coverage": 0.493}.items():
+        cells = held_out_of(table_1(), f"{column} (classifier)")
+        assert cells[COMPARED[1]].startswith(f"{value:.3f}")
+        assert cells[FLOOR].startswith(f"{value / 70:.3f}")
+
+
+def test_notes_say_what_the_number_of_images_does_to_fidelity():
+    notes = " ".join(table_1().notes)
+    assert "extrapolated to infinitely many real and generated images" in notes
+    assert "Recall falls and coverage rises" in notes
 
 
 def test_numbers_hold_every_metric_with_interval_counts_extractor_and_the_paper_s_value():
     numbers = table_1().numbers
-    assert len(numbers) == len(GANS) * (2 * len(DISTANCES) + 3)
+    assert len(numbers) == len(GANS) * (3 * len(DISTANCES) + 2)
     row = numbers.query(
         "gan == 'cgan-no-color' and metric == 'kid_percent' and compared == 'generated' and reference == 'train'"
     ).iloc[0]
@@ -178,8 +214,8 @@ def test_what_was_not_measured_says_so_and_keeps_the_paper_s_number():
     assert cells_of(table, 0, "PPL") == {"ben": MISSING}
     assert cells_of(table, 0, "PPL (paper, vgg16)") == {"ben": "60"}
     assert cells_of(table, 1, "FID extrapolated (classifier)") == {"ben": MISSING}
-    assert cells_of(table, 2, "FID (classifier) floor (held-out real against training)") == {"ben": MISSING}
-    assert cells_of(table, 2, "held-out real images") == {"ben": ""}
+    assert held_out_of(table, "FID (classifier)")[FLOOR] == MISSING
+    assert held_out_of(table, "images")[FLOOR] == ""
 
 
 def test_names_that_the_paper_does_not_know_make_a_table_too():
@@ -226,6 +262,35 @@ def test_a_part_with_too_few_positives_shows_their_count_and_no_number():
         "too few (9 positives, 92 others)"
     }
     assert cells_of(table, 2, "2019-only (204 images, 67 positives)")["real"] == "0.900 (0.831 to 0.959)"
+
+
+def table_of_three_classes(note=np.nan):
+    """Each scenario with two AUCs, and a part of the test set without one of the classes."""
+    area = {name: rows.query("metric == 'auc' and arm == 'all'") for name, rows in rows_of_scenarios().items()}
+    own = {name: rows.assign(metric="positive_auc", value=rows["value"] - 0.2) for name, rows in area.items()}
+    lacking = {name: rows.assign(arm="2019-only", value=np.nan, note=note) for name, rows in area.items()}
+    whole = {name: rows.query("arm == 'all'") for name, rows in rows_of_scenarios().items()}
+    rows = {name: pd.concat([whole[name], own[name], lacking[name]]) for name in SCENARIOS}
+    return prediction_table(rows, comparisons(), facts(classes=("nevus", "melanoma", "keratosis"), positive="melanoma"))
+
+
+def test_of_three_classes_the_auc_and_its_difference_are_those_of_the_positive_one():
+    table = table_of_three_classes()
+    assert cells_of(table, 0, "AUC of melanoma")["real"].startswith("0.700")
+    assert cells_of(table, 0, "AUC (paper)")["real"] == "0.988"
+    assert cells_of(table, 0, "AUC of melanoma, of the seeds' mean answer, minus that of real")["aug-gan"] == (
+        "-0.020 (-0.050 to +0.010)"
+    )
+    assert cells_of(table, 1, "AUC averaged over classes")["real"].startswith("0.900")
+    assert "AUC" not in table.parts[0].cells.columns
+    assert any("AUC of melanoma ranks" in note for note in table.notes)
+
+
+@pytest.mark.parametrize(("note", "said"), [(np.nan, "a class is missing"), ("no image of class 2", "class 2")])
+def test_a_part_without_a_class_says_so(note, said):
+    table = table_of_three_classes(note)
+    assert said in cells_of(table, 2, "2019-only (305 images, 76 positives)")["real"]
+    assert table.parts[2].caption.startswith("AUC averaged over classes on parts")
 
 
 def test_without_other_arms_there_is_no_table_of_them():

@@ -9,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin
@@ -16,11 +17,14 @@ from typing import Any, get_args, get_origin
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
 from PIL import Image
 
 from pipeline.without_dvc import commands
 from skinsynth.directions.removal import load_moves
+from skinsynth.features.extractor import ModelExtractor
+from skinsynth.gan.family import Family
 from skinsynth.images.archive import read_archive, write_archive
 from skinsynth.stage import load_params, run
 from stages import train_gan
@@ -81,6 +85,9 @@ def study(tmp_path_factory) -> Path:
     for place in ("data/raw", "data/initial"):
         (folder / place).mkdir(parents=True)
     write_params(folder, tiny_params())
+    for stage in PIPELINE["stages"]:
+        # All at once: a checkpoint's name depends on the packages loaded by then, and here they end in one process.
+        importlib.import_module(f"stages.{stage}")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for stage, item in ORDER:
@@ -397,14 +404,17 @@ def test_copies_in_a_set_from_elsewhere_are_counted_and_named_and_none_is_left_o
         " ".join(page.split())
     )
     assert "| file | vendor |" in " ".join(page.split())
-    assert "discriminator" not in page
+    assert "Attacks by who has the discriminator: none was given" in page
+    assert "## Attacks by who has the discriminator" not in page
     assert not any(image_id in page for image_id in train)
 
 
 def test_a_release_page_has_every_answer_and_none_says_private(study):
     page = (study / "metrics/check_release/release.md").read_text()
     found = metrics(study, "check_release")
-    assert found["answers"] == 16
+    assert found["answers"] == 17
+    assert hashlib.sha256((study / "data/splits/main.csv").read_bytes()).hexdigest() in page
+    assert "no other answer reads them: aug-selected." in page
     assert sum(found.values()) == 2 * found["answers"]
     assert "CC0 1.0" in page
     assert hashlib.sha256((study / "data/synthetic/selected.zip").read_bytes()).hexdigest() in page
@@ -427,6 +437,28 @@ def test_a_release_of_a_set_that_nobody_judged_says_what_to_run(copied, monkeypa
     (copied / "metrics/score_authenticity/details/attacks.csv").unlink()
     line = fails_in_one_line("check_release", None, monkeypatch)
     assert "no metrics/score_authenticity/details/attacks.csv: run score_authenticity, or dvc pull" in line
+
+
+def test_a_release_by_another_split_than_the_set_was_judged_by_is_refused(copied, monkeypatch):
+    split = copied / "data/splits/main.csv"
+    sides = pd.read_csv(split, dtype=str)
+    sides.iloc[::-1].to_csv(split, index=False)
+    line = fails_in_one_line("check_release", None, monkeypatch)
+    assert "main.csv is not the file that this set was judged by (sha256 of the split: " in line
+
+
+def test_a_set_of_one_class_is_told_beside_real_images_of_that_class(copied, monkeypatch):
+    place = vendor(copied)
+    shutil.rmtree(place / "Benign")
+    given = without("--gan", without("--pairs", command("score_authenticity", None)))
+    given[given.index("--synthetic") + 1] = str(place)
+    call_with("score_authenticity", given, monkeypatch)
+    call("check_release", None, monkeypatch)
+    page = (copied / "metrics/check_release/release.md").read_text()
+    sides = pd.read_csv(copied / "data/splits/main.csv", dtype=str)
+    count = ((sides["split"] == "train") & (sides["label"] == "1")).sum()
+    assert f"phantom ({count})" in page
+    assert f"of {count} training images (with duplicates)" in page
 
 
 def test_a_set_too_small_to_be_judged_is_refused(copied, monkeypatch):
@@ -469,8 +501,86 @@ def test_a_set_from_elsewhere_is_ranked_beside_the_gans_and_never_selected(copie
 
 def test_features_of_the_same_images_are_computed_once(copied, monkeypatch):
     kept = set((copied / ".cache/features").iterdir())
+    monkeypatch.setattr(ModelExtractor, "__call__", lambda *_: pytest.fail("features that are kept are computed again"))
     call("score_gan", "ben", monkeypatch)
     assert set((copied / ".cache/features").iterdir()) == kept
+
+
+class Stopped(Exception):  # noqa: N818 - it is no error
+    """Ends a stage once it has done what a test looks at."""
+
+
+def image_counts(pixels: np.ndarray | torch.Tensor) -> Counter[bytes]:
+    return Counter(np.asarray(image).tobytes() for image in pixels)
+
+
+@pytest.mark.parametrize(
+    ("stage", "item", "trainer"),
+    [
+        ("train_classifier", "real", "skinsynth.classifier.training"),
+        ("measure_dose_response", None, "skinsynth.quality.dose_response"),
+        ("train_detectors", None, "skinsynth.artefacts.detector"),
+    ],
+)
+def test_classifiers_learn_from_training_patients_and_stop_on_all_validation_images(
+    study, monkeypatch, stage, item, trainer
+):
+    def look(train, validation, *_):
+        seen.update(train=image_counts(train.pixels), validation=image_counts(validation.pixels))
+        raise Stopped
+
+    seen: dict[str, Counter[bytes]] = {}
+    monkeypatch.chdir(study)
+    monkeypatch.setattr(f"{trainer}.train_classifier", look)
+    with pytest.raises(Stopped):
+        call(stage, item, monkeypatch)
+    split = pd.read_csv(study / "data/splits/main.csv", dtype=str)
+    sides = {side: rows["image_id"].tolist() for side, rows in split.groupby("split")}
+    real = {side: image_counts(read_archive(study / "data/images.zip", ids).pixels) for side, ids in sides.items()}
+    assert not set(real["validation"]) & set(real["train"] | real["test"]), "the sides cannot be told apart by pixels"
+    assert seen["validation"] == real["validation"]
+    assert seen["train"]
+    assert set(seen["train"]) <= set(real["train"])
+
+
+def test_gans_are_scored_and_selected_untruncated_and_on_images_of_different_seeds(copied, monkeypatch):
+    def look(_, labels, batch_size, rng, truncation_psi):
+        seeds.append(rng.initial_seed())
+        truncations.add(truncation_psi)
+        if stage == "score_gan":
+            raise Stopped
+        return torch.zeros(len(labels), 3, 32, 32, dtype=torch.uint8)
+
+    def stop(*_):
+        raise Stopped
+
+    seeds: list[int] = []
+    truncations: set[float] = set()
+    params = tiny_params()
+    params["scales"]["phantom"]["select_gan"]["seed"] = params["scales"]["phantom"]["score_gan"]["seed"]
+    write_params(copied, params)
+    monkeypatch.setattr(Family, "sample", look)
+    for unused in ("scored", "Candidate"):
+        monkeypatch.setattr(f"stages.select_gan.{unused}", lambda *_: None)
+    monkeypatch.setattr("stages.select_gan.rank", stop)
+    for stage, item in (*(("score_gan", name) for name in GANS), ("select_gan", None)):
+        with pytest.raises(Stopped):
+            call(stage, item, monkeypatch)
+    assert truncations == {1.0}
+    assert len(set(seeds)) == len(seeds) == len(GANS) + len(params["scales"]["phantom"]["select_gan"]["candidates"])
+
+
+def test_the_majority_class_is_that_of_training_images(copied, monkeypatch):
+    split = copied / "data/splits/main.csv"
+    sides = pd.read_csv(split, dtype=str)
+    sides.loc[sides["split"] == "train", "label"] = "1"
+    sides.to_csv(split, index=False)
+    call("write_tables", None, monkeypatch)
+    table = pd.read_csv(copied / "metrics/write_tables/tables/table2.csv")
+    majority = table[(table["scenario"] == "majority") & (table["arm"] == "all")].set_index("metric")["value"]
+    malignant = (sides.loc[sides["split"] == "test", "label"] == "1").mean()
+    assert malignant < 0.5
+    assert majority["accuracy"] == pytest.approx(malignant, abs=1e-4)
 
 
 def test_tables_hold_every_row_and_the_paper_s_values(study):
@@ -500,7 +610,8 @@ def test_membership_attacks_are_three_and_have_intervals(study):
     names = {"gan": ("ben", "mal")}.get(selected, (selected,))
     asked = {f"discriminator of {name}" for name in names}
     assert set(attacks["attack"]) == {"reconstruction", "density_ratio", "random guess", *asked}
-    assert set(attacks["features_of"]) == {"aug-selected", "real", "none"}
+    assert set(attacks["features_of"]) == {"aug-selected", "real", "pixels", "none"}
+    assert set(attacks.loc[attacks["saw_the_set"] == 1, "features_of"]) == {"aug-selected"}
     assert set(attacks["metric"]) == {"auc", "tpr_at_1_percent_fpr"}
     assert (attacks["low"] <= attacks["value"]).all()
 
@@ -515,7 +626,7 @@ def test_novelty_of_all_classes_is_that_of_images_in_trainings_shares(study):
     assert counts.loc["all", "images"] == pytest.approx((classes["images"] / shares).min(), abs=2)
     headlines = metrics(study, "score_authenticity")
     attacks = pd.read_csv(study / "metrics/score_authenticity/details/attacks.csv")
-    told = attacks[(attacks["metric"] == "auc") & (attacks["attack"] != "random guess")]
+    told = attacks[(attacks["metric"] == "auc") & (attacks["attack"] != "random guess") & (attacks["saw_the_set"] == 0)]
     assert headlines["strongest_attack_auc"] == pytest.approx(told["value"].max(), abs=1e-3)
 
 

@@ -38,6 +38,7 @@ def tiny_params(**overrides: Any) -> dict[str, Any]:
     }
     doses = scale["measure_dose_response"]
     doses["doses"] |= {"patient_shares": [0.2, 1], "beside_patients": [0], "synthetic_shares": [0, 0.25]}
+    doses["doses"] |= {"seeds_below_all_patients": [1, 2]}
     doses["doses"]["classifier"] |= {"epochs": 1, "seeds": [1]}
     doses |= {"headlines": ["100_percent_of_patients", "0.25x_synthetic"], "bootstrap_draws": 50}
     scale["generate_images"]["images"]["doses"] = {"benign": 40, "malignant": 20}

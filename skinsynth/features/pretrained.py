@@ -2,8 +2,9 @@
 
 Each is built, and its input prepared, by the library that owns it. Weights are a file: given by its path, or downloaded
 once into torch.hub's cache, where torchvision and torch-fidelity look too. DINOv2 takes the same way, because timm
-retries at Hugging Face for most of a minute where the network is closed. No file is unpickled: safetensors hold
-nothing but tensors, and .pth files go through torch.hub's reader of tensors alone (`weights_only`).
+retries at Hugging Face for most of a minute where the network is closed. None is taken without its SHA-256, published
+or given. No file is unpickled: safetensors hold nothing but tensors, and .pth files go through torch.hub's reader of
+tensors alone (`weights_only`).
 """
 
 import hashlib
@@ -31,6 +32,7 @@ OFFLINE = "set extractor.name to classifier, the project's own, which needs no d
 # How long a server may stay silent before a download is given up.
 PATIENCE_SECONDS = 10.0
 SHORTEST_SHA256 = 8  # digits, as in the names of published files
+DINOV2_SIZE = 224  # px
 
 T = TypeVar("T")
 
@@ -40,7 +42,7 @@ class Weights:
     """The file that a published network's weights come from."""
 
     path: str | None  # .safetensors or .pth: a state dict with its library's names; None: downloaded once
-    sha256: str | None  # of that file, in full or its first digits; None: the published ones, where known
+    sha256: str | None  # of that file, in full or its first digits; None: the published ones, which not all have
 
 
 class Prepared(NamedTuple):
@@ -137,14 +139,7 @@ def weight_file(published: PublishedWeights, weights: Weights) -> Path:
             raise FileNotFoundError(
                 f"the weights of {published.name} are not at {file}: bring {published.url} there or {published.offline}"
             )
-    expected = weights.sha256 or (published.sha256 if file.name == published.file_name else None)
-    if expected is None:
-        tqdm.write(
-            f"{file} is taken for the weights of {published.name} unchecked: where it is what you expect, write its "
-            f"SHA-256, {sha256_of(file)}, into `sha256` beside its path"
-        )
-    else:
-        _check_sha256(published, file, expected.lower())
+    _check_sha256(published, file, weights.sha256 or published.sha256)
     return file
 
 
@@ -171,17 +166,22 @@ def _limited_patience() -> Iterator[None]:
         socket.setdefaulttimeout(before)
 
 
-def _check_sha256(published: PublishedWeights, file: Path, expected: str) -> None:
+def _check_sha256(published: PublishedWeights, file: Path, expected: str | None) -> None:
+    if expected is None:
+        raise ValueError(
+            f"no SHA-256 is published of {published.name}'s weights: where {file} is what you expect, write its own, "
+            f"{sha256_of(file)}, into `sha256` beside `path` in params.yaml, or {published.offline}"
+        )
     if len(expected) < SHORTEST_SHA256:
         raise ValueError(
             f"{expected!r} is too short for a SHA-256 of {published.name}'s weights: "
             f"give its first {SHORTEST_SHA256} digits or more"
         )
     found = sha256_of(file)
-    if not found.startswith(expected):
+    if not found.startswith(expected.lower()):
         raise ValueError(
-            f"{file} is not the file that {published.name} expects: its SHA-256 is {found}, not {expected}; "
-            f"remove it and fetch {published.url} again, or {published.offline}"
+            f"{file} is not the file that {published.name} expects: its SHA-256 is {found}, not {expected}; remove it "
+            f"and fetch {published.url} again, or write into `sha256` what you expect, or {published.offline}"
         )
 
 
@@ -255,19 +255,25 @@ def vgg16(state: dict[str, Tensor]) -> Prepared:
 
 
 def dinov2(state: dict[str, Tensor]) -> Prepared:
-    """DINOv2 ViT-S/14 (Oquab et al. 2023), the 384 features of its class token after the last norm.
+    """DINOv2 ViT-S/14 (Oquab et al. 2023) at 224 px, the 384 features of its class token after the last norm.
 
-    timm's own evaluation transform prepares the input: bicubic to 518 px with Pillow, ImageNet's mean and spread.
+    timm's own evaluation transform prepares the input: bicubic to 224 px with Pillow, ImageNet's mean and spread. timm
+    resamples the position embedding, published for 518 px; torch-fidelity's dinov2-vit-s-14 takes 224 px too, but
+    resizes and resamples in ways of its own, so that numbers of the two are close and not equal.
     """
     import timm
     from PIL import Image
 
     network = timm.create_model(
-        "vit_small_patch14_dinov2", pretrained=True, pretrained_cfg_overlay={"state_dict": state}
+        "vit_small_patch14_dinov2",
+        pretrained=True,
+        img_size=DINOV2_SIZE,
+        pretrained_cfg_overlay={"state_dict": state},
     )
-    transform = timm.data.create_transform(**timm.data.resolve_model_data_config(network), is_training=False)
+    asked = timm.data.resolve_model_data_config(network, {"img_size": DINOV2_SIZE})
+    transform = timm.data.create_transform(**asked, is_training=False)
 
-    def prepare(pixels: UInt8[Tensor, "n 3 size size"]) -> Float[Tensor, "n 3 518 518"]:
+    def prepare(pixels: UInt8[Tensor, "n 3 size size"]) -> Float[Tensor, "n 3 224 224"]:
         images = pixels.permute(0, 2, 3, 1).cpu().numpy()
         return torch.stack([transform(Image.fromarray(image)) for image in images])
 
@@ -298,6 +304,6 @@ DINOV2 = PublishedNetwork(
     library="timm",
     url="https://huggingface.co/timm/vit_small_patch14_dinov2.lvd142m/resolve/main/model.safetensors",
     file_name="vit_small_patch14_dinov2.lvd142m.safetensors",
-    sha256=None,  # the hub publishes none in a name: give it in `Weights` once the file is at hand
+    sha256=None,  # the hub publishes none in a name: `Weights` must have it
     build=dinov2,
 )

@@ -39,6 +39,12 @@ PRESETS: dict[str, tuple[str, ...]] = {
 }
 PRESETS |= {name: (name,) for name in PRESETS["bgcfnc"]}
 
+
+def changes_colours(preset: str) -> bool:
+    """Whether any of its transforms turns colours, which images of 1 or 3 channels have."""
+    return any(transform in COLOR for transform in PRESETS[preset])
+
+
 # Strengths of appendix B: shares of the image, standard deviations, and those of base-2 logarithms.
 INTEGER_SHIFT = 0.125
 FRACTION_SHIFT_STD = 0.125

@@ -1,15 +1,16 @@
 """Published settings of StyleGAN2-ADA by name (arXiv 2006.06676, appendix C), for a resolution."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 from skinsynth.gan.augment import AugmentConfig
 from skinsynth.gan.discriminator import Architecture, DiscriminatorConfig
 from skinsynth.gan.generator import GeneratorConfig
 from skinsynth.gan.trainer import TrainerConfig
-from skinsynth.settings import Seed
+from skinsynth.settings import Count, Seed, Whole
 
 CHANNEL_BASE = 32768  # feature maps times resolution in the full network
+TRANSFER_IMAGES_TO_FULL = 100_000  # of the augmentation's strength, where weights are not new: 500,000 otherwise
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,9 @@ class PresetConfig:
     name: str  # auto, or a key of FIXED_PRESETS
     x_flip: bool
     seed: Seed
+    frozen_levels: Whole = 0  # as in TrainerConfig
+    images_per_pass: Count | None = None  # as in TrainerConfig
+    transfer: bool = False  # with `start_from`: the average keeps its weights, and augmentation gets stronger sooner
 
 
 @runtime_checkable
@@ -47,13 +51,13 @@ class Preset:
 
 def preset_auto(resolution: int, processes: int = 1) -> Preset:
     """What so many processes, each on a GPU of its own, do well with at a resolution."""
-    share = max(min(processes * min(4096 // resolution, 32), 64) // processes, 1)
-    # The published rule, less what would not fall into whole groups (three processes: 60 images and not 64).
-    mbstd_group = max(group for group in (1, 2, 4) if group <= share)
-    batch_size = processes * (share - share % mbstd_group)
+    # The published rule, to the nearest share of whole groups: three processes take 60 images and not 64.
+    share = min(processes * min(4096 // resolution, 32), 64) / processes
+    share = 4 * max(round(share / 4), 1) if share >= 4 else 2 if share >= 2 else 1
+    batch_size = processes * share
     return Preset(
         batch_size=batch_size,
-        mbstd_group=mbstd_group,
+        mbstd_group=min(share, 4),
         channel_share=1.0 if resolution >= 512 else 0.5,
         learning_rate=0.002 if resolution >= 1024 else 0.0025,
         r1_gamma=0.0002 * resolution**2 / batch_size,
@@ -85,9 +89,13 @@ def shared_config(settings: GanSettings, shape: tuple[int, ...], processes: int 
         return trainer
     if preset is None or trainer is not None:
         raise ValueError("params.yaml gives either preset or trainer: set one of the two to null")
-    return trainer_config(
+    config = trainer_config(
         preset.name, shape[2], shape[1], 0, "none", x_flip=preset.x_flip, seed=preset.seed, processes=processes
     )
+    config = replace(config, frozen_levels=preset.frozen_levels, images_per_pass=preset.images_per_pass)
+    if not preset.transfer:
+        return config
+    return replace(config, ema_rampup=None, augment=replace(config.augment, images_to_full=TRANSFER_IMAGES_TO_FULL))
 
 
 def trainer_config(

@@ -1,9 +1,10 @@
 """Networks out of the weights of published StyleGAN2 checkpoints, named as those name them."""
 
+import operator
 import re
 from collections.abc import Mapping as ArrayMapping
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any, SupportsIndex, TypeVar
 
 import numpy as np
 import torch
@@ -16,20 +17,39 @@ from skinsynth.gan.generator import Generator, GeneratorConfig
 Arrays = ArrayMapping[str, np.ndarray | Tensor]
 Shapes = dict[str, tuple[int, ...]]
 N = TypeVar("N", Generator, Discriminator)
+# What both networks of a pair have alike.
+COMMON_SIZES = ("resolution", "image_channels", "class_count")
 
 
-def from_arrays(arrays: Arrays, mbstd_group: int = 4) -> tuple[Generator, Discriminator]:
+def from_arrays(arrays: Arrays, mbstd_group: SupportsIndex = 4) -> tuple[Generator, Discriminator]:
     """The generator and the discriminator whose weights are the arrays `G/…` and `D/…`; other keys are left aside.
 
     All sizes are read off the shapes. The group of the minibatch deviation is no weight, so it is given.
     Raises ValueError where the arrays are not those of a skip generator and its discriminator.
     """
+    group = _group(mbstd_group)
     generator_weights, discriminator_weights = _part(arrays, "G/"), _part(arrays, "D/")
-    discriminator_config = _discriminator_config(_shapes(discriminator_weights), mbstd_group)
-    return (
-        with_weights(Generator, _generator_config(_shapes(generator_weights)), generator_weights),
-        with_weights(Discriminator, discriminator_config, discriminator_weights),
-    )
+    discriminator_config = _discriminator_config(_shapes(discriminator_weights), group)
+    generator = with_weights(Generator, _generator_config(_shapes(generator_weights)), generator_weights)
+    discriminator = with_weights(Discriminator, discriminator_config, discriminator_weights)
+    _check_pair(generator, discriminator)
+    return generator, discriminator
+
+
+def _group(size: Any) -> int:
+    with suppress(TypeError):
+        if operator.index(size) >= 1:
+            return operator.index(size)
+    raise ValueError(f"mbstd_group is a whole number of images from 1 on, but {size!r} came: the usual one is 4")
+
+
+def _check_pair(generator: Generator, discriminator: Discriminator) -> None:
+    for size in COMMON_SIZES:
+        drawn, judged = getattr(generator.config, size), getattr(discriminator.config, size)
+        if drawn != judged:
+            raise ValueError(
+                f"G and D of a StyleGAN2 have the same {size}, but {drawn} and {judged} came: give those of one GAN"
+            )
 
 
 class _Numberless(torch.Generator):
@@ -69,13 +89,33 @@ def to_arrays(generator: Generator, discriminator: Discriminator) -> dict[str, n
 
 
 def _part(arrays: Arrays, prefix: str) -> dict[str, Tensor]:
-    part = {name.removeprefix(prefix): torch.as_tensor(arrays[name]) for name in arrays if name.startswith(prefix)}
+    if foreign := [name for name in arrays if not isinstance(name, str)]:
+        raise ValueError(f"arrays go by texts such as {prefix}mapping.w_avg, but {foreign[0]!r} came: leave it out")
+    part = {name.removeprefix(prefix): _tensor(name, arrays[name]) for name in arrays if name.startswith(prefix)}
     if not part:
         raise ValueError(f"a StyleGAN2 has weights named {prefix}…, but there are none: give those of G and of D")
     _check_filters(part)
     if empty := [name for name, weight in part.items() if weight.numel() == 0]:
         raise ValueError(f"the weights of a StyleGAN2 are not empty, but {prefix}{empty[0]} is")
     return {name: weight for name, weight in part.items() if not name.endswith("resample_filter")}
+
+
+def _tensor(name: str, values: object) -> Tensor:
+    """The numbers in 32 bits, whatever their type, byte order and strides."""
+    weight = values.detach() if isinstance(values, Tensor) else _copied(name, np.asarray(values))
+    if weight.is_complex():
+        raise ValueError(f"{name} of a StyleGAN2 has real numbers, but {weight.dtype} came: give it as float32")
+    weight = weight.float()
+    if not bool(weight.isfinite().all()):
+        raise ValueError(f"{name} of a StyleGAN2 is finite in 32 bits, but has NaN or infinity: give other weights")
+    return weight
+
+
+def _copied(name: str, values: np.ndarray) -> Tensor:
+    if values.dtype.kind not in "fiub":
+        raise ValueError(f"{name} of a StyleGAN2 has real numbers, but {values.dtype} came: give it as float32")
+    with np.errstate(over="ignore"):  # what is too large becomes infinite, which is refused
+        return torch.from_numpy(np.array(values, dtype=np.float32, order="C"))
 
 
 def _check_filters(weights: dict[str, Tensor]) -> None:

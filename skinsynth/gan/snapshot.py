@@ -22,6 +22,7 @@ from torch import Tensor
 
 from skinsynth.gan.discriminator import Discriminator
 from skinsynth.gan.generator import Generator
+from skinsynth.gan.layers import ACTIVATION_GAIN, MAPPING_RATE
 from skinsynth.gan.model import save_gan
 from skinsynth.gan.published import from_arrays, with_weights
 
@@ -39,6 +40,8 @@ LARGEST_ROWS, LARGEST_COLUMNS = 1_024, 16 * 1_024
 
 NETWORKS = ("G", "D", "G_ema")
 USUAL_MBSTD_GROUP = 4
+# Layers by the last part of their names; the active ones end in a leaky ReLU.
+LINEAR_LAYERS, ACTIVE_LAYERS = "affine|embed|out|skip|torgb", r"fc\d*|conv[01]?|fromrgb"
 PROTOCOLS = range(2, 6)
 # The first two values of torch's legacy serialisation.
 STORAGE_MAGIC, STORAGE_PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
@@ -573,6 +576,8 @@ def _networks(content: object) -> dict[str, _Module]:
 
 def _snapshot(networks: dict[str, _Module], file_size: int) -> Snapshot:
     modules = {name: dict(_modules(network, "", set())) for name, network in networks.items()}
+    for name in ("G_ema", "D"):
+        _check_computation(name, modules[name])
     return Snapshot(
         arrays={
             f"{network}/{name}": array.tensor()
@@ -638,12 +643,69 @@ def _check_size(name: str, size: tuple[int, ...]) -> None:
         raise ValueError(f"{_quoted(name)} has the size {size}, larger than those of published networks")
 
 
+def _check_computation(network: str, modules: dict[str, _Module]) -> None:
+    """Refuse what a file says of its layers where it is not what our networks compute; it may say nothing."""
+    for path, module in modules.items():
+        for attribute, expected in _expected(network, path, module, modules).items():
+            value = module.state.get(attribute)
+            if None not in (value, expected) and not _agrees(value, expected):
+                # Lists may stand in themselves many times over: no text is made of one.
+                shown = value if isinstance(value, int | float) else _quoted(value) if isinstance(value, str) else "odd"
+                raise ValueError(f"{network}.{path}{attribute} is {shown}, where only {expected!r} can be computed")
+
+
+def _agrees(value: object, expected: object) -> bool:
+    if isinstance(value, int | float) and isinstance(expected, float):
+        return (1 - 1e-5) * expected <= value <= (1 + 1e-5) * expected
+    return type(value) is type(expected) and value == expected
+
+
+def _expected(network: str, path: str, module: _Module, modules: dict[str, _Module]) -> dict[str, object]:
+    """The attributes by which a layer of this name could be another one than ours, and what they are in ours."""
+    expected = _expected_of_layer(path, _entries(module, "_parameters", _Array))
+    if network == "G_ema":
+        return expected | {"use_noise": True, "architecture": "skip"}
+    maps = {} if path != "b4.mbstd." else {"num_channels": _deviations(modules)}
+    return expected | maps | {"architecture": _architecture(modules)}
+
+
+def _expected_of_layer(path: str, parameters: dict[str, _Array]) -> dict[str, object]:
+    name = path.rstrip(".").rpartition(".")[2]
+    if not re.fullmatch(LINEAR_LAYERS + "|" + ACTIVE_LAYERS, name):
+        return {}
+    active = re.fullmatch(ACTIVE_LAYERS, name) is not None
+    rate = MAPPING_RATE if re.fullmatch(r"mapping\.fc\d+\.", path) else 1.0
+    weight = parameters.get("weight")
+    fan_in = math.prod(weight.size[1:]) if weight is not None else 0
+    return {
+        "activation": "lrelu" if active else "linear",
+        "act_gain": ACTIVATION_GAIN if active else 1.0,
+        "lr_multiplier": rate,
+        "bias_gain": rate,
+        "weight_gain": rate / math.sqrt(fan_in) if fan_in else None,
+    }
+
+
+def _architecture(modules: dict[str, _Module]) -> str:
+    if any(path.endswith(".skip.") for path in modules):
+        return "resnet"
+    return "skip" if "b4.fromrgb." in modules else "orig"
+
+
+def _deviations(modules: dict[str, _Module]) -> int | None:
+    """The maps of deviation, which the head's convolution takes beside as many as it gives."""
+    weight = _entries(modules["b4.conv."], "_parameters", _Array).get("weight") if "b4.conv." in modules else None
+    return weight.size[1] - weight.size[0] if weight is not None and len(weight.size) == 4 else None
+
+
 def _mbstd_group(modules: dict[str, _Module]) -> int:
-    group = modules["b4.mbstd."].state.get("group_size") if "b4.mbstd." in modules else None
-    if group is None:
+    state = modules["b4.mbstd."].state if "b4.mbstd." in modules else {}
+    if "group_size" not in state:
         return USUAL_MBSTD_GROUP
+    group = state["group_size"]
+    # None could mean the whole batch or the usual group; no description of the layout tells.
     if type(group) is not int or not 1 <= group <= 2**16:
-        raise ValueError("the group of its minibatch deviation is no positive number of images")
+        raise ValueError("D.b4.mbstd.group_size, of its minibatch deviation, is no positive number of images")
     return group
 
 
@@ -651,8 +713,18 @@ def _precision(modules: dict[str, _Module]) -> Precision:
     clamps = {clamp for module in modules.values() if (clamp := _clamp(module)) is not None}
     if len(clamps) > 1:
         raise ValueError(f"the layers of a network in it are clamped differently, to {sorted(clamps)}")
-    halves = sum(module.state.get("use_fp16") is True for module in modules.values())
-    return Precision(activation_clamp=next(iter(clamps), None), half_levels=halves)
+    return Precision(activation_clamp=next(iter(clamps), None), half_levels=_half_levels(modules))
+
+
+def _half_levels(modules: dict[str, _Module]) -> int:
+    blocks = {int(found[1]): path for path in modules if (found := re.fullmatch(r"(?:synthesis\.)?b([0-9]+)\.", path))}
+    from_the_top = [blocks[resolution] for resolution in sorted(blocks, reverse=True)]
+    halves = {path for path, module in modules.items() if module.state.get("use_fp16") is True}
+    if halves != set(from_the_top[: len(halves)]):
+        raise ValueError(
+            f"use_fp16 is set of {_quoted(', '.join(sorted(halves)))}, which are not the top levels: not supported"
+        )
+    return len(halves)
 
 
 def _clamp(module: _Module) -> float | None:

@@ -12,10 +12,11 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 
-from skinsynth.gan.augment import AdaController, AugmentConfig, augment
+from skinsynth.gan.augment import AdaController, AugmentConfig, augment, changes_colours
 from skinsynth.gan.batches import Part, TrainingImages, parts_of
 from skinsynth.gan.discriminator import Discriminator, DiscriminatorConfig
 from skinsynth.gan.generator import Generator, GeneratorConfig
+from skinsynth.gan.layers import channels_at
 from skinsynth.gan.losses import (
     discriminator_loss,
     generator_loss,
@@ -32,9 +33,13 @@ from skinsynth.settings import Count, NotNegative, Positive, Seed, Share, ShareB
 PATH_BATCH_SHRINK = 2
 # Gradients in 16 bits may overflow; they are cut to this.
 HALF_GRADIENT_BOUND = 1e5
-# Images of each class that the watch looks at; the share of real images' deviation within which two are one image; and
-# of as many real images, the share that so few modes are.
-WATCHED_IMAGES, COLLAPSED_DIVERSITY, COLLAPSED_MODES = 32, 0.01, 1 / 8
+# Images of each class that the watch looks at, and what share of real images' deviation says that all are one.
+WATCHED_IMAGES, COLLAPSED_DIVERSITY = 32, 0.01
+# Images nearer than this share of the deviation show the same thing, and so few, of as many real ones, are a collapse:
+# healthy generators' were seen to differ by 0.5, those of four latents that tremble by a hundredth by less than 0.05.
+SAME_IMAGE, COLLAPSED_MODES = 0.1, 1 / 8
+# Losses of trainings that go well stay below ten.
+EXPLODED_LOSS = 1e4
 
 State = tuple[dict[str, Tensor], dict[str, Any]]
 
@@ -137,7 +142,7 @@ class Trainer:
     def step(self) -> StepReport:
         """One update of the generator, one of the discriminator, their regularisers where due, the average and p.
 
-        Raises TrainingDiverged where a loss is not finite.
+        Raises TrainingDiverged where a loss is not finite, or beyond EXPLODED_LOSS.
         """
         config = self.config
         real, real_classes = self.data.batch(self.images_seen, config.batch_size, self.decisions)
@@ -151,7 +156,7 @@ class Trainer:
         self._update_average()
         # One transfer from the device for all numbers of the step.
         losses = torch.stack([of_generator, of_discriminator, self.path_mean, self.r1, sign_sum]).tolist()
-        if not all(map(math.isfinite, losses)):
+        if not all(map(math.isfinite, losses)) or max(map(abs, losses[:2])) > EXPLODED_LOSS:
             raise TrainingDiverged(
                 self._diverged(f"generator loss {losses[0]:.3g}, discriminator loss {losses[1]:.3g}")
             )
@@ -188,7 +193,7 @@ class Trainer:
             raise TrainingDiverged(
                 self._diverged(f"the images of a class differ by {diversity:.1%} of what real ones do")
             )
-        modes, real_modes = (count_distinct(images, COLLAPSED_DIVERSITY * deviation) for images in (fakes, real))
+        modes, real_modes = (count_distinct(images, SAME_IMAGE * deviation) for images in (fakes, real))
         if modes <= COLLAPSED_MODES * real_modes:
             raise TrainingDiverged(self._diverged(f"{len(fakes)} images of a class are {modes} again and again"))
         return diversity
@@ -511,6 +516,17 @@ def _check(config: TrainerConfig, images: Tensor, labels: Tensor) -> None:
     if config.batch_size % _group(config):
         raise ValueError(
             f"a batch holds whole groups of {_group(config)} images, but batch_size is {config.batch_size}: change it"
+        )
+    judge = config.discriminator
+    maps = channels_at(4, judge.channel_base, judge.channel_max)
+    if judge.mbstd_channels and maps % judge.mbstd_channels:
+        raise ValueError(
+            f"mbstd_channels divides the {maps} feature maps at 4x4, but is {judge.mbstd_channels}: change it"
+        )
+    if config.generator.image_channels not in (1, 3) and changes_colours(config.augment.preset):
+        raise ValueError(
+            f"augmentation {config.augment.preset!r} turns colours, which images of {config.generator.image_channels} "
+            "channels have none of: take bg"
         )
     levels = config.discriminator.resolution.bit_length() - 3
     if not 0 <= config.frozen_levels <= levels:

@@ -1,6 +1,7 @@
 """Image sets brought from elsewhere: a ZIP or a folder, with our dataset.json or with one folder for each class."""
 
 import difflib
+import io
 import json
 import os
 import posixpath
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
+from PIL import Image
 from tqdm import tqdm
 
 from skinsynth.images.archive import LABELS, Images
@@ -40,8 +42,8 @@ Reader = Callable[[], bytes]  # reads one file of the set
 def read_image_set(path: Path, classes: Sequence[str], size: int) -> Images:
     """All images at `size` px as real ones are decoded: with dataset.json sorted by id, else by class, then by name.
 
-    An id is the path within the set (benign/12.jpg: benign-12). FileNotFoundError where nothing is at `path`,
-    ValueError where a file of the set cannot be read or has no class among `classes`.
+    An id is the path within the set (benign/12.jpg: benign-12); a line counts the images that were smaller.
+    FileNotFoundError where nothing is there, ValueError where a file cannot be read or has no class among `classes`.
     """
     with _opened(path) as files:
         if LABELS in files:
@@ -267,19 +269,22 @@ def _plain_id(name: str) -> str:
 
 
 def _decode_all(path: Path, readers: Mapping[str, Reader], size: int) -> UInt8[np.ndarray, "n 3 size size"]:
-    """Decoded in threads straight into one array, so that no image is held twice."""
+    """Decoded in threads straight into one array, so that no image is held twice; says how many were enlarged."""
     names = list(readers)
     pixels = np.empty((len(names), 3, size, size), dtype=np.uint8)
+    sides = np.empty(len(names), dtype=np.int64)
 
     def decode_chunk(start: int) -> int:
         chunk = range(start, min(start + CHUNK, len(names)))
         for number in chunk:
             name = names[number]
             try:
-                image = decode_bytes(readers[name](), f"{path}, {name!r}", size, FORMATS)
+                content = readers[name]()
+                image = decode_bytes(content, f"{path}, {name!r}", size, FORMATS)
             except BadImage as error:
                 raise BadImage(f"{error}: mend this file or leave it out") from error
             pixels[number] = image.transpose(2, 0, 1)
+            sides[number] = _short_side(content)
         return len(chunk)
 
     with (
@@ -289,4 +294,14 @@ def _decode_all(path: Path, readers: Mapping[str, Reader], size: int) -> UInt8[n
     ):
         for count in pool.map(decode_chunk, range(0, len(names), CHUNK)):
             bar.update(count)
+    enlarged = sides[sides < size]
+    if len(enlarged):
+        smallest = int(enlarged.min())
+        tqdm.write(f"{path}: {len(enlarged)} of {len(names)} images are enlarged to {size} px, from {smallest} px on")
     return pixels
+
+
+def _short_side(content: bytes) -> int:
+    """Of an image that was read before, from its header alone; the square in its middle is as large."""
+    with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+        return min(image.size)

@@ -55,7 +55,7 @@ def authenticity_of_patients(
     """The same share of real images, with a 95 % interval over their patients: images of one patient are alike."""
     verdicts = authentic(train, held_out, among_train).double().cpu().numpy()
     draws = group_draws(groups, DRAWS, np.random.default_rng(seed))
-    return share_interval(draws @ verdicts / draws.sum(axis=1), len(set(groups)))
+    return share_interval(draws @ verdicts / draws.sum(axis=1), len(set(groups)), len(groups))
 
 
 def without_duplicates(groups: Sequence[str]) -> Int64[np.ndarray, " kept"]:

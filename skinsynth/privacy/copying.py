@@ -1,7 +1,7 @@
 """C_T: whether generated images lie nearer to the training images than held-out real ones do."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import NamedTuple
@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-from skinsynth.privacy.distances import nearest
-from skinsynth.privacy.patients import PatientFeatures, halves_by_group
+from skinsynth.privacy.distances import nearest, nearest_of_each
+from skinsynth.privacy.patients import Groups, PatientFeatures, halves_by_group
 
 # Cells are looked for among principal components: k-means means little in hundreds of dimensions.
 MOST_COMPONENTS = 64
@@ -60,25 +60,30 @@ def copying_beside_strangers(
     """C_T with half of the held-out patients in the role of the training set, beside as many training images there.
 
     Smooth or average images lie near to everything, and C_T calls them copies. Nothing can have been learnt from
-    held-out patients, so what C_T says of these is the images' own; only the difference speaks of copying. All is nan
-    where one patient alone was held out.
+    held-out patients, so what C_T says of these is mostly the images' own, and the difference is nearer to copying than
+    C_T is. All is nan where one patient alone was held out.
     """
     if len(np.unique(held_out.groups)) < 2:
         return CopyingBesideStrangers(math.nan, math.nan, math.nan, math.nan)
-    trained, strangers = [], []
-    for _ in range(draws):
-        first, second = (held_out.at(half).features for half in halves_by_group(held_out.groups, rng))
-        strangers.append(copying_statistic(first, second, fake))
-        trained.append(copying_statistic(_as_many(train, len(first), rng), second, fake))
+    halves = [halves_by_group(held_out.groups, rng) for _ in range(draws)]
+    firsts, seconds = [first for first, _ in halves], [torch.from_numpy(second) for _, second in halves]
+    asked = torch.cat([held_out.features, fake])
+
+    def statistics(side: PatientFeatures, chosen: Sequence[Int64[np.ndarray, " _"]]) -> list[float]:
+        gaps = nearest_of_each(asked, side.features, chosen).split([len(held_out.groups), len(fake)], dim=1)
+        return [rank_z_score(real[rest], made) for real, made, rest in zip(*gaps, seconds, strict=True)]
+
+    strangers = statistics(held_out, firsts)
+    trained = statistics(train, [_as_many(train.groups, len(first), rng) for first in firsts])
     low, high = np.percentile(np.subtract(trained, strangers), [2.5, 97.5])
     return CopyingBesideStrangers(fmean(trained), fmean(strangers), float(low), float(high))
 
 
-def _as_many(side: PatientFeatures, count: int, rng: np.random.Generator) -> Float[Tensor, "count dim"]:
-    """Images of whole patients in random order until there are so many; all where there are fewer."""
-    names, group_of = np.unique(side.groups, return_inverse=True)
+def _as_many(groups: Groups, count: int, rng: np.random.Generator) -> Int64[np.ndarray, " count"]:
+    """Places of images of whole patients in random order until there are so many; all where there are fewer."""
+    names, group_of = np.unique(groups, return_inverse=True)
     order = np.argsort(rng.permutation(len(names))[group_of], kind="stable")
-    return side.at(order[:count]).features
+    return order[:count]
 
 
 def copying_by_cells(cells: Cells, held_out: Float[Tensor, "h dim"], fake: Float[Tensor, "m dim"]) -> CopyingByCells:

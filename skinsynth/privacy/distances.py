@@ -1,7 +1,8 @@
 """Distances between images in feature space: to their own projection, and to the nearest training image."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
+import numpy as np
 import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
@@ -50,6 +51,21 @@ def nearest(
 ) -> tuple[Float64[Tensor, " n"], Int64[Tensor, " n"]]:
     """Distance of each point to the nearest of the others, and which one that is; computed in blocks."""
     return _nearest(points, among, metric, skip_own=False)
+
+
+def nearest_of_each(
+    points: Float[Tensor, "n dim"], among: Float[Tensor, "m dim"], choices: Sequence[Int64[np.ndarray, " _"]]
+) -> Float64[Tensor, "choices n"]:
+    """Euclidean distance of each point to the nearest of every choice of the others (places): all distances are found
+    once. Unlike those of `nearest` they are rounded, to some 1e-8 of the features' length at 0."""
+    points, among = as_they_are(points), as_they_are(among)
+    places = [torch.from_numpy(chosen).to(among.device) for chosen in choices]
+    own = points.square().sum(dim=1)
+    found = [
+        torch.stack([ranking.index_select(1, chosen).amin(dim=1) for chosen in places]) + own[rows]
+        for rows, ranking in _rankings(points, among)
+    ]
+    return torch.cat(found, dim=1).clamp(min=0).sqrt()
 
 
 def nearest_other(

@@ -6,4 +6,8 @@ EXACT_COPIES = "exact copies"  # of training images, planted
 HALF_COPIES = "half copies"  # the other half held-out images
 PIXELS = "pixels"  # thumbnails, in the place of a classifier's features
 NO_FEATURES = "none"  # in the place of a space, of attacks that look at none
+# Of the table of what was judged:
+LABELS = "labels of these classes"
+SHA256_OF_SPLIT = "sha256 of the split"
+SHA256_OF_LESIONS = "sha256 of lesions.csv"
 CONTROL = "random guess"  # beside the attacks

@@ -26,7 +26,7 @@ from skinsynth.privacy.patients import PatientFeatures
 from skinsynth.settings import Count, NotNegative, Seed
 
 # Halves of the held-out patients that play the training set.
-DRAWS = 20
+DRAWS = 200
 
 Row = dict[str, str | float | int]
 Coverage = Callable[[Tensor, Tensor], float]  # share of the first set with one of the second in its neighbourhood

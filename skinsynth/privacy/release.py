@@ -27,6 +27,7 @@ class Verdict(StrEnum):
 
     STOPS = "stops"
     BLIND = "cannot be judged"
+    UNANSWERED = "not answered"  # by the way that the set was judged
     WARNS = "warns"
     LOOK = "to look at"
     NOTHING = "nothing found"
@@ -34,6 +35,10 @@ class Verdict(StrEnum):
 
 
 SEVERITY = {verdict: place for place, verdict in enumerate(Verdict)}
+
+# Share of the copies changed in one way, from which on that way does not hide a copy.
+SEEN = 0.5
+NO_SPACE = "every classifier given had learnt from this set: judge it again with one that had not"
 
 Answer = tuple[str, Verdict, str]  # a question, the verdict, and the numbers behind it
 
@@ -58,30 +63,40 @@ class Judged(NamedTuple):
     authenticity: pd.DataFrame
     attacks: pd.DataFrame
 
+    def where_strangers_are_as_strange(self) -> "Judged":
+        """Without features that learnt from the set: these know its images as they know training's, and none held out,
+        so that fresh images look like copies there."""
+        named = self._asdict().items()
+        return self._replace(
+            **{name: table[table["saw_the_set"] == 0] for name, table in named if "saw_the_set" in table}
+        )
+
 
 def findings(
     config: ReleaseConfig, leakage: Leakage, training: pd.DataFrame, held_out: pd.DataFrame, tables: Judged
 ) -> list[Finding]:
     """The answers of all rules; both sides are rows of lesions.csv, and `leakage` is what they share."""
-    by_images = tables.attacks[tables.attacks["features_of"] != NO_FEATURES]
-    by_model = tables.attacks[(tables.attacks["features_of"] == NO_FEATURES) & (tables.attacks["attack"] != CONTROL)]
+    fair = tables.where_strangers_are_as_strange()
+    by_images = fair.attacks[fair.attacks["features_of"] != NO_FEATURES]
+    by_model = by_discriminator(tables.attacks)
     sections = {
         "Can this set be judged?": (
             both_sides(leakage),
             unknown_patients(training, held_out),
-            split_that_hides(tables.copies, config.equal),
-            copies_that_pass(tables.planted),
+            split_that_hides(fair.copies, config.equal),
+            copies_that_pass(fair.planted),
+            copies_in_disguise(fair.disguises),
             control(tables.attacks),
         ),
         "Copies": (
             identical(tables.pixels),
             repeated(tables.pixels),
-            too_near(tables.copies),
+            too_near(fair.copies),
             to_look_at(tables.copies),
         ),
         "The set as a whole": (
-            authenticity(tables.authenticity, tables.planted),
-            beyond_strangers(tables.authenticity),
+            authenticity(fair.authenticity, fair.planted),
+            beyond_strangers(fair.authenticity),
         ),
         "Attacks by who has the images": (attack_auc(by_images), attack_rate(by_images)),
         "Attacks by who has the discriminator too": (
@@ -90,6 +105,11 @@ def findings(
         "Rights": (licences(training),),
     }
     return [Finding(section, *answer) for section, answers in sections.items() for answer in answers]
+
+
+def by_discriminator(attacks: pd.DataFrame) -> pd.DataFrame:
+    """Rows of attacks that need the model; none where no model was given."""
+    return attacks[(attacks["features_of"] == NO_FEATURES) & (attacks["attack"] != CONTROL)]
 
 
 def both_sides(leakage: Leakage) -> Answer:
@@ -103,7 +123,10 @@ def both_sides(leakage: Leakage) -> Answer:
 def unknown_patients(training: pd.DataFrame, held_out: pd.DataFrame) -> Answer:
     """Without a patient's name only lesions and duplicates were kept on one side."""
     unknown, of_held_out = (int((side["patient_id"] == "").sum()) for side in (training, held_out))
-    found = f"of {unknown} of {len(training)} training images and {of_held_out} of {len(held_out)} held-out ones"
+    found = (
+        f"of {unknown} of {len(training)} training images (with duplicates) and {of_held_out} of {len(held_out)} "
+        "held-out ones"
+    )
     question = "Are there images whose patient is unknown, who may be on both sides?"
     return question, Verdict.WARNS if unknown or of_held_out else Verdict.HOLDS, found
 
@@ -118,6 +141,9 @@ def split_that_hides(copies: pd.DataFrame, equal: float) -> Answer:
 
 def copies_that_pass(planted: pd.DataFrame) -> Answer:
     """Features in which exact copies score as fresh images do say nothing about a set."""
+    question = "Do planted exact copies pass for fresh images?"
+    if planted.empty:
+        return question, Verdict.UNANSWERED, NO_SPACE
     said, verdict = [], Verdict.HOLDS
     for space, rows in planted.groupby("features_of", sort=False):
         by_set = rows.set_index("set")
@@ -125,7 +151,18 @@ def copies_that_pass(planted: pd.DataFrame) -> Answer:
         if not copies["authenticity_high"] < fresh["authenticity_low"]:
             verdict = Verdict.BLIND
         said.append(f"{copies['authenticity']:.2f} where fresh have {fresh['authenticity']:.2f} {_seen_by(str(space))}")
-    return "Do planted exact copies pass for fresh images?", verdict, f"authenticity {', '.join(said)}"
+    return question, verdict, f"authenticity {', '.join(said)}"
+
+
+def copies_in_disguise(disguises: pd.DataFrame) -> Answer:
+    """Changes of a copy of which the best way of looking finds too few, in the class where it finds fewest."""
+    of_ways = disguises.groupby(["disguise", "features_of"], sort=False)["nearer_than_any_held_out"].min()
+    best = of_ways.groupby("disguise", sort=False).max()
+    unseen = ", ".join(f"{name} ({share:.0%})" for name, share in best.items() if share < SEEN)
+    question = "Do usual changes hide a copy from every way of looking?"
+    if unseen:
+        return question, Verdict.WARNS, f"at best, under {SEEN:.0%} are found of copies {unseen}; only pairs show these"
+    return question, Verdict.HOLDS, f"of each of {len(best)} changes one way finds {best.min():.0%} or more"
 
 
 def control(attacks: pd.DataFrame) -> Answer:
@@ -175,14 +212,17 @@ def to_look_at(copies: pd.DataFrame) -> Answer:
     marked = copies.groupby("features_of", sort=False)["nearer_than_any_held_out"].sum()
     counts = ", ".join(f"{count} {_seen_by(str(name))}" for name, count in marked.items())
     found = (
-        f"marked: {counts}; look at these, and at the nearest of each class (closest.csv and nearest_pairs.png on the "
-        "machine that judged)"
+        f"marked: {counts}; look at each of these, and at the nearest of each class (on the machine that judged: "
+        "closest.csv names all of them; nearest_pairs.png shows them, and says how many of a class it has no place for)"
     )
     return "Does the same lesion stand on both sides of a nearest pair?", Verdict.LOOK, found
 
 
 def authenticity(table: pd.DataFrame, planted: pd.DataFrame) -> Answer:
     """Below held-out images it warns; no higher than what planted half copies can score, it stops."""
+    question = "Are images less authentic than held-out ones?"
+    if table.empty:
+        return question, Verdict.UNANSWERED, NO_SPACE
     half_of = {row["features_of"]: row for row in planted[planted["set"] == HALF_COPIES].to_dict("records")}
     answers = []
     for (_, space), rows in table[table["metric"] == "authenticity"].groupby(["class", "features_of"], sort=False):
@@ -194,14 +234,16 @@ def authenticity(table: pd.DataFrame, planted: pd.DataFrame) -> Answer:
         found += f"copies {half['authenticity']:.2f}"
         answers.append((SEVERITY[verdict], less.value, verdict, found))
     _, _, verdict, found = min(answers)
-    return "Are images less authentic than held-out ones?", verdict, f"{found}; {_worst_of(answers)}"
+    return question, verdict, f"{found}; {_worst_of(answers)}"
 
 
 def beyond_strangers(table: pd.DataFrame) -> Answer:
     """C_T less what it is where patients whom the generator never saw play the training set."""
+    question = "Are images nearer to training than to patients never seen?"
+    if table.empty:
+        return question, Verdict.UNANSWERED, NO_SPACE
     chosen = table[table["metric"] == "copying_beyond_strangers"]
     known, unknown = chosen[chosen["high"].notna()], chosen[chosen["high"].isna()]
-    question = "Are images nearer to training than to patients never seen?"
     if len(unknown) and not (known["high"] < 0).any():
         return question, Verdict.BLIND, f"too few held-out patients to play training ({_of(unknown.iloc[0])})"
     worst = known.iloc[int(known["high"].argmin())]
@@ -227,6 +269,7 @@ def licences(training: pd.DataFrame) -> Answer:
     """What the owners of the training images allow is for a person to read."""
     counts = training["licence"].replace("", "unknown").value_counts()
     found = ", ".join(f"{licence} ({count} training images)" for licence, count in counts.items())
+    found += ", of the set's classes and with duplicates; ask what else the generator saw"
     return "Do licences forbid it? What was made of the images may fall under them", Verdict.LOOK, found
 
 

@@ -43,6 +43,7 @@ class Space(NamedTuple):
     name: str  # of the classifier's folder, or of the published network
     extractor: str
     extract: Extractor
+    saw_the_set: bool  # learnt from the synthetic images, and so knows them as it knows no held-out ones
 
 
 class Features(NamedTuple):

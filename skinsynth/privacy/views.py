@@ -15,6 +15,8 @@ from skinsynth.privacy.names import PIXELS
 from skinsynth.privacy.sets import Features, Sets, Space
 from skinsynth.privacy.thumbnails import nearest_in_any_orientation, thumbnails
 
+THUMBNAILS = "thumbnails"  # in the place of an extractor
+
 
 class View(NamedTuple):
     """One way, with what it says of the sets."""
@@ -24,13 +26,21 @@ class View(NamedTuple):
     measure: str  # in words
     lookalikes: Lookalikes
     find: Finder  # for other images than those of the sets
+    saw_the_set: bool
 
 
 def view_of_pixels(sets: Sets) -> View:
     """No network: it finds copies that were stored again, recoloured, mirrored or turned, which features may not."""
     find = partial(nearest_in_any_orientation, among=thumbnails(sets.train.images.pixels))
     seen = _lookalikes(sets, find(sets.fake.pixels), find(sets.held_out.images.pixels)[0])
-    return View(PIXELS, "thumbnails", "correlation of thumbnails in any orientation", seen, find)
+    return View(
+        PIXELS,
+        THUMBNAILS,
+        "correlation of thumbnails or discs of them in any orientation",
+        seen,
+        find,
+        saw_the_set=False,
+    )
 
 
 def view_of_features(space: Space, sets: Sets, features: Features) -> View:
@@ -39,7 +49,7 @@ def view_of_features(space: Space, sets: Sets, features: Features) -> View:
     seen = _lookalikes(sets, find(features.fake), find(features.held_out.features)[0])
     extract = without_cache(space.extract)
     measure = f"cosine distance in features of {space.name}"
-    return View(space.name, space.extractor, measure, seen, lambda pixels: find(extract(pixels)))
+    return View(space.name, space.extractor, measure, seen, lambda pixels: find(extract(pixels)), space.saw_the_set)
 
 
 def _lookalikes(sets: Sets, fake: Found, held_out_gaps: Float[Tensor, " h"]) -> Lookalikes:

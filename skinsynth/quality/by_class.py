@@ -10,21 +10,27 @@ from torch import Tensor
 
 from skinsynth.features.extractor import Extractor, weights_of
 from skinsynth.images.archive import Images
-from skinsynth.quality.fidelity import FidelityConfig, FidelityScores, score_images
+from skinsynth.quality.fidelity import FidelityConfig, FidelityScores, Patients, score_images
 from skinsynth.quality.proportions import as_frequent_as
 
 POOLED = "all"
 
 
 class Labelled(NamedTuple):
-    """Features of images and the classes of these."""
+    """Features of images, the classes of these, and who is behind each (by number; None: not known)."""
 
     features: Float[Tensor, "n dim"]
     labels: Int64[Tensor, " n"]
+    patients: Int64[Tensor, " n"] | None = None
 
-    def of(self, label: int) -> Float[Tensor, "m dim"]:
-        """Features of one class."""
-        return self.features[self.labels == label]
+    def of(self, label: int) -> "Labelled":
+        """One class."""
+        return self.at(torch.nonzero(self.labels == label)[:, 0])
+
+    def at(self, places: Int64[Tensor, " m"]) -> "Labelled":
+        """The images at these places."""
+        patients = None if self.patients is None else self.patients[places]
+        return Labelled(self.features[places.to(self.features.device)], self.labels[places], patients)
 
 
 class Judged(NamedTuple):
@@ -39,10 +45,18 @@ class Judged(NamedTuple):
         named = {"train_real": self.real, "generated": self.fake, "held_out_real": self.held_out}
         return {name: part for name, part in named.items() if part is not None}
 
+    def features(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Of real, generated and held-out images."""
+        return self.real.features, self.fake.features, self.held_out.features if self.held_out else None
 
-def features_of(extract: Extractor, images: Images) -> Labelled:
-    """Of real images, or of any archive."""
-    return Labelled(extract(images.pixels), torch.from_numpy(images.labels))
+    def patients(self) -> Patients:
+        """Who is behind the real and the held-out images."""
+        return Patients(self.real.patients, self.held_out.patients if self.held_out else None)
+
+
+def features_of(extract: Extractor, images: Images, patients: Int64[Tensor, " n"] | None = None) -> Labelled:
+    """Of real images, or of any archive; `patients` are numbers of who is behind each image."""
+    return Labelled(extract(images.pixels), torch.from_numpy(images.labels), patients)
 
 
 def drawn_of_each(images: Labelled, class_count: int, count: int, source: Path, seed: int) -> Labelled:
@@ -56,7 +70,7 @@ def drawn_of_each(images: Labelled, class_count: int, count: int, source: Path, 
             "images, or lower images_per_class"
         )
     kept = torch.cat([places[torch.randperm(len(places), generator=rng)[:count].sort().values] for places in found])
-    return Labelled(images.features[kept], images.labels[kept])
+    return images.at(kept)
 
 
 def score_by_class(
@@ -67,29 +81,32 @@ def score_by_class(
     `extractor_weights` says whose features they are: another classifier is another ruler.
     """
     weights = weights_of(extract)
-    headline: dict[str, float | str] = {}
-    rows = []
-    for name, real, fake, held_out in sides_by_class(judged, classes, seed):
+    found = dict[str, FidelityScores]()
+    for name, sides in sides_by_class(judged, classes, seed):
+        real, fake, held_out = sides.features()
+        rng = torch.Generator().manual_seed(seed)
         try:
-            scores = score_images(real, fake, config, torch.Generator().manual_seed(seed), extract.name, held_out)
+            found[name] = score_images(real, fake, config, rng, extract.name, held_out, sides.patients())
         except ValueError as error:
             raise ValueError(f"class {name!r}: {error}, or leave that class out of the set") from error
-        headline = headline or scores.headline
-        rows += [{"class": name, **row, "extractor_weights": weights, "seed": seed} for row in scores.rows]
-    return FidelityScores({**headline, "extractor_weights": weights}, rows)
+    rows = [
+        {"class": name, **row, "extractor_weights": weights, "seed": seed}
+        for name, scores in found.items()
+        for row in scores.rows
+    ]
+    pooled = found[POOLED]
+    return FidelityScores({**pooled.headline, "extractor_weights": weights}, rows, pooled.halves)
 
 
-def sides_by_class(
-    judged: Judged, classes: Sequence[str], seed: int
-) -> Iterator[tuple[str, Tensor, Tensor, Tensor | None]]:
-    """Real, generated and held-out features of all classes together, then of each class of the fakes if several.
+def sides_by_class(judged: Judged, classes: Sequence[str], seed: int) -> Iterator[tuple[str, Judged]]:
+    """Real, generated and held-out images of all classes together, then of each class of the fakes if several.
 
     Together, classes are as frequent among the fakes as among the real images: otherwise a set with other shares (half
     of it malignant, say) would be judged by these.
     """
     real, fake, held_out = judged
     kept = as_frequent_as(fake.labels, real.labels, torch.Generator().manual_seed(seed))
-    yield POOLED, real.features, fake.features[kept], held_out.features if held_out else None
+    yield POOLED, Judged(real, fake.at(kept), held_out)
     labels = fake.labels.unique().tolist()
     for label in labels if len(labels) > 1 else []:
-        yield classes[label], real.of(label), fake.of(label), held_out.of(label) if held_out else None
+        yield classes[label], Judged(real.of(label), fake.of(label), held_out.of(label) if held_out else None)

@@ -10,7 +10,15 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int64
 
-from skinsynth.intervals import group_draws, percentile_interval, reflected_interval, share_interval
+from skinsynth.intervals import (
+    Interval,
+    draws_correlation,
+    group_draws,
+    percentile_interval,
+    reflected_interval,
+    share_interval,
+    weighted_shares,
+)
 
 # What goes into Git and `dvc metrics diff`; the rest is for the table.
 HEADLINES = (
@@ -69,7 +77,7 @@ def confusion_shares(
 ) -> list[dict[str, str | float]]:
     """One row a cell of the confusion matrix: the share of the actual class that is called so, mean over seeds.
 
-    Shares have 95 % intervals over groups (patients); the images of an actual class are counted beside them.
+    Shares have 95 % intervals over groups (patients), see `share_interval`; images of the actual class stand beside.
     """
     weights = group_draws(groups, draws, rng)
     rows = []
@@ -77,7 +85,7 @@ def confusion_shares(
         among = labels == actual
         for said, said_name in enumerate(classes):
             values = [_share(by_image.argmax(axis=1) == said, among, weights) for by_image in probabilities]
-            interval = share_interval(np.mean(values, axis=0), len(np.unique(np.asarray(groups)[among])))
+            interval = share_interval(np.mean(values, axis=0), *_patients_and_images(groups, among))
             rows.append(
                 {"actual": name, "predicted": said_name, **interval._asdict(), "actual_images": int(among.sum())}
             )
@@ -94,7 +102,8 @@ def score_predictions(
 ) -> list[dict[str, str | float]]:
     """One row per metric: its mean over seeds, a 95 % interval over groups (patients), and its least and largest seed.
 
-    Every draw of patients is shared by all seeds. Values are 0 to 1; what a missing class leaves undefined is nan.
+    Shares have Wilson's intervals (see `share_interval`), other metrics those of percentiles of draws of patients.
+    Every draw is shared by all seeds. Values are 0 to 1; what a missing class leaves undefined is nan.
     """
     if len(labels) != probabilities.shape[1] or len(groups) != len(labels):
         raise ValueError(
@@ -112,7 +121,10 @@ def score_predictions(
     rows = []
     for name, metric in METRICS.items():
         values = np.stack([metric(seed, weights) for seed in seeds])
-        interval = INTERVALS.get(name, percentile_interval)(values.mean(axis=0))
+        if name == "balanced_accuracy":
+            interval = _balanced_interval(seeds, groups, weights)
+        else:
+            interval = _interval(name, values.mean(axis=0), seeds[0], groups)
         rows.append(
             {"metric": name, **interval._asdict(), "seed_min": values[:, 0].min(), "seed_max": values[:, 0].max()}
         )
@@ -251,5 +263,32 @@ def _area(
         return (steps * middles).sum(axis=1) / (true[:, -1] * false[:, -1])
 
 
-# Metrics whose interval is another than the percentile one.
-INTERVALS = {"calibration_error": reflected_interval}
+# Metrics that are shares of images, and of which.
+DENOMINATORS: dict[str, Callable[[Predictions], Bool[np.ndarray, " n"]]] = {
+    "accuracy": lambda seed: np.ones(len(seed.labels), bool),
+    "sensitivity": lambda seed: seed.is_positive,
+    "specificity": lambda seed: ~seed.is_positive,
+}
+
+
+def _interval(
+    name: str, values: Float64[np.ndarray, " draws_and_one"], seed: Predictions, groups: Sequence[str] | np.ndarray
+) -> Interval:
+    if name in DENOMINATORS:
+        return share_interval(values, *_patients_and_images(groups, DENOMINATORS[name](seed)))
+    return reflected_interval(values) if name == "calibration_error" else percentile_interval(values)
+
+
+def _balanced_interval(seeds: Sequence[Predictions], groups: Sequence[str] | np.ndarray, weights: Weights) -> Interval:
+    """From the intervals of the shares, one a class, of which it is the mean."""
+    labels = seeds[0].labels
+    members = [labels == index for index in range(seeds[0].probabilities.shape[1])]
+    recalls = [np.mean([_share(seed.predicted == labels, own, weights) for seed in seeds], axis=0) for own in members]
+    shares = [
+        share_interval(recall, *_patients_and_images(groups, own)) for recall, own in zip(recalls, members, strict=True)
+    ]
+    return weighted_shares([1 / len(shares)] * len(shares), shares, draws_correlation(np.stack(recalls)))
+
+
+def _patients_and_images(groups: Sequence[str] | np.ndarray, among: Bool[np.ndarray, " n"]) -> tuple[int, int]:
+    return len(np.unique(np.asarray(groups)[among])), int(among.sum())

@@ -1,7 +1,8 @@
 """Final models of hospitals together, of each alone and of all images at one place: fidelity on equal terms, verdicts.
 
 Every model is judged on as many images from the same latents, against the same halves of the same real images.
-Intervals are over images (random halves of both sets), not over trainings, of which each model is one.
+Intervals are over real patients and generated images (random halves of both), not over trainings, of which each model
+is one.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -85,18 +86,18 @@ class Real(NamedTuple):
     train: Labelled
     held_out: Labelled
     hospital: str  # the smallest
-    own: Float[Tensor, "k dim"]  # its training images
+    own: Labelled  # its training images
 
-    def named(self) -> dict[str, Tensor]:
+    def named(self) -> dict[str, Labelled]:
         """By what the column `reference` calls them."""
-        return {TRAIN: self.train.features, HELD_OUT: self.held_out.features, f"{TRAIN} of {self.hospital}": self.own}
+        return {TRAIN: self.train, HELD_OUT: self.held_out, f"{TRAIN} of {self.hospital}": self.own}
 
 
 def real_of(extract: Extractor, sides: RealSides, train: pd.DataFrame, hospital: str) -> Real:
     """Features of both sides; `train` has the rows of the split of the training images, in their order."""
-    seen = features_of(extract, sides.train)
-    own = torch.tensor((train["hospital"] == hospital).tolist())
-    return Real(seen, features_of(extract, sides.held_out), hospital, seen.features[own])
+    seen = features_of(extract, sides.train, sides.patients.real)
+    own = torch.tensor((train["hospital"] == hospital).tolist()).nonzero()[:, 0]
+    return Real(seen, features_of(extract, sides.held_out, sides.patients.held_out), hospital, seen.at(own))
 
 
 def model_rows(
@@ -114,15 +115,20 @@ def model_rows(
     """
     count = min(len(features) for features in made.values())
     chosen = torch.randperm(len(real.held_out.features), generator=torch.Generator().manual_seed(seed))[:count]
-    floor = real.held_out.features[chosen]
+    floor = real.held_out.at(chosen)
     rows = []
-    for name, features in [*made.items(), (HELD_OUT, floor)]:
-        references = {key: one for key, one in real.named().items() if len(one) >= LEAST and key != name}
-        for reference, of_real in references.items():
+    for name, features, patients in [
+        *((*one, None) for one in made.items()),
+        (HELD_OUT, floor.features, floor.patients),
+    ]:
+        references = {key: one for key, one in real.named().items() if len(one.labels) >= LEAST and key != name}
+        for reference, (of_real, _, real_patients) in references.items():
             about: Row = {"extractor": extractor, "real_count": len(of_real), "compared_count": len(features)}
             distances = partial(_distances, neighbours=config.neighbours if reference == TRAIN else None)
             rng = torch.Generator().manual_seed(seed)  # the same halves of the real images for every model
-            intervals = half_sample_intervals(distances, of_real, features, config.interval_draws, rng, RANGES)
+            intervals = half_sample_intervals(
+                distances, of_real, features, config.interval_draws, rng, RANGES, (real_patients, patients)
+            )
             rows += [
                 {
                     "model": name,

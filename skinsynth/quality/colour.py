@@ -11,7 +11,7 @@ from jaxtyping import Float, Float32, Float64, Int64, UInt8
 from torch import Tensor
 
 from skinsynth.quality.by_class import POOLED, Judged, sides_by_class
-from skinsynth.quality.fidelity import comparisons
+from skinsynth.quality.fidelity import NOBODY, Patients, comparisons
 from skinsynth.quality.half_samples import half_sample_intervals
 
 HUES = 360  # bins of the circle, each centred on a whole degree
@@ -201,6 +201,7 @@ def colour_rows(
     draws: int,
     rng: torch.Generator,
     name: str = POOLED,
+    patients: Patients = NOBODY,
 ) -> list[dict[str, str | float | int]]:
     """Each of `colour_scores` with its interval from random halves, in the layout of fidelity's rows.
 
@@ -213,10 +214,10 @@ def colour_rows(
             f"and {len(fake)} generated: give more images"
         )
     rows: list[dict[str, str | float | int]] = []
-    for compared, reference, histograms, real_histograms in comparisons(real, fake, held_out, 2, rng):
+    for compared, reference, histograms, real_histograms, groups in comparisons(real, fake, held_out, 2, rng, patients):
         about = {"extractor": "colour", "compared": compared, "reference": reference}
         counts = {"real_count": len(real_histograms), "compared_count": len(histograms)}
-        intervals = half_sample_intervals(colour_scores, real_histograms, histograms, draws, rng, RANGES)
+        intervals = half_sample_intervals(colour_scores, real_histograms, histograms, draws, rng, RANGES, groups)
         for metric, interval in intervals.items():
             rows.append({"class": name, "metric": metric, **interval._asdict(), **about, **counts})
     return rows
@@ -227,8 +228,9 @@ def colour_rows_by_class(
 ) -> list[dict[str, str | float | int]]:
     """`colour_rows` of all, then of each class of the fakes where there are several."""
     rows = []
-    for name, real, fake, held_out in sides_by_class(judged, classes, seed):
-        found = colour_rows(real, fake, held_out, draws, torch.Generator().manual_seed(seed), name)
+    for name, sides in sides_by_class(judged, classes, seed):
+        rng = torch.Generator().manual_seed(seed)
+        found = colour_rows(*sides.features(), draws, rng, name, sides.patients())
         rows += [{**row, "seed": seed} for row in found]
     return rows
 

@@ -6,9 +6,16 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Float64
 
-from skinsynth.intervals import group_draws, percentile_interval
+from skinsynth.intervals import (
+    Interval,
+    draws_correlation,
+    group_draws,
+    percentile_interval,
+    share_interval,
+    weighted_shares,
+)
 from skinsynth.quality.classification import Predictions, accuracy, positive_auc
-from skinsynth.quality.subgroups import LEAST, TOO_FEW, WHOLE, Outcomes
+from skinsynth.quality.subgroups import TOO_FEW, WHOLE, Outcomes, too_few
 
 Weights = Float64[np.ndarray, "draws n"]
 
@@ -34,8 +41,8 @@ def comparison_rows(
 
     Patients are drawn once for both, so that what makes both better or worse does not widen the interval. It says
     nothing of other trainings: `seed_min` and `seed_max` are the least and largest difference of one training of the
-    first and one of the second. A part with few positives or few others has no AUC; an empty one has a row that says
-    so.
+    first and one of the second. A part with few positives or others, or few patients of either, has no AUC; an empty
+    one has a row that says so.
     """
     if len(first.labels) != len(second.labels) or (first.labels != second.labels).any():
         raise ValueError("two classifiers are compared on the same test images: train both on one split")
@@ -46,21 +53,37 @@ def comparison_rows(
         weights = group_draws(one.groups, draws, np.random.default_rng(seed)) if own.any() else np.ones((1, 0))
         for metric in METRICS:
             about = {"part": name, "metric": metric}
-            few = (
-                metric == "positive_auc"
-                and min(counts["positives"], counts["test_images"] - counts["positives"]) < LEAST
-            )
+            few = metric == "positive_auc" and too_few(counts)
             by_seed = [np.full((1, len(weights)), np.nan)] * 2
             if own.any() and not few:
                 by_seed = [_by_seed(metric, outcomes, weights) for outcomes in (one, other)]
             means = [values.mean(axis=0) for values in by_seed]
-            gain = percentile_interval(means[0] - means[1])
+            known_share = metric == "accuracy" and own.any()
+            gain = accuracy_gain(one, other, weights) if known_share else percentile_interval(means[0] - means[1])
             row = {**about, "first": float(means[0][0]), "second": float(means[1][0]), "difference": gain.value}
             pairs = by_seed[0][:, 0, None] - by_seed[1][:, 0]
             spread = {"seed_min": float(pairs.min()), "seed_max": float(pairs.max())}
             note = TOO_FEW if few or not own.any() else ""
             rows.append({**row, "low": gain.low, "high": gain.high, **spread, **counts, "note": note})
     return rows
+
+
+def accuracy_gain(first: Outcomes, second: Outcomes, weights: Weights) -> Interval:
+    """The share of images that only the first gets right less that which only the second does, both over patients.
+
+    Percentiles of the difference would call two classifiers certainly equal that answer alike on a few images.
+    """
+    gain = _right_share(first) - _right_share(second)
+    won, lost = (weights @ np.maximum(signed, 0) / weights.sum(axis=1) for signed in (gain, -gain))
+    patients = len(np.unique(first.groups))
+    # No limit by images: where only some seeds differ, shares vary less than those of right and wrong images.
+    shares = [share_interval(share, patients) for share in (won, lost)]
+    return weighted_shares((1.0, -1.0), shares, draws_correlation(np.stack([won, lost])))
+
+
+def _right_share(outcomes: Outcomes) -> Float64[np.ndarray, " n"]:
+    """Of each image, the share of seeds whose most probable class is right."""
+    return (outcomes.probabilities.argmax(axis=2) == outcomes.labels).mean(axis=0)
 
 
 def _by_seed(metric: str, outcomes: Outcomes, weights: Weights) -> Float64[np.ndarray, "seeds draws"]:

@@ -1,5 +1,8 @@
 """Do synthetic images stand in for real ones, or add to them? Classifiers trained on doses of both.
 
+Each seed takes other patients and other synthetic images, besides another initialisation and other batches: of a few
+patients, which ones they are moves the AUC more than all else.
+
 Two limits of the design: the generator has seen all training patients, so that what its images add to a few patients is
 an upper bound; and the validation images that stop training are the same, and real, at every dose.
 """
@@ -8,19 +11,20 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int64, UInt8
+from jaxtyping import Float, Float64, Int64, UInt8
 from torch import Tensor
 from tqdm import tqdm
 
-from skinsynth.classifier.training import ClassifierConfig, Examples, train_classifiers
+from skinsynth.classifier.training import ClassifierConfig, Examples, train_classifier
 from skinsynth.files import written_whole
-from skinsynth.quality.delong import AucDifference, compare_aucs
+from skinsynth.intervals import percentile_interval
+from skinsynth.quality.classification import Predictions, positive_auc
 from skinsynth.quality.proportions import counts_in_proportion
-from skinsynth.settings import NotNegative, Seed, Share
+from skinsynth.settings import NotEmpty, NotNegative, Share, Whole
 
 
 @dataclass(frozen=True)
@@ -29,8 +33,18 @@ class DoseConfig:
     beside_patients: tuple[NotNegative, ...]  # synthetic shares
     synthetic_shares: tuple[NotNegative, ...]  # synthetic images for each real one: a curve for `beside_synthetic`
     beside_synthetic: tuple[Share, ...]  # patient shares
-    classifier: ClassifierConfig
-    seed: Seed  # of the order in which patients and synthetic images are taken
+    classifier: ClassifierConfig  # its seeds are those of doses with all patients
+    # Of doses with some patients or none. A seed decides who is taken, the initialisation and the batches.
+    seeds_below_all_patients: Annotated[tuple[Whole, ...], NotEmpty()]
+
+    def seeds_of(self, dose: "Dose") -> tuple[int, ...]:
+        """One training each."""
+        return self.classifier.seeds if dose.patient_share == 1 else self.seeds_below_all_patients
+
+    @property
+    def seeds(self) -> list[int]:
+        """Of all doses, each once."""
+        return list(dict.fromkeys([*self.classifier.seeds, *self.seeds_below_all_patients]))
 
 
 class Dose(NamedTuple):
@@ -47,13 +61,27 @@ class Dose(NamedTuple):
         return "_and_".join(part for part in (real, synthetic) if part)
 
 
+class Counts(NamedTuple):
+    """How much a dose comes to; patients bring unequally many images, so that real images differ between seeds."""
+
+    patients: int
+    real_images: int
+    synthetic_images: int
+
+
 class Taken(NamedTuple):
     """A dose as images."""
 
     examples: Examples
-    patients: int
-    real_images: int
-    synthetic_images: int
+    counts: Counts
+
+
+class Answers(NamedTuple):
+    """What the trainings of one dose, a seed each, say of the test images."""
+
+    seeds: tuple[int, ...]
+    counts: list[Counts]  # a seed each
+    probabilities: Float[np.ndarray, "seeds n classes"]
 
 
 def doses(config: DoseConfig) -> list[Dose]:
@@ -71,7 +99,7 @@ def doses(config: DoseConfig) -> list[Dose]:
 
 
 class Pool:
-    """What doses are taken from; a larger dose holds all images of a smaller one."""
+    """What doses of one seed are taken from; a larger dose holds all images of a smaller one."""
 
     def __init__(self, real: Examples, patients: Int64[Tensor, " n"], synthetic: Examples, seed: int) -> None:
         self.real, self.patients, self.synthetic = real, patients, synthetic
@@ -92,7 +120,7 @@ class Pool:
             torch.cat([part.pixels[places] for part, places in parts]),
             torch.cat([part.labels[places] for part, places in parts]),
         )
-        return Taken(examples, len(patients), len(real), len(synthetic))
+        return Taken(examples, Counts(len(patients), len(real), len(synthetic)))
 
     def _patient_count(self, share: float) -> int:
         """At least as many as bring every class."""
@@ -124,30 +152,33 @@ def _with_each_class_first(
 
 
 def predict_by_dose(
-    pool: Pool,
+    pools: Mapping[int, Pool],
     validation: Examples,
     test: UInt8[Tensor, "n 3 size size"],
     config: DoseConfig,
     class_count: int,
     device: torch.device,
     checkpoints: Path,
-) -> Iterator[tuple[Dose, Taken, Float[np.ndarray, "seeds n classes"]]]:
-    """Train on each dose and predict the test images; what a killed run has done is read from `checkpoints`.
+) -> Iterator[tuple[Dose, Answers]]:
+    """Train on each dose once a seed and predict the test images; what a killed run has done is in `checkpoints`.
 
-    An epoch of a small dose repeats its images until it is as long as one of all real images: few images shall not
-    mean few steps besides.
+    Each seed takes its dose from the pool of that seed. An epoch of a small dose repeats its images until it is as long
+    as one of all real images: few images shall not mean few steps besides.
     """
     for dose in doses(config):
-        pool.synthetic_places(dose)  # too few images are told before the first training
+        pools[config.seeds_of(dose)[0]].synthetic_places(dose)  # too few images are told before the first training
     for dose in tqdm(doses(config), unit="dose", desc="doses"):
-        taken, file = pool.take(dose), checkpoints / f"{dose.name}.npy"
-        if not file.is_file():
-            long_enough = repeated(taken.examples, len(pool.real.labels))
-            trained = train_classifiers(long_enough, validation, config.classifier, class_count, device)
-            said = [one.classifier.probabilities(test).double().cpu().numpy() for one in trained]
-            with written_whole(file) as aside, aside.open("wb") as stream:
-                np.save(stream, np.stack(said), allow_pickle=False)
-        yield dose, taken, np.load(file, allow_pickle=False)
+        counts, said = [], []
+        for seed in config.seeds_of(dose):
+            taken, file = pools[seed].take(dose), checkpoints / f"{dose.name}-seed-{seed}.npy"
+            if not file.is_file():
+                long_enough = repeated(taken.examples, len(pools[seed].real.labels))
+                trained, _ = train_classifier(long_enough, validation, config.classifier, class_count, seed, device)
+                with written_whole(file) as aside, aside.open("wb") as stream:
+                    np.save(stream, trained.probabilities(test).double().cpu().numpy(), allow_pickle=False)
+            counts.append(taken.counts)
+            said.append(np.load(file, allow_pickle=False))
+        yield dose, Answers(config.seeds_of(dose), counts, np.stack(said))
 
 
 def repeated(examples: Examples, count: int) -> Examples:
@@ -160,31 +191,65 @@ def repeated(examples: Examples, count: int) -> Examples:
 
 def difference_columns(
     dose: Dose,
-    said_by: Mapping[Dose, Float[np.ndarray, "seeds n"]],
-    is_positive: Bool[np.ndarray, " n"],
-    groups: np.ndarray,
+    answers_of: Mapping[Dose, Answers],
+    labels: Int64[np.ndarray, " n"],
+    positive: int,
+    weights: Float64[np.ndarray, "draws n"],
 ) -> dict[str, float]:
-    """What the dose's synthetic images add: AUC less that of the same patients without them, with p over patients.
+    """What the dose's synthetic images add: AUC less that of the same patients without them, mean over shared seeds.
 
-    Of the mean prediction over seeds (see `delong`). Synthetic images alone are compared with all patients; nan where
-    that dose was not trained.
+    A difference is taken within a seed, where the patients are the same. Interval and p are over test patients, by the
+    draws that all seeds share; `less_seed_min` and `less_seed_max` are the least and largest seed. Synthetic images
+    alone are compared with all patients; nan where that dose was not trained with any seed of this one.
     """
     without = Dose(dose.patient_share or 1.0, 0.0)
-    gain = AucDifference(math.nan, math.nan, math.nan, math.nan)
-    if without in said_by and without != dose:
-        first, second = (said_by[one].mean(axis=0) for one in (dose, without))
-        gain = compare_aucs(is_positive, first, second, groups)
-    return {"less_without": gain.difference, "less_low": gain.low, "less_high": gain.high, "p_patients": gain.p}
-
-
-def dose_row(dose: Dose, taken: Taken, scores: Sequence[dict[str, str | float]]) -> dict[str, str | float | int]:
-    """A point of the curves: the dose, its counts, and AUC with its interval over patients."""
-    (area,) = (row for row in scores if row["metric"] == "auc")
+    gains = np.full((1, len(weights)), np.nan)
+    if without in answers_of and without != dose:
+        own, other = (_areas(answers_of[one], labels, positive, weights) for one in (dose, without))
+        gains = np.stack([own[seed] - other[seed] for seed in own if seed in other] or list(gains))
+    mean = gains.mean(axis=0)
+    interval = percentile_interval(mean)
     return {
-        "dose": dose.name,
-        **dose._asdict(),
-        "patients": taken.patients,
-        "real_images": taken.real_images,
-        "synthetic_images": taken.synthetic_images,
-        **area,
+        "less_without": interval.value,
+        "less_low": interval.low,
+        "less_high": interval.high,
+        "less_seed_min": float(gains[:, 0].min()),
+        "less_seed_max": float(gains[:, 0].max()),
+        "p_patients": _normal_p(mean),
     }
+
+
+def seed_aucs(answers: Answers, labels: Int64[np.ndarray, " n"], positive: int) -> list[float]:
+    """AUC of each training, for the dots of a figure."""
+    areas = _areas(answers, labels, positive, np.ones((1, len(labels))))
+    return [float(area[0]) for area in areas.values()]
+
+
+def _areas(
+    answers: Answers, labels: Int64[np.ndarray, " n"], positive: int, weights: Float64[np.ndarray, "draws n"]
+) -> dict[int, Float64[np.ndarray, " draws"]]:
+    """AUC of the positive class by seed, under each weighting of the images."""
+    return {
+        seed: positive_auc(Predictions(labels, said, positive), weights)
+        for seed, said in zip(answers.seeds, answers.probabilities, strict=True)
+    }
+
+
+def _normal_p(values: Float64[np.ndarray, " draws_and_one"]) -> float:
+    """Two-sided p of the value at the front being 0, its error taken from the draws."""
+    drawn = values[1:][~np.isnan(values[1:])]
+    if math.isnan(values[0]) or len(drawn) < 2:
+        return math.nan
+    error = float(drawn.std(ddof=1))
+    return math.erfc(abs(float(values[0])) / error / math.sqrt(2)) if error else float(values[0] == 0)
+
+
+def dose_row(dose: Dose, answers: Answers, scores: Sequence[dict[str, str | float]]) -> dict[str, str | float | int]:
+    """A point of the curves: the dose, its counts (mean over seeds), and AUC: mean, interval, least and best seed.
+
+    The AUC is of the positive class, as in `difference_columns`. Its interval is over test patients; what other
+    training patients, synthetic images and initialisations would change is seen between seeds alone.
+    """
+    (area,) = (row for row in scores if row["metric"] == "positive_auc")
+    counts = {name: round(float(np.mean([getattr(one, name) for one in answers.counts]))) for name in Counts._fields}
+    return {"dose": dose.name, **dose._asdict(), **counts, **area, "metric": "auc", "seeds": len(answers.seeds)}

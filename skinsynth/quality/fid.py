@@ -10,10 +10,10 @@ from torch import Tensor
 
 # Rows taken at once: bounds what is held beside the features themselves.
 ROWS_AT_ONCE = 8192
-# Subsets of the extrapolation, as shares of all fakes and where each begins: all, two thirds and halves, evenly spaced
+# Subsets of the extrapolation, as shares of both sets and where each begins: all, two thirds and halves, evenly spaced
 # in 1/N. Those of one size hold each image equally often, so that the order decides little. Smaller ones would soon
 # have too few images for the number of features (see `enough_to_extrapolate`).
-SUBSETS = {1: (0,), 2 / 3: (0, 1 / 3, 2 / 3), 1 / 2: (0, 1 / 2)}
+SUBSETS = {1.0: (0.0,), 2 / 3: (0.0, 1 / 3, 2 / 3), 1 / 2: (0.0, 1 / 2)}
 
 
 class Gaussian(NamedTuple):
@@ -29,29 +29,29 @@ def frechet_distance(real: Float[Tensor, "n dim"], fake: Float[Tensor, "m dim"])
     return distance_between(fitted(real), fitted(fake))
 
 
-def extrapolated_frechet_distance(
-    real: Float[Tensor, "n dim"], fake: Float[Tensor, "m dim"], rng: torch.Generator
-) -> float:
-    """FID at infinitely many fakes: the intercept of a line through FID over 1/N (Chong and Forsyth 2020, section 3).
+def extrapolated_frechet_distance(real: Float[Tensor, "n dim"], fake: Float[Tensor, "m dim"]) -> float:
+    """FID at infinitely many real and fake images: the intercept of a line through FID over 1/N.
 
-    The bias that the finite real set brings stays, as there; it is the same for all that is compared with that set.
+    After Chong and Forsyth (2020, section 3), who extrapolate the fakes alone: of a few hundred real images the bias
+    is as large. Both sets come in random order, the images of a patient side by side: subsets are cut from there.
     """
     _check(real, fake)
-    gaussian = fitted(real)
-    order = torch.randperm(len(fake), generator=rng, device=rng.device).to(fake.device)
-    counts = [max(2, round(share * len(fake))) for share in SUBSETS]
     distances = [
         fmean(
-            distance_between(gaussian, fitted(fake[order.roll(-round(start * len(fake)))[:count]])) for start in starts
+            distance_between(fitted(_part(real, start, share)), fitted(_part(fake, start, share))) for start in starts
         )
-        for count, starts in zip(counts, SUBSETS.values(), strict=True)
+        for share, starts in SUBSETS.items()
     ]
-    _, intercept = np.polyfit([1 / count for count in counts], distances, deg=1)
+    _, intercept = np.polyfit([1 / share for share in SUBSETS], distances, deg=1)
     return float(intercept)
 
 
+def _part(features: Float[Tensor, "n dim"], start: float, share: float) -> Float[Tensor, "part dim"]:
+    return features.roll(-round(start * len(features)), dims=0)[: max(2, round(share * len(features)))]
+
+
 def enough_to_extrapolate(real: Float[Tensor, "n dim"], count: int) -> bool:
-    """Whether even a quarter of `count` fakes, as in the intervals' halves, is twice the features' dimension.
+    """Whether even a quarter of `count` images, as in the intervals' halves, is twice the features' dimension.
 
     Of these those count along which the real features spread: (tr Σ)² / tr Σ². Below that the bias is not linear in
     1/N and the intercept can be anything.

@@ -6,12 +6,12 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from skinsynth.intervals import Interval
 from skinsynth.quality.fid import enough_to_extrapolate, extrapolated_frechet_distance, frechet_distance
-from skinsynth.quality.half_samples import half_sample_intervals
+from skinsynth.quality.half_samples import UNGROUPED, Groups, half_scores, intervals_of
 from skinsynth.quality.kid import kernel_distance, kernel_distance_of_subsets
 from skinsynth.quality.neighbours import neighbour_scores
 from skinsynth.settings import Count, Whole
@@ -45,13 +45,24 @@ class FidelityConfig:
     neighbours: Count  # k of precision, recall, density and coverage
     kid_subset_size: Whole  # of the published KID, at most; 0 leaves it out
     kid_subsets: Count
-    interval_draws: Count  # random halves behind each interval
+    interval_draws: Count  # random halves behind each interval, of patients where these are known
 
 
 @dataclass(frozen=True)
 class FidelityScores:
     headline: dict[str, float | str]  # named after the extractor, as in HEADLINES, and the count of `images`
     rows: list[dict[str, str | float | int]]  # one per metric and comparison, with interval and sample counts
+    halves: dict[str, list[float]]  # each metric of the halves behind the headline's interval
+
+
+class Patients(NamedTuple):
+    """Who is behind each real image, by number; None: not known, each image stands by itself."""
+
+    real: Int64[Tensor, " n"] | None = None
+    held_out: Int64[Tensor, " h"] | None = None
+
+
+NOBODY = Patients()
 
 
 class Comparison(NamedTuple):
@@ -61,6 +72,7 @@ class Comparison(NamedTuple):
     reference: str
     of_compared: Float[Tensor, "m dim"]
     of_reference: Float[Tensor, "n dim"]
+    groups: Groups = UNGROUPED  # patients of the reference and of the compared
 
 
 def score_images(
@@ -70,6 +82,7 @@ def score_images(
     rng: torch.Generator,
     extractor: str,
     held_out: Float[Tensor, "h dim"] | None = None,
+    patients: Patients = NOBODY,
 ) -> FidelityScores:
     """Compare features of generated images with those of real ones (FID, KID over all pairs in percent, P, R, D, C).
 
@@ -82,14 +95,14 @@ def score_images(
             f"neighbourhoods of {config.neighbours} in halves need {least} images or more on each side, not "
             f"{len(real)} real and {len(fake)} generated: lower `neighbours` or give more images"
         )
-    rows = []
-    for comparison in comparisons(real, fake, held_out, least, rng):
-        rows += _rows(comparison, config, rng, extractor)
-    value_of = {
-        row["metric"]: float(row["value"]) for row in rows if (row["compared"], row["reference"]) == (GENERATED, TRAIN)
-    }
+    found = [
+        _rows(comparison, config, rng, extractor)
+        for comparison in comparisons(real, fake, held_out, least, rng, patients)
+    ]
+    # The first comparison is that of the headlines.
+    value_of = {row["metric"]: float(row["value"]) for row in found[0][0]}
     headline = {key.format(extractor): value_of[metric] for metric, key in HEADLINES.items()}
-    return FidelityScores({**headline, "images": len(fake)}, rows)
+    return FidelityScores({**headline, "images": len(fake)}, [row for rows, _ in found for row in rows], found[0][1])
 
 
 def comparisons(
@@ -98,28 +111,29 @@ def comparisons(
     held_out: Float[Tensor, "h dim"] | None,
     least: int,
     rng: torch.Generator,
+    patients: Patients = NOBODY,
 ) -> list[Comparison]:
     """Generated images against training images, and where `least` are held out, three more.
 
     These are generated against held-out images (which no GAN has copied), the floor (held-out against training
     images), and as many generated images as are in the floor, since FID grows as sets get smaller.
     """
-    found = [Comparison(GENERATED, TRAIN, fake, real)]
+    found = [Comparison(GENERATED, TRAIN, fake, real, (patients.real, None))]
     if held_out is None or len(held_out) < least:
         return found
     chosen = torch.randperm(len(fake), generator=rng, device=rng.device)[: len(held_out)]
     return [
         *found,
-        Comparison(GENERATED, HELD_OUT, fake, held_out),
-        Comparison(HELD_OUT, TRAIN, held_out, real),
-        Comparison(AS_MANY, TRAIN, fake[chosen.to(fake.device)], real),
+        Comparison(GENERATED, HELD_OUT, fake, held_out, (patients.held_out, None)),
+        Comparison(HELD_OUT, TRAIN, held_out, real, (patients.real, patients.held_out)),
+        Comparison(AS_MANY, TRAIN, fake[chosen.to(fake.device)], real, (patients.real, None)),
     ]
 
 
 def _rows(
     comparison: Comparison, config: FidelityConfig, rng: torch.Generator, extractor: str
-) -> list[dict[str, str | float | int]]:
-    compared, reference, fake, real = comparison
+) -> tuple[list[dict[str, str | float | int]], dict[str, list[float]]]:
+    compared, reference, fake, real, groups = comparison
     about: dict[str, str | float | int] = {
         "extractor": extractor,
         "compared": compared,
@@ -127,13 +141,13 @@ def _rows(
         "real_count": len(real),
         "compared_count": len(fake),
     }
-    draws = config.interval_draws
-    intervals = half_sample_intervals(partial(_distances, k=config.neighbours), real, fake, draws, rng, RANGES)
-    if (compared, reference) == (GENERATED, TRAIN):
-        if enough_to_extrapolate(real, len(fake)):
-            intervals |= half_sample_intervals(partial(_extrapolated, rng=rng), real, fake, draws, rng)
-        else:
-            intervals["fid_infinity"] = Interval(math.nan, math.nan, math.nan)
+    headline = (compared, reference) == (GENERATED, TRAIN)
+    extrapolated = headline and enough_to_extrapolate(real, min(len(real), len(fake)))
+    scores = partial(_distances, k=config.neighbours, extrapolated=extrapolated)
+    values, halves = half_scores(scores, real, fake, config.interval_draws, rng, groups)
+    intervals = intervals_of(values, halves, RANGES)
+    if headline and not extrapolated:
+        intervals["fid_infinity"] = Interval(math.nan, math.nan, math.nan)
     rows = [{"metric": metric, **interval._asdict(), **about} for metric, interval in intervals.items()]
     if config.kid_subset_size:
         size = min(config.kid_subset_size, len(real), len(fake))
@@ -142,16 +156,15 @@ def _rows(
         pairs = intervals["kid_percent"]
         spread = Interval(100 * mean, 100 * mean - (pairs.value - pairs.low), 100 * mean + (pairs.high - pairs.value))
         rows.append({"metric": "kid_percent_of_subsets", **spread._asdict(), **about})
-    return rows
+    return rows, {metric: [half[metric] for half in halves] for metric in values}
 
 
-def _distances(real: Float[Tensor, "n dim"], fake: Float[Tensor, "m dim"], k: int) -> dict[str, float]:
-    return {
+def _distances(
+    real: Float[Tensor, "n dim"], fake: Float[Tensor, "m dim"], k: int, extrapolated: bool
+) -> dict[str, float]:
+    found = {
         "fid": frechet_distance(real, fake),
         "kid_percent": 100 * kernel_distance(real, fake),
         **neighbour_scores(real, fake, k)._asdict(),
     }
-
-
-def _extrapolated(real: Float[Tensor, "n dim"], fake: Float[Tensor, "m dim"], rng: torch.Generator) -> dict[str, float]:
-    return {"fid_infinity": extrapolated_frechet_distance(real, fake, rng)}
+    return {**found, "fid_infinity": extrapolated_frechet_distance(real, fake)} if extrapolated else found

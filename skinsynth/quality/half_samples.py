@@ -1,43 +1,91 @@
 """Intervals of numbers that compare two sets of features, which a bootstrap would not give."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
+from scipy.special import stdtrit
 from torch import Tensor
 
-from skinsynth.intervals import NORMAL_95, Interval
+from skinsynth.intervals import Interval
+
+Scores = Callable[[Tensor, Tensor], dict[str, float]]
+Ranges = Mapping[str, tuple[float, float]]
+# For each of two sets, who is behind each row (patients, by number); None: each row stands by itself.
+Groups = tuple[Int64[Tensor, " n"] | None, Int64[Tensor, " m"] | None]
+UNGROUPED: Groups = (None, None)
 
 
 def half_sample_intervals(
-    scores: Callable[[Tensor, Tensor], dict[str, float]],
+    scores: Scores,
     real: Float[Tensor, "n dim"],
     fake: Float[Tensor, "m dim"],
     draws: int,
     rng: torch.Generator,
-    ranges: Mapping[str, tuple[float, float]] | None = None,
+    ranges: Ranges | None = None,
+    groups: Groups = UNGROUPED,
 ) -> dict[str, Interval]:
-    """95 % intervals of numbers that compare two sets of features, from random halves of both.
+    """95 % intervals of numbers that compare two sets of features, from `half_scores`."""
+    return intervals_of(*half_scores(scores, real, fake, draws, rng, groups), ranges)
 
-    What lies outside of a number's range is cut off. Where both sets come nearly from one distribution, the numbers of
-    halves spread more than they should, and intervals are too wide.
+
+def half_scores(
+    scores: Scores,
+    real: Float[Tensor, "n dim"],
+    fake: Float[Tensor, "m dim"],
+    draws: int,
+    rng: torch.Generator,
+    groups: Groups = UNGROUPED,
+) -> tuple[dict[str, float], list[dict[str, float]]]:
+    """The numbers of both sets whole, and of random halves of both, the same halves for sets of the same sizes.
+
+    `scores` is given each set in a random order in which the rows of a group lie together, so that a half holds whole
+    groups, all but one: images of one patient resemble each other, and halves of images would spread too little.
 
     Halves without replacement, since the copies in a bootstrap sample are each other's nearest neighbours, and lower
     the rank that FID sees. The spread among halves equals that of the whole (delete-d jackknife with d = n/2, Shao and
     Wu 1989), while their mean is biased by the smaller n and is not used.
     """
-    values = scores(real, fake)
-    halves = [scores(_half(real, rng), _half(fake, rng)) for _ in range(draws)]
+    orders = [(_order(real, groups[0], rng), _order(fake, groups[1], rng)) for _ in range(draws + 1)]
+    whole = scores(*(rows[order] for rows, order in zip((real, fake), orders[0], strict=True)))
+    halves = [
+        scores(*(rows[order[: (len(order) + 1) // 2]] for rows, order in zip((real, fake), pair, strict=True)))
+        for pair in orders[1:]
+    ]
+    return whole, halves
+
+
+def intervals_of(
+    values: Mapping[str, float], halves: Sequence[Mapping[str, float]], ranges: Ranges | None = None
+) -> dict[str, Interval]:
+    """95 % intervals by the spread of the halves' numbers; what lies outside of a number's range is cut off.
+
+    Where both sets come nearly from one distribution, the numbers of halves spread more than they should, and intervals
+    are too wide.
+    """
     intervals = {}
     for name, value in values.items():
-        reach = NORMAL_95 * float(np.std([half[name] for half in halves], ddof=1)) if draws > 1 else float("nan")
+        reach = reach_of([half[name] for half in halves])
         least, most = (ranges or {}).get(name, (-math.inf, math.inf))
         intervals[name] = Interval(value, max(value - reach, least), min(value + reach, most))
     return intervals
 
 
-def _half(features: Float[Tensor, "n dim"], rng: torch.Generator) -> Float[Tensor, "half dim"]:
-    chosen: Int64[Tensor, " n"] = torch.randperm(len(features), generator=rng, device=rng.device)
-    return features[chosen[: (len(features) + 1) // 2].to(features.device)]
+def reach_of(halves: Sequence[float]) -> float:
+    """How far a 95 % interval reaches to each side: Student's quantile times the deviation (nan of fewer than two)."""
+    if len(halves) < 2:
+        return math.nan
+    return float(stdtrit(len(halves) - 1, 0.975) * np.std(halves, ddof=1))
+
+
+def _order(
+    features: Float[Tensor, "n dim"], groups: Int64[Tensor, " n"] | None, rng: torch.Generator
+) -> Int64[Tensor, " n"]:
+    order = torch.randperm(len(features), generator=rng, device=rng.device).to(features.device)
+    if groups is None:
+        return order
+    places = groups.to(features.device).unique(return_inverse=True)[1]
+    rank = torch.randperm(int(places.max()) + 1, generator=rng, device=rng.device).to(features.device)
+    return order[rank[places[order]].argsort(stable=True)]

@@ -4,6 +4,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pandas as pd
 import torch
 from jaxtyping import Int64
 from torch import Tensor
@@ -13,7 +14,7 @@ from skinsynth.images.archive import Images, read_archive
 from skinsynth.partition.split import held_out_of, images_of, read_split
 from skinsynth.quality.by_class import Judged, features_of, score_by_class
 from skinsynth.quality.colour import ColourHistograms, colour_rows_by_class, hue_rows
-from skinsynth.quality.fidelity import FidelityConfig
+from skinsynth.quality.fidelity import FidelityConfig, Patients
 from skinsynth.quality.proportions import as_frequent_as
 
 
@@ -22,6 +23,7 @@ class RealSides(NamedTuple):
 
     train: Images
     held_out: Images
+    patients: Patients
 
 
 class Judgement(NamedTuple):
@@ -39,7 +41,13 @@ def real_sides(images: Path, split: Path, labels: Collection[int] | None = None)
     if labels is not None:
         sides = sides[sides["label"].isin(labels)]
     train, held_out = images_of(sides, "train"), held_out_of(sides)
-    return RealSides(*(read_archive(images, rows["image_id"].tolist()) for rows in (train, held_out)))
+    train_images, others = (read_archive(images, rows["image_id"].tolist()) for rows in (train, held_out))
+    return RealSides(train_images, others, Patients(patients_of(train), patients_of(held_out)))
+
+
+def patients_of(rows: pd.DataFrame) -> Int64[Tensor, " n"]:
+    """A number for the patient of each row of the split."""
+    return torch.from_numpy(rows["group"].factorize()[0].astype("int64"))
 
 
 def pooled_places(fake: Images, train: Images, seed: int) -> Int64[Tensor, " kept"]:
@@ -53,7 +61,11 @@ def judge_images(
 ) -> Judgement:
     """Compare a set with training images and with held-out ones, these also with each other (the floor)."""
     features, colours = (
-        Judged(features_of(seen, real.train), features_of(seen, fake), features_of(seen, real.held_out))
+        Judged(
+            features_of(seen, real.train, real.patients.real),
+            features_of(seen, fake),
+            features_of(seen, real.held_out, real.patients.held_out),
+        )
         for seen in (extract, ColourHistograms())
     )
     scores = score_by_class(features, classes, config, seed, extract)

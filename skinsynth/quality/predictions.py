@@ -18,7 +18,10 @@ PREFIX = "probability_"
 def prediction_rows(
     image_ids: Sequence[str], outcomes: Outcomes, classes: Sequence[str], seeds: Sequence[int]
 ) -> list[dict[str, Any]]:
-    """One row for each seed and image: seed, image_id, group, label, probability of each class."""
+    """One row for each seed and image: seed, image_id, group, label, probability of each class.
+
+    Probabilities are text of the nine digits that 32 bits have: with fewer, those of a sure network become ties.
+    """
     columns = [f"{PREFIX}{name}" for name in classes]
     return [
         {
@@ -26,7 +29,7 @@ def prediction_rows(
             "image_id": image_id,
             "group": group,
             "label": int(label),
-            **dict(zip(columns, said.tolist(), strict=True)),
+            **dict(zip(columns, (f"{share:.9g}" for share in said), strict=True)),
         }
         for seed, by_image in zip(seeds, outcomes.probabilities, strict=True)
         for image_id, group, label, said in zip(image_ids, outcomes.groups, outcomes.labels, by_image, strict=True)

@@ -2,11 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise, zip_longest
 from typing import Any
 
+import numpy as np
+
+from skinsynth.intervals import Interval
 from skinsynth.quality.by_class import POOLED
 from skinsynth.quality.fidelity import GENERATED, TRAIN, FidelityScores
+from skinsynth.quality.half_samples import reach_of
 
 
 @dataclass(frozen=True)
@@ -30,28 +33,35 @@ def rank(candidates: Sequence[Candidate]) -> list[Candidate]:
     return sorted(candidates, key=lambda one: (one.pooled("kid_percent")["value"], one.pooled("fid")["value"]))
 
 
-def separated(better: Candidate, worse: Candidate) -> bool:
-    """Whether the 95 % intervals of KID do not touch."""
-    return bool(better.pooled("kid_percent")["high"] < worse.pooled("kid_percent")["low"])
+def behind(worse: Candidate, better: Candidate, metric: str) -> Interval:
+    """How much more the worse scores than the better, with the 95 % interval of the difference.
+
+    Both are judged by the same halves of the same real images, whose luck they share: where their own intervals
+    overlap, the difference may still be clear.
+    """
+    less = worse.pooled(metric)["value"] - better.pooled(metric)["value"]
+    reach = reach_of(np.subtract(worse.scores.halves[metric], better.scores.halves[metric]).tolist())
+    return Interval(less, less - reach, less + reach)
+
+
+def told_apart(worse: Candidate, better: Candidate) -> bool:
+    """Whether the interval of their difference in KID leaves 0 out."""
+    return behind(worse, better, "kid_percent").low > 0
 
 
 def verdicts(ranking: Sequence[Candidate]) -> list[str]:
-    """A line for each neighbouring pair: who is better, or that the intervals do not say so."""
+    """A line for each candidate behind the best: by how much it is worse, or that the intervals do not say so."""
+    best = ranking[0]
     lines = []
-    for better, worse in pairwise(ranking):
-        if separated(better, worse):
-            lines.append(f"{better.name} is better than {worse.name}: their intervals of KID do not touch")
-        else:
-            lines.append(
-                f"{better.name} and {worse.name} are not told apart: their intervals of KID overlap "
-                f"({_interval(better)} and {_interval(worse)} percent)"
-            )
+    for other in ranking[1:]:
+        word = f"{other.name} is worse than" if told_apart(other, best) else f"{other.name} is not told apart from"
+        kid, fid = (behind(other, best, metric) for metric in ("kid_percent", "fid"))
+        lines.append(f"{word} {best.name}: its KID is {_signed(kid)} percent higher, its FID {_signed(fid)}")
     return lines
 
 
-def _interval(candidate: Candidate) -> str:
-    kid = candidate.pooled("kid_percent")
-    return f"{kid['low']:.3g} to {kid['high']:.3g}"
+def _signed(interval: Interval) -> str:
+    return f"{interval.value:.3g} ({interval.low:.3g} to {interval.high:.3g})"
 
 
 def selection_headlines(winner: Candidate, ranking: Sequence[Candidate]) -> dict[str, Any]:
@@ -60,7 +70,7 @@ def selection_headlines(winner: Candidate, ranking: Sequence[Candidate]) -> dict
     extractor = winner.pooled("fid")["extractor"]
     return {
         "selected": winner.name,
-        "told_apart_from_next": separated(winner, after[0]) if after else True,
+        "told_apart_from_next": told_apart(after[0], winner) if after else True,
         f"kid_{extractor}_percent": winner.pooled("kid_percent")["value"],
         f"fid_{extractor}": winner.pooled("fid")["value"],
         "images_seen": winner.images_seen,
@@ -69,16 +79,25 @@ def selection_headlines(winner: Candidate, ranking: Sequence[Candidate]) -> dict
 
 
 def ranking_rows(ranking: Sequence[Candidate]) -> list[dict[str, Any]]:
-    """Every row of every candidate, the best candidate first."""
+    """Every row of every candidate, the best candidate first; pooled FID and KID also less those of the best."""
+    best = ranking[0]
     return [
         {
             "rank": place,
             "candidate": candidate.name,
-            "next_in_rank": "" if after is None else "worse" if separated(candidate, after) else "not told apart",
+            "against_best": "" if place == 1 else "worse" if told_apart(candidate, best) else "not told apart",
             "images_seen": candidate.images_seen,
             "flops_per_image": candidate.flops_per_image,
             **row,
+            **_behind_best(row, candidate, best),
         }
-        for place, (candidate, after) in enumerate(zip_longest(ranking, ranking[1:]), start=1)
+        for place, candidate in enumerate(ranking, start=1)
         for row in candidate.scores.rows
     ]
+
+
+def _behind_best(row: dict[str, Any], candidate: Candidate, best: Candidate) -> dict[str, float]:
+    difference = Interval(float("nan"), float("nan"), float("nan"))
+    if row["metric"] in ("fid", "kid_percent") and row == candidate.pooled(row["metric"]):
+        difference = behind(candidate, best, row["metric"])
+    return {"behind_best": difference.value, "behind_best_low": difference.low, "behind_best_high": difference.high}

@@ -26,7 +26,16 @@ PREDICTION = {
     "aug-cgan-no-color": (0.979, 0.988),
 }
 
-DECIMALS = {"kid_percent": 2, "fid": 2, "precision": 2, "recall": 2, "ppl": 0, "accuracy": 3, "auc": 3}
+DECIMALS = {
+    "kid_percent": 2,
+    "fid": 2,
+    "precision": 2,
+    "recall": 2,
+    "ppl": 0,
+    "accuracy": 3,
+    "auc": 3,
+    "positive_auc": 3,
+}
 
 # The paper names Inception; the others are what NVIDIA's code takes, which it trains with.
 NETWORK_OF = {"kid_percent": "inception", "fid": "inception", "precision": "vgg16", "recall": "vgg16", "ppl": "vgg16"}
@@ -47,6 +56,8 @@ class Facts:
     network: str  # of the classifier
     pretrained: bool
     synthetic: Mapping[str, int]  # images added by each scenario
+    classes: Sequence[str]
+    positive: str  # the class that sensitivity is about
 
 
 def paper_rows(names: Sequence[str], metrics: Sequence[str], values_of: Mapping[str, Sequence[float]]) -> list[dict]:
@@ -66,12 +77,15 @@ def fidelity_differences(facts: Facts, extractor: str | None, path_network: str 
         *_features(extractor),
         *_spread_networks(extractor, path_network),
         "FID grows as fewer images are compared, and the paper does not say how many it compares; its interval is for "
-        "FID at this number of images. GANs of one class are compared with the real images of that class: their rows "
-        "are not to be ranked against each other or against the others.",
+        "FID at this number of images. FID extrapolated is extrapolated to infinitely many real and generated images.",
+        "Recall falls and coverage rises as more generated images are compared: at unequal counts neither can be "
+        "compared. Of Table 1c only the floor and as many generated images as held out have the same counts.",
+        "GANs of one class are compared with the real images of that class: their rows are not to be ranked against "
+        "each other or against the others.",
         "The floor compares held-out real images with training images, and is to be read against as many generated "
         "ones.",
-        "Intervals come from random halves of the images. Images of one patient are taken for independent: of the "
-        "floor, true intervals are wider.",
+        "Intervals come from random halves of the real patients and of the generated images; near the floor they are "
+        "wider than they need be.",
         "KID is in percent, as in the paper.",
     ]
 
@@ -84,6 +98,7 @@ def prediction_differences(facts: Facts, seeds: Sequence[int], shown: Collection
         *_classifier(facts),
         _seeds(seeds),
         *_synthetic(facts, shown),
+        *_classes(facts),
         "Always saying benign is right for 86.4 % of the paper's images (5,106 of 37,648 are malignant): its "
         "accuracies are to be read against that.",
         "The paper prints accuracy and AUC in percent; they are shares of 1 here.",
@@ -161,4 +176,14 @@ def _synthetic(facts: Facts, shown: Collection[str]) -> list[str]:
     return [
         "The paper takes 55,000 synthetic images, as many of each class (synth), or adds 22,000 melanomas (aug); here "
         f"are taken {', '.join(taken)}."
+    ]
+
+
+def _classes(facts: Facts) -> list[str]:
+    """Which AUC of more than two is meant where."""
+    if len(facts.classes) == 2:
+        return []
+    return [
+        f"The AUC of {facts.positive} ranks its images above those of all other classes, and so does its difference to "
+        "that of real; averaged over classes, the AUC ranks each class above the rest. The paper has two classes."
     ]

@@ -20,11 +20,13 @@ from skinsynth.report.published import (
     prediction_differences,
 )
 
+BINARY_AUC, POSITIVE_AUC = "auc", "positive_auc"
 WHOLE = "all"  # of classes, or of the test set
 GENERATED, HELD_OUT, AS_MANY = "generated", "held-out real", "generated, as many as held out"
 TRAIN = "train"
 MAJORITY = "majority"
 MISSING = "not measured"
+LACKS_A_CLASS = "a class is missing"  # where the rows themselves do not say which
 
 FIDELITY_NAMES = {
     "kid_percent": "KID %",
@@ -49,6 +51,7 @@ PREDICTION_NAMES = {
     "sensitivity_at_90_specificity": "sensitivity at 90 % specificity",
     "calibration_error": "calibration error",
 }
+HELD_OUT_METRICS = ("kid_percent", "fid", "precision", "recall", "density", "coverage")
 # Distances have no natural unit; all else here is a share of 1.
 DISTANCES = ("kid_percent", "kid_percent_of_subsets", "fid", "fid_infinity", "ppl")
 
@@ -109,9 +112,12 @@ def fidelity_table(rows_of: Mapping[str, pd.DataFrame], facts: Facts) -> Table:
 def prediction_table(rows_of: Mapping[str, pd.DataFrame], comparisons: pd.DataFrame, facts: Facts) -> Table:
     """Table 2 from intervals.csv of each scenario and the differences of their AUC to that of `real`.
 
+    Of more than two classes the AUC beside its difference to that of `real` is that of the positive class in both.
     Scenarios that were tested on unequally many images are a ValueError.
     """
-    numbers = _prediction_numbers(rows_of, comparisons)
+    names = _prediction_names(facts)
+    area = BINARY_AUC if len(facts.classes) == 2 else POSITIVE_AUC
+    numbers = _prediction_numbers(rows_of, comparisons, area)
     whole, scenarios = numbers[numbers["arm"] == WHOLE], list(rows_of)
     if whole["test_images"].nunique() > 1:
         counts = whole.groupby("scenario", sort=False)["test_images"].first().dropna().astype(int).to_dict()
@@ -123,13 +129,14 @@ def prediction_table(rows_of: Mapping[str, pd.DataFrame], comparisons: pd.DataFr
         Part(
             "Table 2a",
             f"Classifiers on real test images, the paper's numbers beside ours; {where}.",
-            _compared(scenarios, whole),
+            _compared(scenarios, whole, area, names),
         ),
-        Part("Table 2b", f"What the paper does not report; {where}.", _further(scenarios, whole)),
+        Part("Table 2b", f"What the paper does not report; {where}.", _further(scenarios, whole, area, names)),
     ]
     arms = [arm for arm in dict.fromkeys(numbers["arm"]) if arm != WHOLE]
     if arms:
-        parts.append(Part("Table 2c", f"AUC on parts of the test images; {where}.", _by_arm(scenarios, arms, numbers)))
+        caption = f"{names[BINARY_AUC]} on parts of the test images; {where}."
+        parts.append(Part("Table 2c", caption, _by_arm(scenarios, arms, numbers)))
     seeds = whole.loc[whole["scenario"] != MAJORITY, "seeds"].dropna().astype(int)
     return Table(numbers, parts, prediction_differences(facts, sorted(set(seeds)), scenarios))
 
@@ -191,7 +198,23 @@ def _fidelity_numbers(rows_of: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     return _sorted(numbers, {"gan": rows_of, **orders})
 
 
-def _prediction_numbers(rows_of: Mapping[str, pd.DataFrame], comparisons: pd.DataFrame) -> pd.DataFrame:
+def _prediction_names(facts: Facts) -> dict[str, str]:
+    """Headers; of more than two classes each AUC says of which."""
+    if len(facts.classes) == 2:
+        return PREDICTION_NAMES
+    own = f"AUC of {facts.positive}"
+    of_real = f"{own}, of the seeds' mean answer, minus that of real"
+    named = {
+        "accuracy": "accuracy",
+        POSITIVE_AUC: own,
+        "auc_difference": of_real,
+        BINARY_AUC: "AUC averaged over classes",
+    }
+    return named | {name: text for name, text in PREDICTION_NAMES.items() if name not in named}
+
+
+def _prediction_numbers(rows_of: Mapping[str, pd.DataFrame], comparisons: pd.DataFrame, area: str) -> pd.DataFrame:
+    """All rows; the paper's AUC stands beside the metric `area`."""
     known = {"scenario", "p_delong", "p_patients", "paper", "paper_network"}
     ours = _stacked("scenario", rows_of, set(PREDICTION_COLUMNS) - known)
     _check_rows("scenario", rows_of, ours[ours["arm"] == WHOLE], "the whole test set (arm all)")
@@ -201,6 +224,7 @@ def _prediction_numbers(rows_of: Mapping[str, pd.DataFrame], comparisons: pd.Dat
         raise ValueError(f"comparisons name scenarios without rows: {', '.join(unknown)}")
     differences = comparisons.rename(columns={"auc_difference": "value"}).assign(metric="auc_difference", arm=WHOLE)
     paper = _paper("scenario", paper_rows(list(rows_of), PREDICTION_METRICS, PREDICTION)).assign(arm=WHOLE)
+    paper = paper.assign(metric=paper["metric"].replace({BINARY_AUC: area}))
     numbers = ours.merge(paper, on=["scenario", "arm", "metric"], how="outer")
     numbers = pd.concat([numbers, differences], ignore_index=True)[list(PREDICTION_COLUMNS)]
     arms = [WHOLE, *(arm for arm in dict.fromkeys(ours["arm"]) if arm != WHOLE)]
@@ -273,7 +297,7 @@ def _beside(
     paper = {
         (row[key], row["metric"]): f"{row['paper']:.{DECIMALS[row['metric']]}f}" for row in reported.to_dict("records")
     }
-    short = FIDELITY_NAMES | PREDICTION_NAMES
+    short = FIDELITY_NAMES | PREDICTION_NAMES | {POSITIVE_AUC: "AUC"}
     rows = []
     for name in names:
         row = {title: name}
@@ -307,25 +331,21 @@ def _beyond(gans: Sequence[str], numbers: pd.DataFrame, headers: Mapping[str, st
 
 
 def _beside_held_out(gans: Sequence[str], numbers: pd.DataFrame, headers: Mapping[str, str]) -> pd.DataFrame:
-    """FID and KID of generated against held-out images, then the floor beside as many generated images."""
-    sets = {
-        "against held-out": _against(numbers, GENERATED, HELD_OUT),
-        "as many, against training": _against(numbers, AS_MANY, TRAIN),
-        "floor (held-out real against training)": _against(numbers, HELD_OUT, TRAIN),
-    }
-    images = _counts(sets["floor (held-out real against training)"])
-    cells = {name: _cells("gan", rows) for name, rows in sets.items()}
+    """Generated against held-out images, then the floor under as many generated images: one row each."""
     return pd.DataFrame(
         {
             "GAN": gan,
-            "held-out real images": _count(images, gan, "compared_count"),
-            **{
-                f"{headers[metric]} {name}": found.get((gan, metric), MISSING)
-                for metric in ("kid_percent", "fid")
-                for name, found in cells.items()
-            },
+            "compared": name,
+            "images": _count(_counts(rows), gan, "compared_count"),
+            "against": _count(_counts(rows), gan, "real_count"),
+            **{headers[metric]: _cells("gan", rows).get((gan, metric), MISSING) for metric in HELD_OUT_METRICS},
         }
         for gan in gans
+        for name, rows in (
+            ("generated against held-out real", _against(numbers, GENERATED, HELD_OUT)),
+            (f"{AS_MANY}, against training", _against(numbers, AS_MANY, TRAIN)),
+            ("floor: held-out real against training", _against(numbers, HELD_OUT, TRAIN)),
+        )
     )
 
 
@@ -338,12 +358,12 @@ def _count(counts: pd.DataFrame, place: str, column: str) -> str:
     return "" if pd.isna(value) else f"{int(value):,}"
 
 
-def _compared(scenarios: Sequence[str], whole: pd.DataFrame) -> pd.DataFrame:
+def _compared(scenarios: Sequence[str], whole: pd.DataFrame, area: str, names: Mapping[str, str]) -> pd.DataFrame:
     """Accuracy and AUC beside the paper's, then how far the AUC is from that of `real`."""
-    beside = _beside("scenario", "scenario", scenarios, whole, PREDICTION_METRICS, PREDICTION_NAMES)
+    beside = _beside("scenario", "scenario", scenarios, whole, ("accuracy", area), names)
     differences = whole[whole["metric"] == "auc_difference"]
     text_of, row_of = _cells("scenario", differences), differences.set_index("scenario")
-    beside[PREDICTION_NAMES["auc_difference"]] = [text_of.get((name, "auc_difference"), "") for name in scenarios]
+    beside[names["auc_difference"]] = [text_of.get((name, "auc_difference"), "") for name in scenarios]
     for column, header in {"p_delong": "p (DeLong)", "p_patients": "p (patients)"}.items():
         beside[header] = [_probability(row_of[column].get(name, float("nan"))) for name in scenarios]
     return beside
@@ -355,12 +375,8 @@ def _probability(p: float) -> str:
     return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def _further(scenarios: Sequence[str], whole: pd.DataFrame) -> pd.DataFrame:
-    shown = {
-        metric: name
-        for metric, name in PREDICTION_NAMES.items()
-        if metric not in (*PREDICTION_METRICS, "auc_difference")
-    }
+def _further(scenarios: Sequence[str], whole: pd.DataFrame, area: str, names: Mapping[str, str]) -> pd.DataFrame:
+    shown = {metric: name for metric, name in names.items() if metric not in ("accuracy", area, "auc_difference")}
     ours = _cells("scenario", whole)
     return pd.DataFrame(
         {"scenario": name, **{header: ours.get((name, metric), MISSING) for metric, header in shown.items()}}
@@ -369,7 +385,7 @@ def _further(scenarios: Sequence[str], whole: pd.DataFrame) -> pd.DataFrame:
 
 
 def _by_arm(scenarios: Sequence[str], arms: Sequence[str], numbers: pd.DataFrame) -> pd.DataFrame:
-    """AUC of each scenario on each part of the test set; a part with too few positives says so."""
+    """AUC of each scenario on each part of the test set; a part that has none says why."""
     scenarios = [name for name in scenarios if name != MAJORITY]  # 0.5 everywhere
     table = pd.DataFrame({"scenario": scenarios})
     for arm in arms:
@@ -381,7 +397,8 @@ def _by_arm(scenarios: Sequence[str], arms: Sequence[str], numbers: pd.DataFrame
 
 
 def _text_or_note(row: Mapping[Any, Any]) -> str:
-    if math.isnan(row["value"]) and isinstance(row["note"], str) and row["note"]:
-        others = int(row["test_images"] - row["positives"])
-        return f"{row['note']} ({int(row['positives'])} positives, {others} others)"
-    return _text(row)
+    if not math.isnan(row["value"]):
+        return _text(row)
+    others = int(row["test_images"] - row["positives"])
+    note = row["note"] if isinstance(row["note"], str) and row["note"] else LACKS_A_CLASS
+    return f"{note} ({int(row['positives'])} positives, {others} others)"
