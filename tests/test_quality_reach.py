@@ -247,7 +247,7 @@ def test_models_are_judged_alike_and_real_images_set_the_floor(real, rng):
 
 
 def test_a_hospital_of_too_few_images_is_left_out(real, rng):
-    found = judged({"good": torch.randn(30, 4, generator=rng)}, real._replace(own=real.own[:3]))
+    found = judged({"good": torch.randn(30, 4, generator=rng)}, real._replace(own=real.own.at(torch.arange(3))))
     assert {reference for _, reference, _ in found} == {"train", "held-out real"}
 
 
