@@ -345,7 +345,8 @@ def test_a_poisoned_hospital_of_seven_ruins_an_average_and_not_what_resists(tmp_
     config = dataclasses.replace(SHORT, strategy=StrategyConfig(name, options))
     poison = spoiling("g", lambda content: scaled(content, 100))
     state = run_in_process(config, hospitals(*[8] * 7), GENERATOR, tmp_path, mods=[poison])
-    assert not state.incidents
+    watched = [row for row in state.incidents if "TrainingDiverged" in row["reason"]]  # who trains on ruins may say so
+    assert state.incidents == ([] if stands else watched)
     size = distance(honest, {name: torch.zeros_like(tensor) for name, tensor in honest.items()})
     error = distance(state.weights, honest) / size
     assert error < 0.01 if stands else error > 10
