@@ -72,7 +72,7 @@ def main(
     )
     found = findings(config, measure_leakage(read_lesions(lesions), sides), training, held_out, tables)
     with written_whole(page) as aside:
-        aside.write_text(checklist(TITLE, summary(found), parts_of(found, tables, training)))
+        aside.write_text(checklist(TITLE, summary(found), parts_of(found, tables, about, training)))
     write_metrics(metrics, {"answers": len(found), **counts_of(found)})
 
 
@@ -98,9 +98,8 @@ def check_files(about: Mapping[str, str], files: Mapping[str, Path]) -> None:
             )
 
 
-def parts_of(found: Sequence[Finding], tables: Judged, training: pd.DataFrame) -> list[Part]:
+def parts_of(found: Sequence[Finding], tables: Judged, about: Mapping[str, str], training: pd.DataFrame) -> list[Part]:
     """What was judged, the answers by section, how much the eyes see, what is left to a person and to nobody."""
-    about = about_set(tables.judged)
     sources = ", ".join(f"{name} ({count})" for name, count in training["source"].value_counts().items())
     judged = [*about.items(), ("sources of these training images, with duplicates", sources)]
     answers = [

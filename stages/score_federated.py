@@ -43,7 +43,7 @@ def main(
     split: Annotated[Path, "who is on which side, and at which hospital"],
     classifier: Annotated[Path, "classifier of real images, the offline extractor"],
     metrics: Annotated[Path, "headlines: FID by model, and what the smallest hospital gained"],
-    tables: Annotated[Path, "folder for models.csv, curves.csv, reach.csv, verdict.md and curves.png"],
+    tables: Annotated[Path, "folder for models.csv, gains.csv, curves.csv, reach.csv, verdict.md and curves.png"],
 ) -> None:
     """Judge final models on equal counts from the same latents, and curves by the images that each was shown."""
     settings, device = load_params("score_federated", Settings), best_device()
@@ -58,14 +58,15 @@ def main(
         family = load_family([entry_of(folder_of, name, "score_federated, models")], device)
         rng = torch.Generator(device).manual_seed(settings.seed)
         made[name] = extract(family.sample(labels, settings.batch_size, rng, truncation_psi=1.0))
-    rows = cohorts.model_rows(made, real, facts, settings.fidelity, settings.seed, extract.name)
-    write_rows(tables / "models.csv", rows)
+    judged = cohorts.judge_models(made, real, facts, settings.fidelity, settings.seed, extract.name)
+    write_rows(tables / "models.csv", judged.rows)
+    write_rows(tables / "gains.csv", cohorts.gain_rows(judged, pairs))
     write_rows(tables / "curves.csv", curve_rows(shown))
     write_rows(tables / "reach.csv", reach_rows(shown, [CENTRAL, *federations_of(shown)]))
     with written_whole(tables / "verdict.md") as aside:
-        aside.write_text(cohorts.verdict(rows, pairs, facts, shown))
-    draw_reach(tables / "curves.png", {name: curve.points for name, curve in shown.items()}, rows)
-    write_metrics(metrics, cohorts.headlines(rows, pairs, extract.name))
+        aside.write_text(cohorts.verdict(judged, pairs, facts, shown))
+    draw_reach(tables / "curves.png", {name: curve.points for name, curve in shown.items()}, judged.rows)
+    write_metrics(metrics, cohorts.headlines(judged, pairs, extract.name))
 
 
 if __name__ == "__main__":

@@ -14,12 +14,14 @@ from skinsynth.quality.cohorts import (
     HARMED,
     HELPED,
     UNTOLD,
+    Judged,
     Pair,
     Real,
     facts_of,
+    gain_rows,
     headlines,
     helped,
-    model_rows,
+    judge_models,
     verdict,
 )
 from skinsynth.quality.cohorts import pairs_of as pairs_of_curves
@@ -168,14 +170,21 @@ def test_pairs_begin_with_the_smallest_hospital_and_need_one_that_trained_both_w
         pairs_of_curves(outside, {name: facts_of(one, TRAIN, ()) for name, one in outside.items()})
 
 
-def rows_with(**fid_and_kid):
-    """FID and KID of each model with an interval of 1 to both sides, against training and held-out images."""
-    return [
-        {"model": model, "metric": metric, "reference": reference, "value": value, "low": value - 1, "high": value + 1}
-        for model, both in fid_and_kid.items()
-        for metric, value in zip(("fid", "kid_percent"), both, strict=True)
-        for reference in ("train", "held-out real")
-    ]
+LUCK = (-5.0, 0.0, 5.0)  # of the halves that all models share: their own intervals are wide
+OWN_LUCK = {"all": (0.1, -0.2, 0.1), "a-alone": (-0.1, 0.2, -0.1)}
+
+
+def judged_with(**fid_and_kid):
+    """FID and KID of each model, against training and held-out images."""
+    found = Judged([], {})
+    for model, both in fid_and_kid.items():
+        for metric, value in zip(("fid", "kid_percent"), both, strict=True):
+            for reference in ("train", "held-out real"):
+                about = {"model": model, "metric": metric, "reference": reference}
+                found.rows.append({**about, "value": value, "low": value - 9, "high": value + 9})
+                own = OWN_LUCK.get(model, (0.0, 0.0, 0.0))
+                found.halves[model, metric, reference] = [value + a + b for a, b in zip(LUCK, own, strict=True)]
+    return found
 
 
 PAIR = Pair("all", "a-alone", "a")
@@ -189,23 +198,31 @@ PAIR = Pair("all", "a-alone", "a")
         ((3.0, 3.0), (4.0, 4.0), UNTOLD, "It cannot be told whether the federation 'all' helped a"),
         ((3.0, 3.0), (9.0, 4.0), UNTOLD, "It cannot be told"),  # FID alone tells
         ((3.0, 9.0), (9.0, 3.0), UNTOLD, "It cannot be told"),  # they contradict each other
-        ((3.0, 3.0), (5.0, 9.0), UNTOLD, "It cannot be told"),  # the intervals of FID touch
+        ((3.0, 3.0), (5.0, 5.0), HELPED, "The federation 'all' helped a"),  # their own intervals overlap
     ],
 )
-def test_a_verdict_needs_both_distances_apart_and_agreed(together, alone, answer, said):
-    rows = rows_with(**{"all": together, "a-alone": alone})
-    assert helped(rows, PAIR) == answer
-    text = verdict(rows, [PAIR], facts(), CURVES)
+def test_a_verdict_needs_both_gains_clear_and_agreed(together, alone, answer, said):
+    found = judged_with(**{"all": together, "a-alone": alone})
+    assert helped(found, PAIR) == answer
+    text = verdict(found, [PAIR], facts(), CURVES)
     assert said in text.splitlines()[0]
-    assert "over images, not over trainings" in text
+    assert "generated images, not over trainings" in text
     assert "all 0.5, a-alone 0.5" in text  # how far the last step of each curve moved
-    assert text.count("do not touch") == sum(abs(a - b) > 2 for a, b in zip(together, alone, strict=True))
+
+
+def test_a_gain_is_free_of_the_luck_that_both_models_share():
+    (fid, kid) = gain_rows(judged_with(**{"all": (3.0, 3.0), "a-alone": (4.0, 9.0)}), [PAIR])
+    assert (fid["federation"], fid["alone"], fid["hospital"], fid["metric"]) == ("all", "a-alone", "a", "fid")
+    assert (fid["value"], kid["value"]) == (1.0, 6.0)
+    # Student's quantile of two degrees of freedom times the deviation of -0.2, 0.4, -0.2.
+    assert fid["high"] - fid["value"] == pytest.approx(4.302653 * 0.12**0.5, rel=1e-6)
+    assert fid["value"] - fid["low"] == pytest.approx(fid["high"] - fid["value"])
 
 
 def test_headlines_are_nine_at_most_however_many_hospitals_there_are():
     names = [f"h{n}-alone" for n in range(7)]
-    rows = rows_with(**{"central": (5.0, 5.0), "all": (3.0, 3.0), **dict.fromkeys(names, (9.0, 8.0))})
-    found = headlines(rows, [Pair("all", name, name[:2]) for name in names], "x")
+    judged = judged_with(**{"central": (5.0, 5.0), "all": (3.0, 3.0), **dict.fromkeys(names, (9.0, 8.0))})
+    found = headlines(judged, [Pair("all", name, name[:2]) for name in names], "x")
     assert len(found) == 9
     assert found["fid_x_gain_of_smallest"] == 6.0
     assert (found["fid_x_central"], found["kid_x_percent_h0-alone"]) == (5.0, 8.0)
@@ -220,8 +237,16 @@ def real(rng):
 
 
 def judged(made, real):
-    rows = model_rows(made, real, {"good": {"training_images": 60}}, CONFIG, 1, "x")
+    rows = judge_models(made, real, {"good": {"training_images": 60}}, CONFIG, 1, "x").rows
     return {(row["model"], row["reference"], row["metric"]): row for row in rows}
+
+
+def test_models_share_the_halves_they_are_compared_by(real, rng):
+    one = torch.randn(30, 4, generator=rng)
+    found = judge_models({"all": one, "a-alone": one.clone()}, real, {}, CONFIG, 1, "x")
+    for metric in ("fid", "kid_percent"):
+        assert found.gain(PAIR, metric) == (0, 0, 0)
+        assert len(set(found.halves["all", metric, "held-out real"])) == CONFIG.interval_draws
 
 
 def test_models_are_judged_alike_and_real_images_set_the_floor(real, rng):
@@ -263,12 +288,13 @@ def test_the_figure_has_the_same_bytes_twice_and_takes_many_models_and_a_kid_bel
 
 
 def test_the_verdict_is_by_held_out_patients_not_by_training_images():
-    by_train = rows_with(**{"all": (9.0, 9.0), "a-alone": (3.0, 3.0)})
-    by_held_out = rows_with(**{"all": (3.0, 3.0), "a-alone": (9.0, 9.0)})
-    rows = [row for row in by_train if row["reference"] == "train"]
-    rows += [row for row in by_held_out if row["reference"] == "held-out real"]
-    assert helped(rows, PAIR) == HELPED
+    by_train = judged_with(**{"all": (9.0, 9.0), "a-alone": (3.0, 3.0)})
+    by_held_out = judged_with(**{"all": (3.0, 3.0), "a-alone": (9.0, 9.0)})
+    rows = [row for row in by_train.rows if row["reference"] == "train"]
+    rows += [row for row in by_held_out.rows if row["reference"] == "held-out real"]
+    halves = {key: by_train.halves[key] if "train" in key else by_held_out.halves[key] for key in by_train.halves}
+    assert helped(Judged(rows, halves), PAIR) == HELPED
 
 
 def test_a_federation_that_looks_worse_within_the_intervals_has_not_harmed():
-    assert helped(rows_with(**{"all": (4.0, 4.0), "a-alone": (3.0, 3.0)}), PAIR) == UNTOLD
+    assert helped(judged_with(**{"all": (4.0, 4.0), "a-alone": (3.0, 3.0)}), PAIR) == UNTOLD

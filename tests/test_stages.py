@@ -650,7 +650,10 @@ def test_a_federation_is_judged_beside_all_images_at_one_place_and_hospitals_alo
     assert facts.loc["central", "training_images"] == sum(facts.loc[name, "training_images"] for name in COHORTS[1:])
     first = curves[curves["images_in_all"] == 0]
     assert first["fid_classifier"].nunique() == 1, "all begin with the same weights"
-    assert "over images, not over trainings" in (tables / "verdict.md").read_text()
+    gains = pd.read_csv(tables / "gains.csv")
+    assert gains["alone"].drop_duplicates().tolist() == ["small-alone", "middle-alone", "large-alone"]
+    assert ((gains["low"] <= gains["value"]) & (gains["value"] <= gains["high"])).all()
+    assert "generated images, not over trainings" in (tables / "verdict.md").read_text()
     with Image.open(tables / "curves.png") as picture:
         assert picture.size[0] > 800
 

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from skinsynth.gan.generator import GeneratorConfig
 from skinsynth.gan.layers import (
     Conv,
     HalfType,
@@ -39,6 +40,17 @@ class DiscriminatorConfig:
     half_levels: Whole  # so many top resolutions in 16 bits on a GPU
     half_type: HalfType
     fused: bool  # Triton kernels on a GPU
+
+
+def check_pair(generator: GeneratorConfig, discriminator: DiscriminatorConfig) -> None:
+    """Raises ValueError where the two networks of a GAN would not take the same images and classes."""
+    for size in ("resolution", "image_channels", "class_count"):
+        drawn, judged = getattr(generator, size), getattr(discriminator, size)
+        if drawn != judged:
+            raise ValueError(
+                f"generator and discriminator of a GAN have the same {size}, but {drawn} and {judged} came: "
+                "give those of one GAN"
+            )
 
 
 def minibatch_deviation(x: Float[Tensor, "n c h w"], group: int, channels: int) -> Float[Tensor, "n channels h w"]:

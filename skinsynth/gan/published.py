@@ -2,6 +2,7 @@
 
 import operator
 import re
+from collections.abc import Iterable
 from collections.abc import Mapping as ArrayMapping
 from contextlib import suppress
 from typing import Any, SupportsIndex, TypeVar
@@ -11,14 +12,12 @@ import torch
 from torch import Tensor
 
 from skinsynth.gan.backend import TAPS
-from skinsynth.gan.discriminator import Architecture, Discriminator, DiscriminatorConfig
+from skinsynth.gan.discriminator import Architecture, Discriminator, DiscriminatorConfig, check_pair
 from skinsynth.gan.generator import Generator, GeneratorConfig
 
 Arrays = ArrayMapping[str, np.ndarray | Tensor]
 Shapes = dict[str, tuple[int, ...]]
 N = TypeVar("N", Generator, Discriminator)
-# What both networks of a pair have alike.
-COMMON_SIZES = ("resolution", "image_channels", "class_count")
 
 
 def from_arrays(arrays: Arrays, mbstd_group: SupportsIndex = 4) -> tuple[Generator, Discriminator]:
@@ -29,10 +28,11 @@ def from_arrays(arrays: Arrays, mbstd_group: SupportsIndex = 4) -> tuple[Generat
     """
     group = _group(mbstd_group)
     generator_weights, discriminator_weights = _part(arrays, "G/"), _part(arrays, "D/")
+    generator_config = _generator_config(_shapes(generator_weights))
     discriminator_config = _discriminator_config(_shapes(discriminator_weights), group)
-    generator = with_weights(Generator, _generator_config(_shapes(generator_weights)), generator_weights)
+    generator = with_weights(Generator, generator_config, generator_weights)
     discriminator = with_weights(Discriminator, discriminator_config, discriminator_weights)
-    _check_pair(generator, discriminator)
+    check_pair(generator_config, discriminator_config)
     return generator, discriminator
 
 
@@ -41,15 +41,6 @@ def _group(size: Any) -> int:
         if operator.index(size) >= 1:
             return operator.index(size)
     raise ValueError(f"mbstd_group is a whole number of images from 1 on, but {size!r} came: the usual one is 4")
-
-
-def _check_pair(generator: Generator, discriminator: Discriminator) -> None:
-    for size in COMMON_SIZES:
-        drawn, judged = getattr(generator.config, size), getattr(discriminator.config, size)
-        if drawn != judged:
-            raise ValueError(
-                f"G and D of a StyleGAN2 have the same {size}, but {drawn} and {judged} came: give those of one GAN"
-            )
 
 
 class _Numberless(torch.Generator):
@@ -191,10 +182,12 @@ def _generator_config(shapes: Shapes) -> GeneratorConfig:
     )
 
 
-def _architecture(shapes: Shapes, resolution: int) -> Architecture:
-    if f"b{resolution}.skip.weight" in shapes:
+def architecture_of(layers: Iterable[str]) -> Architecture:
+    """Which of the three a discriminator is, by the names of its layers."""
+    paths = {tuple(name.split(".")) for name in layers}
+    if any(name[-1] == "skip" for name in paths):
         return "resnet"
-    return "skip" if "b4.fromrgb.weight" in shapes else "orig"
+    return "skip" if ("b4", "fromrgb") in paths else "orig"
 
 
 def _discriminator_config(shapes: Shapes, mbstd_group: int) -> DiscriminatorConfig:
@@ -214,7 +207,7 @@ def _discriminator_config(shapes: Shapes, mbstd_group: int) -> DiscriminatorConf
         mapping_layers=_count(shapes, r"mapping\.fc\d+\.weight"),
         channel_base=channel_base,
         channel_max=channel_max,
-        architecture=_architecture(shapes, resolution),
+        architecture=architecture_of(name.removesuffix(".weight") for name in shapes),
         mbstd_group=mbstd_group,
         mbstd_channels=deviated - channels[4],
         activation_clamp=None,

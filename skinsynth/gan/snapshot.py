@@ -24,7 +24,7 @@ from skinsynth.gan.discriminator import Discriminator
 from skinsynth.gan.generator import Generator
 from skinsynth.gan.layers import ACTIVATION_GAIN, MAPPING_RATE
 from skinsynth.gan.model import save_gan
-from skinsynth.gan.published import from_arrays, with_weights
+from skinsynth.gan.published import architecture_of, from_arrays, with_weights
 
 # Far above what networks of 1,024 pixels and 512 feature maps take: 400 MB, 100,000 instructions, 100 modules each.
 LARGEST_FILE = 2**31
@@ -666,7 +666,7 @@ def _expected(network: str, path: str, module: _Module, modules: dict[str, _Modu
     if network == "G_ema":
         return expected | {"use_noise": True, "architecture": "skip"}
     maps = {} if path != "b4.mbstd." else {"num_channels": _deviations(modules)}
-    return expected | maps | {"architecture": _architecture(modules)}
+    return expected | maps | {"architecture": architecture_of(path.removesuffix(".") for path in modules)}
 
 
 def _expected_of_layer(path: str, parameters: dict[str, _Array]) -> dict[str, object]:
@@ -684,12 +684,6 @@ def _expected_of_layer(path: str, parameters: dict[str, _Array]) -> dict[str, ob
         "bias_gain": rate,
         "weight_gain": rate / math.sqrt(fan_in) if fan_in else None,
     }
-
-
-def _architecture(modules: dict[str, _Module]) -> str:
-    if any(path.endswith(".skip.") for path in modules):
-        return "resnet"
-    return "skip" if "b4.fromrgb." in modules else "orig"
 
 
 def _deviations(modules: dict[str, _Module]) -> int | None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from skinsynth.gan.augment import AdaController, AugmentConfig, augment, changes_colours
 from skinsynth.gan.batches import Part, TrainingImages, parts_of
-from skinsynth.gan.discriminator import Discriminator, DiscriminatorConfig
+from skinsynth.gan.discriminator import Discriminator, DiscriminatorConfig, check_pair
 from skinsynth.gan.generator import Generator, GeneratorConfig
 from skinsynth.gan.layers import channels_at
 from skinsynth.gan.losses import (
@@ -531,7 +531,4 @@ def _check(config: TrainerConfig, images: Tensor, labels: Tensor) -> None:
     levels = config.discriminator.resolution.bit_length() - 3
     if not 0 <= config.frozen_levels <= levels:
         raise ValueError(f"frozen_levels lies in 0 … {levels} at this resolution, but {config.frozen_levels} came")
-    same = ("resolution", "image_channels", "class_count")
-    for name in same:
-        if getattr(config.generator, name) != getattr(config.discriminator, name):
-            raise ValueError(f"generator and discriminator share {name}, but theirs differ: set both alike")
+    check_pair(config.generator, config.discriminator)

@@ -15,10 +15,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from skinsynth.features.extractor import Extractor
+from skinsynth.intervals import Interval
 from skinsynth.quality.by_class import Labelled, features_of
 from skinsynth.quality.fid import frechet_distance
 from skinsynth.quality.fidelity import HELD_OUT, RANGES, TRAIN, FidelityConfig
-from skinsynth.quality.half_samples import half_sample_intervals
+from skinsynth.quality.half_samples import difference_of, half_scores, intervals_of
 from skinsynth.quality.image_set import RealSides
 from skinsynth.quality.kid import kernel_distance
 from skinsynth.quality.neighbours import neighbour_scores
@@ -26,6 +27,8 @@ from skinsynth.quality.reach import CENTRAL, IN_ALL, PER_TRAINER, Curve, Row, fe
 
 LEAST = 4  # images whose halves still have a covariance
 HELPED, HARMED, UNTOLD = "yes", "no, it harmed", "cannot be told"
+# By which a federation is judged, and what sentences call them.
+DISTANCES = {"fid": "FID against held-out patients", "kid_percent": "KID (percent)"}
 SHOWN_ALONE = 3  # hospitals alone among the headlines
 
 
@@ -100,14 +103,32 @@ def real_of(extract: Extractor, sides: RealSides, train: pd.DataFrame, hospital:
     return Real(seen, features_of(extract, sides.held_out, sides.patients.held_out), hospital, seen.at(own))
 
 
-def model_rows(
+class Judged(NamedTuple):
+    """What was found of every model, for the table, and of the halves behind its intervals."""
+
+    rows: list[Row]
+    halves: dict[tuple[str, str, str], list[float]]  # by model, metric and reference
+
+    def row_of(self, model: str, metric: str, reference: str) -> Row:
+        """One number with its interval."""
+        wanted = model, metric, reference
+        return next(row for row in self.rows if (row["model"], row["metric"], row["reference"]) == wanted)
+
+    def gain(self, pair: Pair, metric: str) -> Interval:
+        """By how much the federation's distance to held-out patients is less than the hospital's own."""
+        alone, together = ((model, metric, HELD_OUT) for model in (pair.alone, pair.federation))
+        more, less = (float(self.row_of(*key)["value"]) for key in (alone, together))
+        return difference_of(more, less, self.halves[alone], self.halves[together])
+
+
+def judge_models(
     made: Mapping[str, Float[Tensor, "m dim"]],
     real: Real,
     facts: Mapping[str, Row],
     config: FidelityConfig,
     seed: int,
     extractor: str,
-) -> list[Row]:
+) -> Judged:
     """FID and KID of each model against each set of real images, neighbourhoods too against all training images.
 
     The floor comes last: as many held-out real images as were generated (all, where there are fewer) in the place of a
@@ -116,7 +137,7 @@ def model_rows(
     count = min(len(features) for features in made.values())
     chosen = torch.randperm(len(real.held_out.features), generator=torch.Generator().manual_seed(seed))[:count]
     floor = real.held_out.at(chosen)
-    rows = []
+    judged = Judged([], {})
     for name, features, patients in [
         *((*one, None) for one in made.items()),
         (HELD_OUT, floor.features, floor.patients),
@@ -126,10 +147,10 @@ def model_rows(
             about: Row = {"extractor": extractor, "real_count": len(of_real), "compared_count": len(features)}
             distances = partial(_distances, neighbours=config.neighbours if reference == TRAIN else None)
             rng = torch.Generator().manual_seed(seed)  # the same halves of the real images for every model
-            intervals = half_sample_intervals(
-                distances, of_real, features, config.interval_draws, rng, RANGES, (real_patients, patients)
-            )
-            rows += [
+            groups = real_patients, patients
+            values, halves = half_scores(distances, of_real, features, config.interval_draws, rng, groups)
+            judged.halves.update({(name, metric, reference): [half[metric] for half in halves] for metric in values})
+            judged.rows.extend(
                 {
                     "model": name,
                     "reference": reference,
@@ -138,9 +159,9 @@ def model_rows(
                     **about,
                     **facts.get(name, {}),
                 }
-                for metric, interval in intervals.items()
-            ]
-    return rows
+                for metric, interval in intervals_of(values, halves, RANGES).items()
+            )
+    return judged
 
 
 def _distances(real: Float[Tensor, "n dim"], fake: Float[Tensor, "m dim"], neighbours: int | None) -> dict[str, float]:
@@ -148,52 +169,54 @@ def _distances(real: Float[Tensor, "n dim"], fake: Float[Tensor, "m dim"], neigh
     return found if neighbours is None else {**found, **neighbour_scores(real, fake, neighbours)._asdict()}
 
 
-def row_of(rows: Sequence[Row], model: str, metric: str, reference: str) -> Row:
-    """One number with its interval; `rows` have the column `model`."""
-    wanted = model, metric, reference
-    return next(row for row in rows if (row["model"], row["metric"], row["reference"]) == wanted)
-
-
-def helped(rows: Sequence[Row], pair: Pair) -> str:
+def helped(judged: Judged, pair: Pair) -> str:
     """Whether the hospital got a better GAN from the federation, by FID and KID against held-out patients.
 
-    No model has seen these. It is told only where the intervals of neither distance touch and both say the same.
+    No model has seen these. It is told only where the intervals of both gains leave 0 out on the same side.
     """
-    answers = {_answer(*_both(rows, pair, metric)) for metric in ("fid", "kid_percent")}
+    answers = {_answer(judged.gain(pair, metric)) for metric in DISTANCES}
     return answers.pop() if len(answers) == 1 else UNTOLD
 
 
-def _both(rows: Sequence[Row], pair: Pair, metric: str) -> tuple[Row, Row]:
-    return row_of(rows, pair.federation, metric, HELD_OUT), row_of(rows, pair.alone, metric, HELD_OUT)
-
-
-def _answer(together: Row, alone: Row) -> str:
-    if together["high"] < alone["low"]:
+def _answer(gain: Interval) -> str:
+    if gain.low > 0:
         return HELPED
-    return HARMED if together["low"] > alone["high"] else UNTOLD
+    return HARMED if gain.high < 0 else UNTOLD
 
 
-def verdict(rows: Sequence[Row], pairs: Sequence[Pair], facts: Mapping[str, Row], curves: Mapping[str, Curve]) -> str:
+def gain_rows(judged: Judged, pairs: Sequence[Pair]) -> list[Row]:
+    """By how much each hospital's FID and KID against held-out patients fell by the federation, with intervals."""
+    return [
+        {**pair._asdict(), "metric": metric, **judged.gain(pair, metric)._asdict()}
+        for pair in pairs
+        for metric in DISTANCES
+    ]
+
+
+def verdict(judged: Judged, pairs: Sequence[Pair], facts: Mapping[str, Row], curves: Mapping[str, Curve]) -> str:
     """A sentence for each hospital, the smallest first, and what the intervals do not say, as Markdown."""
-    return "\n\n".join([*(_sentence(rows, pair, facts) for pair in pairs), *_caveats(facts, curves)]) + "\n"
+    return "\n\n".join([*(_sentence(judged, pair, facts) for pair in pairs), *_caveats(facts, curves)]) + "\n"
 
 
-def _sentence(rows: Sequence[Row], pair: Pair, facts: Mapping[str, Row]) -> str:
+def _sentence(judged: Judged, pair: Pair, facts: Mapping[str, Row]) -> str:
     own = facts[pair.alone]
     who = f"{pair.hospital} ({own['training_images']:,} training images of {own['training_patients']:,} patients)"
     begin = {
         HELPED: f"The federation {pair.federation!r} helped {who}",
         HARMED: f"The federation {pair.federation!r} gave a worse GAN than training alone to {who}",
         UNTOLD: f"It cannot be told whether the federation {pair.federation!r} helped {who}",
-    }[helped(rows, pair)]
-    return f"{begin}: {', '.join(_compared(rows, pair))}."
+    }[helped(judged, pair)]
+    return f"{begin}: {', '.join(_compared(judged, pair))}."
 
 
-def _compared(rows: Sequence[Row], pair: Pair) -> Iterator[str]:
-    for metric, name in (("fid", "FID against held-out patients"), ("kid_percent", "KID (percent)")):
-        together, alone = _both(rows, pair, metric)
-        touch = "the intervals overlap" if _answer(together, alone) == UNTOLD else "the intervals do not touch"
-        yield f"{name} is {_text(together)} after {pair.federation} and {_text(alone)} after {pair.alone} ({touch})"
+def _compared(judged: Judged, pair: Pair) -> Iterator[str]:
+    for metric, name in DISTANCES.items():
+        together, alone = (judged.row_of(model, metric, HELD_OUT) for model in (pair.federation, pair.alone))
+        value, low, high = judged.gain(pair, metric)
+        yield (
+            f"{name} is {_text(together)} after {pair.federation} and {_text(alone)} after {pair.alone} "
+            f"(a gain of {value:+.3g}, {low:+.3g} to {high:+.3g})"
+        )
 
 
 def _text(row: Row) -> str:
@@ -208,7 +231,9 @@ def _caveats(facts: Mapping[str, Row], curves: Mapping[str, Curve]) -> Iterator[
     )
     jumps = [f"{name} {_last_step(curve.points):.2g}" for name, curve in curves.items()]
     yield (
-        "Intervals (95 %) are over images, not over trainings: each model is a single training, judged as it ended. "
+        "Intervals (95 %) are over real patients and generated images, not over trainings: each model is a single "
+        "training, judged as it ended. A gain compares both models by the same halves of the same patients, so that "
+        "it may be clear where their own intervals overlap. "
         f"The last step of each curve alone (curves.csv) moved FID by: {', '.join(jumps)}. A difference of that size "
         "may be owed to the moment at which training stopped."
     )
@@ -220,15 +245,15 @@ def _last_step(points: pd.DataFrame) -> float:
     return float(points[score].diff().abs().iloc[-1])
 
 
-def headlines(rows: Sequence[Row], pairs: Sequence[Pair], extractor: str) -> Row:
+def headlines(judged: Judged, pairs: Sequence[Pair], extractor: str) -> Row:
     """At most nine: FID against all training images, KID of two, and what the smallest hospital gained."""
     first = pairs[0]
     alone = list(dict.fromkeys(pair.alone for pair in pairs))[:SHOWN_ALONE]
-    fid = {name: float(row_of(rows, name, "fid", TRAIN)["value"]) for name in (CENTRAL, first.federation, *alone)}
-    kid = {name: row_of(rows, name, "kid_percent", TRAIN)["value"] for name in (first.federation, first.alone)}
+    fid = {name: float(judged.row_of(name, "fid", TRAIN)["value"]) for name in (CENTRAL, first.federation, *alone)}
+    kid = {name: judged.row_of(name, "kid_percent", TRAIN)["value"] for name in (first.federation, first.alone)}
     return {
         **{f"fid_{extractor}_{name}": value for name, value in fid.items()},
         **{f"kid_{extractor}_percent_{name}": value for name, value in kid.items()},
         f"fid_{extractor}_gain_of_smallest": fid[first.alone] - fid[first.federation],
-        "federation_helped_smallest": helped(rows, first),
+        "federation_helped_smallest": helped(judged, first),
     }

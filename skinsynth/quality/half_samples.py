@@ -73,6 +73,18 @@ def intervals_of(
     return intervals
 
 
+def difference_of(
+    more: float, less: float, halves_of_more: Sequence[float], halves_of_less: Sequence[float]
+) -> Interval:
+    """How far `more` lies above `less`, with the 95 % interval of the difference.
+
+    Both are judged by the same halves of the same real images, whose luck they share: where their own intervals
+    overlap, the difference may still be clear.
+    """
+    reach = reach_of(np.subtract(halves_of_more, halves_of_less).tolist())
+    return Interval(more - less, more - less - reach, more - less + reach)
+
+
 def reach_of(halves: Sequence[float]) -> float:
     """How far a 95 % interval reaches to each side: Student's quantile times the deviation (nan of fewer than two)."""
     if len(halves) < 2:

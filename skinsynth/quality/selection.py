@@ -4,12 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from skinsynth.intervals import Interval
 from skinsynth.quality.by_class import POOLED
 from skinsynth.quality.fidelity import GENERATED, TRAIN, FidelityScores
-from skinsynth.quality.half_samples import reach_of
+from skinsynth.quality.half_samples import difference_of
 
 
 @dataclass(frozen=True)
@@ -34,14 +32,9 @@ def rank(candidates: Sequence[Candidate]) -> list[Candidate]:
 
 
 def behind(worse: Candidate, better: Candidate, metric: str) -> Interval:
-    """How much more the worse scores than the better, with the 95 % interval of the difference.
-
-    Both are judged by the same halves of the same real images, whose luck they share: where their own intervals
-    overlap, the difference may still be clear.
-    """
-    less = worse.pooled(metric)["value"] - better.pooled(metric)["value"]
-    reach = reach_of(np.subtract(worse.scores.halves[metric], better.scores.halves[metric]).tolist())
-    return Interval(less, less - reach, less + reach)
+    """How much more the worse scores than the better, with the 95 % interval of the difference."""
+    more, less = (float(one.pooled(metric)["value"]) for one in (worse, better))
+    return difference_of(more, less, worse.scores.halves[metric], better.scores.halves[metric])
 
 
 def told_apart(worse: Candidate, better: Candidate) -> bool:
