@@ -314,14 +314,17 @@ def colour_table(run: Path) -> str:
 
 
 def subgroup_table(run: Path) -> str:
-    """AUC by age, sex, site and artefact, where there are enough positives."""
+    """AUC by age, sex, site and artefact, where there are enough positives and others, and patients of both."""
     parts = [
         pd.read_csv(run / f"metrics/train_classifier/{name}/subgroups.csv", keep_default_na=False, na_values=[""])
         for name in SUBGROUPS_OF
     ]
     table = pd.concat([part.assign(metric=name) for name, part in zip(SUBGROUPS_OF, parts, strict=True)])
     first = pd.concat(parts)["metric"] == "auc"
-    return spread(table[first.to_numpy()].fillna({"note": ""}), ["by", "part", "test_images", "positives"])
+    return spread(
+        table[first.to_numpy()].fillna({"note": ""}),
+        ["by", "part", "test_images", "positives", "positive_groups", "other_groups"],
+    )
 
 
 def dose_table(run: Path) -> str:

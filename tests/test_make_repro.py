@@ -146,7 +146,16 @@ def test_a_project_that_dvc_cannot_read_is_an_error_of_one_line(tmp_path):
     assert "Traceback" not in done.stderr
 
 
+@pytest.fixture
+def interruptible():
+    """A process started here heeds SIGINT, even where the tests run in the background of a shell and ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("interruptible")
 def test_interrupting_ends_the_stages_too_and_the_rest_runs_next_time(tmp_path):
     pipeline_of(tmp_path, left="echo $$ > left.pid; sleep 600; echo left > left.txt")
     running = subprocess.Popen(COMMAND, cwd=tmp_path, env=QUIET, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
