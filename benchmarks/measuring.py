@@ -17,4 +17,6 @@ def rounded(value: Any) -> Any:
     """Four significant digits, at any depth."""
     if isinstance(value, dict):
         return {name: rounded(entry) for name, entry in value.items()}
+    if isinstance(value, list):
+        return [rounded(entry) for entry in value]
     return float(f"{value:.4g}") if isinstance(value, float) else value

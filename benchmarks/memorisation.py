@@ -1,13 +1,13 @@
 """Do the attacks see that a default GAN was trained on thirty images? Their AUC as its training goes on, as JSON.
 
-    python benchmarks/memorisation.py [--gan cgan] [--patients 30] [--images 9600 24000 48000]
+    python benchmarks/memorisation.py [--gan cgan] [--patients 30] [--images 9600 24000 48000] [--grid FILE]
 
 One image each of some training patients of the study is all that a GAN with the study's own settings is trained on.
 After each length of training: AUC, with its interval over patients, of every attack of `score_authenticity` (as many
 generated images as there, features of the `real` classifier and thumbnails), training patients against held-out ones
 with one image each, and authenticity beside that of held-out images, in the same features. A generator of small
 networks that learned its images by heart is in tests/test_privacy_memorisation.py; this is about the default ones.
-Needs the images, the split and the classifier of a run (`make repro`); takes five minutes on 2 cores.
+Needs the images, the split and the classifier of a run (`make repro`); takes five to fifteen minutes on 2 cores.
 """
 
 import argparse
