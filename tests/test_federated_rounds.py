@@ -330,6 +330,7 @@ def honest(tmp_path_factory):
     return run_in_process(SHORT, hospitals(*[8] * 6), GENERATOR, tmp_path_factory.mktemp("honest")).weights
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "options", "stands"),
     [

@@ -38,6 +38,7 @@ OPTIONS = {
 SENT = {"first": np.linspace(-1, 1, 6).reshape(2, 3), "second": np.asarray(0.5)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_each_strategy_trains_and_a_killed_run_ends_the_same(tmp_path, name):
     config = federation(rounds=2, averaged=("generator",), strategy=StrategyConfig(name, OPTIONS[name]))

@@ -678,6 +678,7 @@ def test_source_texts_are_not_kept(golden, tmp_path):
     assert MODULE_SOURCE not in repr(snapshot)
 
 
+@pytest.mark.slow
 def test_a_file_cut_anywhere_is_refused(golden, tmp_path):
     whole = pickle.dumps(small(), 4)
     assert read_or_refused(written(tmp_path, whole)) is None
@@ -700,6 +701,7 @@ def test_a_file_with_wrong_bytes_is_read_or_refused_but_nothing_else(tmp_path, p
     assert outcomes == {True, False}
 
 
+@pytest.mark.slow
 def test_the_example_with_wrong_bytes_is_read_or_refused_but_nothing_else(golden, tmp_path):
     whole = (golden / "network_snapshot_16.pkl").read_bytes()
     draw = np.random.default_rng(1)
