@@ -102,5 +102,5 @@ def _caption(finals: Sequence[Row]) -> str:
         return line
     return (
         f"{line} Open markers beside their ends: the final models on {finals[0]['compared_count']:,} images, bars: "
-        "95 % over images, not over trainings."
+        "95 % over real patients and generated images, not over trainings."
     )
