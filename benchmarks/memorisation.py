@@ -20,27 +20,23 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
+from benchmarks.gans import CLASSIFIER, IMAGES, SPLIT, begin, labels_of
 from benchmarks.measuring import rounded
 from skinsynth.classifier.classifier import load_classifier
-from skinsynth.features.extractor import build_extractor
+from skinsynth.features.extractor import Extractor, build_extractor
 from skinsynth.gan.family import Family
 from skinsynth.gan.model import Gan, sample_images
-from skinsynth.gan.presets import shared_config
-from skinsynth.gan.trainer import Trainer
-from skinsynth.gan.training import columns_of, configure
 from skinsynth.images.archive import read_archive
 from skinsynth.images.grid import save_grid
 from skinsynth.partition.split import held_out_of, images_of, read_split
 from skinsynth.privacy.authenticity import authenticity
-from skinsynth.privacy.membership import feature_attack_rows, other_attack_rows, pixel_attack_rows
-from skinsynth.privacy.names import CONTROL
+from skinsynth.privacy.membership import AttackConfig, feature_attack_rows, other_attack_rows, pixel_attack_rows
 from skinsynth.privacy.patients import PatientFeatures, PatientImages
 from skinsynth.process import tune_process
 from skinsynth.quality.proportions import in_proportion
-from skinsynth.stage import best_device, cache_folder, entry_of, load_params
+from skinsynth.stage import cache_folder, load_params
 from stages import score_authenticity, train_gan
 
-IMAGES, SPLIT, CLASSIFIER = Path("data/images.zip"), Path("data/splits/main.csv"), Path("models/classifier/real")
 GENERATED = 1000
 
 
@@ -55,15 +51,15 @@ def main() -> None:
     if flags.images != sorted(set(flags.images)):
         parser.error(f"--images are lengths of one training, each longer than the last, but {flags.images} came")
     settings = load_params("train_gan", train_gan.Settings)
-    own = entry_of(settings.runs, flags.gan, "train_gan, runs")
-    labels = sorted(settings.classes.index(name) for name in own.classes)
+    judging = load_params("score_authenticity", score_authenticity.Settings)
+    labels = labels_of(settings, flags.gan)
     rows = read_split(SPLIT)
     rows = rows[rows["label"].isin(labels)]
     train, held_out = one_of_each(images_of(rows, "train"), flags.patients), one_of_each(held_out_of(rows), None)
     tune_process()
-    config = configure(shared_config(settings, train.images.pixels.shape, 1), own)
-    columns = columns_of(torch.from_numpy(train.images.labels), labels)
-    trainer = Trainer(config, torch.from_numpy(train.images.pixels), columns, best_device())
+    trainer = begin(settings, flags.gan, train.images)
+    network = load_classifier(CLASSIFIER, trainer.device)
+    extract = build_extractor(judging.extractor, network, trainer.device, cache_folder("features"))
     found = []
     with tqdm(total=flags.images[-1], unit="image", desc=f"{flags.gan} of {flags.patients} images", delay=5) as bar:
         for images in flags.images:
@@ -71,7 +67,8 @@ def main() -> None:
                 trainer.step()
                 bar.update(trainer.images_seen - bar.n)
             gan = Gan(trainer.generator_ema, trainer.discriminator, labels)
-            found.append({"images": trainer.images_seen, "ada_p": trainer.controller.p, **judged(gan, train, held_out)})
+            about = {"images": trainer.images_seen, "ada_p": trainer.controller.p}
+            found.append({**about, **judged(gan, train, held_out, extract, judging.attacks)})
     if flags.grid is not None:
         made = sample(gan, train, flags.patients).numpy()
         save_grid(flags.grid, np.concatenate([train.images.pixels, made]), columns=10)
@@ -84,20 +81,19 @@ def one_of_each(rows: pd.DataFrame, patients: int | None) -> PatientImages:
     return PatientImages(read_archive(IMAGES, chosen["image_id"].tolist()), pd.factorize(chosen["group"])[0])
 
 
-def judged(gan: Gan, train: PatientImages, held_out: PatientImages) -> dict[str, Any]:
+def judged(
+    gan: Gan, train: PatientImages, held_out: PatientImages, extract: Extractor, config: AttackConfig
+) -> dict[str, Any]:
     """AUC of each attack with its interval, and both authenticities."""
-    settings = load_params("score_authenticity", score_authenticity.Settings)
-    network = load_classifier(CLASSIFIER, gan.device)
-    extract = build_extractor(settings.extractor, network, gan.device, cache_folder("features"))
     made = sample(gan, train, GENERATED)
     of_train, of_held_out = (
         PatientFeatures(extract(torch.from_numpy(side.images.pixels)), side.groups) for side in (train, held_out)
     )
     of_made = extract(made)
     attacks = {
-        "in features": feature_attack_rows(of_train, of_held_out, of_made, settings.attacks),
-        "on thumbnails": pixel_attack_rows(train, held_out, made.numpy(), settings.attacks),
-        "": other_attack_rows(train, held_out, Family({"gan": gan}, {}), settings.attacks),
+        "in features": feature_attack_rows(of_train, of_held_out, of_made, config),
+        "on thumbnails": pixel_attack_rows(train, held_out, made.numpy(), config),
+        "": other_attack_rows(train, held_out, Family({"gan": gan}, {}), config),
     }
     aucs = {
         f"{row['attack']} {where}".strip(): {key: row[key] for key in ("value", "low", "high")}
@@ -105,9 +101,8 @@ def judged(gan: Gan, train: PatientImages, held_out: PatientImages) -> dict[str,
         for row in rows
         if row["metric"] == "auc"
     }
-    guess = {CONTROL: aucs.pop(CONTROL)}
     return {
-        "auc": aucs | guess,
+        "auc": aucs,
         "authenticity": authenticity(of_train.features, of_made).value,
         "authenticity_of_held_out": authenticity(of_train.features, of_held_out.features).value,
     }
