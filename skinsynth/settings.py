@@ -1,7 +1,8 @@
-"""Which numbers a setting may have, written beside its field (`epochs: Count`), and the check of a whole config."""
+"""Which numbers a setting may have, written beside its field (`epochs: Count`); the name that a misspelt one meant."""
 
+import difflib
 import math
-from collections.abc import Iterator, Sized
+from collections.abc import Iterable, Iterator, Sized
 from dataclasses import dataclass, fields, is_dataclass
 from types import UnionType
 from typing import Annotated, Any, Protocol, Union, get_args, get_origin, get_type_hints, runtime_checkable
@@ -90,6 +91,17 @@ ShareBelowOne = Annotated[float, AtLeast(0), Below(1)]
 ProperShare = Annotated[float, Above(0), Below(1)]  # neither none nor all
 Numbers = Annotated[tuple[Number, ...], NotEmpty()]
 Names = Annotated[tuple[str, ...], NotEmpty()]
+
+
+def closest(written: object, known: Iterable[object]) -> str | None:
+    """The known name that was perhaps meant, whatever its case and its spaces; None where none is near."""
+    names = {_bare(name): str(name) for name in known}
+    close = difflib.get_close_matches(_bare(written), names, n=1)
+    return names[close[0]] if close else None
+
+
+def _bare(name: object) -> str:
+    return str(name).casefold().replace(" ", "")
 
 
 def check_ranges(settings: Any, where: str) -> None:

@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import difflib
 import errno
 import hashlib
 import inspect
@@ -22,7 +21,7 @@ import yaml
 from threadpoolctl import threadpool_limits
 
 from skinsynth.files import sha256_of, written_whole
-from skinsynth.settings import check_ranges
+from skinsynth.settings import check_ranges, closest
 
 INTERRUPTED = 130
 T = TypeVar("T")
@@ -188,8 +187,8 @@ def _field_names(schema: Any) -> Iterator[str]:
 
 
 def _suggestion(key: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(str(key), [str(name) for name in known], n=1)
-    return f": did you mean {close[0]!r}?" if close else f" (known: {', '.join(map(str, known))})"
+    meant = closest(key, known)
+    return f": did you mean {meant!r}?" if meant else f" (known: {', '.join(map(str, known))})"
 
 
 def write_metrics(path: Path, metrics: Mapping[str, Any]) -> None:

@@ -69,14 +69,18 @@ def decode(key: str, source: Path | Drawing, size: int) -> Decoded:
     return Decoded(key, *original, digest, perceptual_hash(pixels), pixels)
 
 
-def decode_bytes(content: bytes, name: str, size: int, formats: tuple[str, ...]) -> UInt8[np.ndarray, "size size 3"]:
-    """The square that `decode` takes, of a file's content in one of Pillow's `formats`; a BadImage says `name`.
+def decode_bytes(
+    content: bytes, name: str, size: int, formats: tuple[str, ...]
+) -> tuple[UInt8[np.ndarray, "size size 3"], int]:
+    """The square that `decode` takes and its side in the file, of a content in one of Pillow's `formats`.
+
+    A BadImage says `name`.
 
     Call it within `pillow_warnings()`; of threads, one stands around them all.
     """
     with _named(name):
-        image, _ = _upright(io.BytesIO(content), size, formats)
-        return np.asarray(_square(image, size))
+        image, original = _upright(io.BytesIO(content), size, formats)
+        return np.asarray(_square(image, size)), min(original)
 
 
 @contextmanager

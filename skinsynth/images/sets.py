@@ -1,7 +1,5 @@
 """Image sets brought from elsewhere: a ZIP or a folder, with our dataset.json or with one folder for each class."""
 
-import difflib
-import io
 import json
 import os
 import posixpath
@@ -17,11 +15,11 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
 from tqdm import tqdm
 
 from skinsynth.images.archive import LABELS, Images
 from skinsynth.images.decode import BadImage, decode_bytes, pillow_warnings
+from skinsynth.settings import closest
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 # What a file of such a name may hold. Pillow would try its other readers too, one of which starts Ghostscript.
@@ -204,9 +202,8 @@ def _label_of(folder: str, classes: Sequence[str]) -> int | None:
 
 
 def _hint(folder: str, classes: Sequence[str]) -> str:
-    class_of = {name.casefold(): name for name in classes}
-    meant = difflib.get_close_matches(folder.casefold(), class_of, n=1)
-    return f"did you mean {class_of[meant[0]]!r}?" if meant else "rename it or leave it out"
+    meant = closest(folder, classes)
+    return f"did you mean {meant!r}?" if meant else "rename it or leave it out"
 
 
 def _listed_labels(path: Path, listing: bytes, names: Collection[str], classes: Sequence[str]) -> dict[str, int]:
@@ -279,12 +276,10 @@ def _decode_all(path: Path, readers: Mapping[str, Reader], size: int) -> UInt8[n
         for number in chunk:
             name = names[number]
             try:
-                content = readers[name]()
-                image = decode_bytes(content, f"{path}, {name!r}", size, FORMATS)
+                image, sides[number] = decode_bytes(readers[name](), f"{path}, {name!r}", size, FORMATS)
             except BadImage as error:
                 raise BadImage(f"{error}: mend this file or leave it out") from error
             pixels[number] = image.transpose(2, 0, 1)
-            sides[number] = _short_side(content)
         return len(chunk)
 
     with (
@@ -299,9 +294,3 @@ def _decode_all(path: Path, readers: Mapping[str, Reader], size: int) -> UInt8[n
         smallest = int(enlarged.min())
         tqdm.write(f"{path}: {len(enlarged)} of {len(names)} images are enlarged to {size} px, from {smallest} px on")
     return pixels
-
-
-def _short_side(content: bytes) -> int:
-    """Of an image that was read before, from its header alone; the square in its middle is as large."""
-    with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-        return min(image.size)

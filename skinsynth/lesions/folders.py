@@ -1,6 +1,5 @@
 """Images sorted into folders by class, perhaps below train/ and test/: no patient is known."""
 
-import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ import pandas as pd
 
 from skinsynth.lesions.catalogue import Catalogue, Drawing
 from skinsynth.lesions.diagnoses import BENIGN, MALIGNANT
+from skinsynth.settings import closest
 
 SIDES = ("train", "test")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
@@ -57,8 +57,8 @@ def id_of(path: Path) -> str:
 def _class_of(folder: Path, classes: Sequence[str]) -> str:
     name = folder.name.replace("_", " ") if folder.name not in classes else folder.name
     if name not in classes:
-        meant = difflib.get_close_matches(name, classes, n=1)
-        hint = f": did you mean {meant[0]!r}?" if meant else ""
+        meant = closest(name, classes)
+        hint = f": did you mean {meant!r}?" if meant else ""
         raise ValueError(f"the folder {folder} is no class of {', '.join(classes)}{hint}")
     return name
 

@@ -1,13 +1,13 @@
 """lesions.csv: one row an image, with all that is known of it."""
 
 import csv
-import difflib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from skinsynth.files import written_whole
+from skinsynth.settings import closest
 
 COLUMNS = (
     "image_id",
@@ -73,7 +73,7 @@ def check_columns(path: Path, table: pd.DataFrame, required: Iterable[str]) -> N
     """ValueError where a required column is missing, with the column that was perhaps meant."""
     missing = [column for column in required if column not in table]
     if missing:
-        meant = [close for column in missing for close in difflib.get_close_matches(column, list(table.columns), n=1)]
+        meant = [name for column in missing if (name := closest(column, table.columns))]
         hint = f": did you mean {', '.join(map(repr, meant))}?" if meant else ""
         raise ValueError(
             f"{path}: no column {', '.join(map(repr, missing))}{hint} (its columns: {', '.join(table.columns)})"

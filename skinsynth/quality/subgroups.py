@@ -1,6 +1,5 @@
 """How well predictions hold on parts of the test set: by source, age, sex, site and artefact."""
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from jaxtyping import Bool, Float, Int64
 
 from skinsynth.lesions.table import FLAGS, check_columns
 from skinsynth.quality.classification import score_predictions
+from skinsynth.settings import closest
 
 # Positives, or others, below which there is no AUC worth its interval: images, and the patients that they come from.
 # Drawing few patients again hardly moves an AUC; the interval of 24 positives holds it 7 times in 10 where these are of
@@ -83,10 +83,9 @@ def check_arms(lesions: pd.DataFrame, arms: Mapping[str, Mapping[str, str]]) -> 
 
 
 def _meant(value: str, known: Sequence[str]) -> str:
-    written = {one.casefold().replace(" ", ""): one for one in known}
-    close = difflib.get_close_matches(value.casefold().replace(" ", ""), written, n=1)
-    if close:
-        return f"did you mean {written[close[0]]!r}?"
+    meant = closest(value, known)
+    if meant:
+        return f"did you mean {meant!r}?"
     others = f" and {len(known) - LISTED} others" if len(known) > LISTED else ""
     return f"it has {', '.join(map(repr, known[:LISTED]))}{others}"
 
