@@ -83,7 +83,7 @@ def moved_images(
 ) -> Iterator[tuple[str, int, UInt8[Tensor, "n steps 3 size size"]]]:
     """The same images of one GAN moved along each direction, with its method and its number."""
     w = sample_w(member, spread_evenly(member.classes, settings.images), rng, settings.truncation_psi)
-    ws = w[:, None].expand(-1, member.generator.synthesis.layer_count, -1)
+    ws = member.generator.mapping.every_layer(w)
     for found in founds:
         for number, stride in enumerate(found.strides, start=1):
             yield found.method, number, render_strips(member.generator, ws, stride, settings.steps, found.layers)

@@ -16,7 +16,7 @@ from skinsynth.artefacts.detector import Detector, load_detectors
 from skinsynth.classifier.classifier import Classifier, load_classifier
 from skinsynth.directions.choice import Chosen, Pairs, choose, described, draw_pairs, nothing_sought
 from skinsynth.directions.edit import render_strips
-from skinsynth.directions.removal import Move, RemovalConfig, Seers, every_layer, save_moves
+from skinsynth.directions.removal import Move, RemovalConfig, Seers, save_moves
 from skinsynth.directions.strips import METHODS, Strip, draw_strips, step_names
 from skinsynth.gan.family import load_family
 from skinsynth.gan.model import Gan
@@ -129,10 +129,10 @@ def show_strips(path: Path, members: dict[str, Gan], chosen: dict[str, Chosen]) 
     strips = [
         Strip(labelled(name, move), strip.numpy())
         for name, one in chosen.items()
+        for generator in [members[name].generator]
+        for ws in [generator.mapping.every_layer(one.before.w[:STRIPS])]
         for move in one.by_method.values()
-        for strip in render_strips(
-            members[name].generator, every_layer(members[name], one.before.w[:STRIPS]), move.vector, WAY, move.layers
-        )
+        for strip in render_strips(generator, ws, move.vector, WAY, move.layers)
     ]
     size = next(iter(members.values())).config.resolution
     blank = Strip("no move found", np.full((len(WAY), 3, size, size), 255, dtype=np.uint8))

@@ -29,6 +29,7 @@ from skinsynth.directions.removal import (
 from skinsynth.gan.discriminator import Discriminator, DiscriminatorConfig
 from skinsynth.gan.generator import Generator, GeneratorConfig
 from skinsynth.gan.model import Gan
+from tests.plain_mapping import PlainMapping
 
 SIZE, W = 16, 4
 CONFIG = RemovalConfig(
@@ -68,17 +69,7 @@ class DrawingGenerator(Generator):
         nn.Module.__init__(self)
         self.config = GeneratorConfig(SIZE, 3, W, W, 0, 2, 32, 4, None, 0, "float16", False)
         self.synthesis = Drawing()
-        self.mapping = _Same()
-
-
-class _Same(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.register_buffer("w_avg", torch.zeros(W))
-
-    def forward(self, z, c, truncation_psi=1.0):
-        assert c.shape == (len(z), 0)
-        return (truncation_psi * z)[:, None].expand(-1, Drawing.layer_count, -1)
+        self.mapping = PlainMapping(W, Drawing.layer_count)
 
 
 @pytest.fixture

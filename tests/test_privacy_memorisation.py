@@ -27,6 +27,7 @@ from skinsynth.privacy.patients import PatientFeatures, PatientImages
 from skinsynth.privacy.thumbnails import thumbnails
 from skinsynth.projection.loss import PerceptualLoss
 from skinsynth.projection.projector import Projector
+from tests.plain_mapping import PlainMapping
 from tests.test_projection_projector import CONFIG
 
 STEPS = 750
@@ -175,14 +176,11 @@ class Copier(Generator):
     def __init__(self, images):
         nn.Module.__init__(self)
         self.config = GeneratorConfig(16, 3, len(images) - 1, len(images) - 1, 0, 2, 32, 4, None, 0, "float16", False)
+        self.mapping = PlainMapping(len(images) - 1, 3)
         flat = from_pixels(images).flatten(1)
         self.mean = flat.mean(0)
         _, scales, axes = torch.linalg.svd(flat - self.mean, full_matrices=False)
         self.axes = (scales[:-1, None] / len(images) ** 0.5) * axes[:-1]
-
-    def mapping(self, z, c):
-        assert c.shape[1] == 0
-        return z[:, None].expand(-1, 3, -1)
 
     def synthesis(self, ws, noise_mode):
         assert noise_mode == "const"

@@ -12,6 +12,7 @@ from skinsynth.gan.model import Gan
 from skinsynth.gan.pixels import to_pixels
 from skinsynth.projection.loss import PerceptualLoss
 from skinsynth.projection.projector import ProjectionConfig, Projector, _ramp, latent_statistics
+from tests.plain_mapping import PlainMapping
 
 SIZES = GeneratorConfig(8, 3, 6, 6, 0, 2, 32, 4, None, 0, "float16", False)
 CPU = torch.device("cpu")
@@ -32,17 +33,13 @@ CONFIG = ProjectionConfig(
 
 
 class TinyGenerator(Generator):
-    """A smooth map of w to 8 px images, with three layers and a class that shifts w."""
+    """A smooth map of w to 8 px images."""
 
     def __init__(self, class_count, rng):
         nn.Module.__init__(self)
         self.config = replace(SIZES, class_count=class_count)
-        self.direction = torch.randn(max(class_count, 1), 6, generator=rng)
+        self.mapping = PlainMapping(6, 3, 3 * torch.randn(class_count, 6, generator=rng) if class_count else None)
         self.weight = torch.randn(3, 6, 3 * 8 * 8, generator=rng) / 6
-
-    def mapping(self, z, c):
-        w = z + 3 * c @ self.direction if self.config.class_count else z
-        return w[:, None].expand(-1, 3, -1)
 
     def synthesis(self, ws, noise_mode):
         assert noise_mode == "const"
@@ -163,7 +160,7 @@ def test_each_class_starts_from_its_own_mean(rng):
     gan = gan_of(2, rng)
     means = [latent_statistics(gan.generator, column, CONFIG, CPU) for column in (0, 1)]
     for column, statistics in enumerate(means):
-        torch.testing.assert_close(statistics.mean[0], 3 * gan.generator.direction[column], rtol=0, atol=0.3)
+        torch.testing.assert_close(statistics.mean, gan.generator.mapping.directions[column], rtol=0, atol=0.3)
         assert statistics.spread == pytest.approx(6**0.5, rel=0.1)
 
 

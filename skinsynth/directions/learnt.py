@@ -48,7 +48,7 @@ def learn_vector(
     `spread` is the standard deviation of w along each axis. Where GANalyze asks for a given change of the score, this
     asks for none beyond the detector's threshold, and pays for changes of all else. `rng` lies on the device of w.
     """
-    ws = w[:, None].expand(-1, generator.synthesis.layer_count, -1)
+    ws = generator.mapping.every_layer(w)
     shares = torch.zeros_like(spread, requires_grad=True)
     adam = torch.optim.Adam([shares], lr=config.learning_rate)
     for step in range(config.steps):

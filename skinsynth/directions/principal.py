@@ -7,18 +7,13 @@ from torch import Tensor
 from skinsynth.directions.axes import Axes, leading_axes
 from skinsynth.gan.model import Gan
 
-# Latents mapped at once: w is repeated for every layer before all but one are dropped.
-MAPPED_AT_ONCE = 1024
 
-
-@torch.no_grad()
 def sample_w(
     gan: Gan, labels: Int64[Tensor, " n"], rng: torch.Generator, truncation_psi: float = 1.0
 ) -> Float[Tensor, "n w"]:
     """w of one random latent for each label of the dataset; `rng` lies on the GAN's device."""
     z = torch.randn(len(labels), gan.config.z_size, generator=rng, device=rng.device)
-    parts = zip(z.split(MAPPED_AT_ONCE), gan.condition(labels).split(MAPPED_AT_ONCE), strict=True)
-    return torch.cat([gan.generator.mapping(*part, truncation_psi)[:, 0] for part in parts])
+    return gan.generator.mapping.one_w(z, gan.condition(labels), truncation_psi)
 
 
 def within_classes(w: Float[Tensor, "n w"], labels: Int64[Tensor, " n"]) -> Float[Tensor, "n w"]:

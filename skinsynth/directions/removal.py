@@ -120,17 +120,13 @@ def draw_with_artefact(gan: Gan, seers: Seers, config: RemovalConfig, rng: torch
 
 def rendered(gan: Gan, w: Float[Tensor, "n w"]) -> Pixels:
     """Images of one w for all layers, with the generator's own noise."""
-    return render(gan.generator, every_layer(gan, w))
-
-
-def every_layer(gan: Gan, w: Float[Tensor, "n w"]) -> Float[Tensor, "n layers w"]:
-    """The same w for each layer."""
-    return w[:, None].expand(-1, gan.generator.synthesis.layer_count, -1)
+    return render(gan.generator, gan.generator.mapping.every_layer(w))
 
 
 def moved_pixels(gan: Gan, w: Float[Tensor, "n w"], move: Move) -> Pixels:
     """Images after a move, with the same noise as before it."""
-    return render_strips(gan.generator, every_layer(gan, w), move.vector, [1.0], move.layers)[:, 0]
+    ws = gan.generator.mapping.every_layer(w)
+    return render_strips(gan.generator, ws, move.vector, [1.0], move.layers)[:, 0]
 
 
 def effect(gan: Gan, before: Latents, move: Move, seers: Seers) -> Effect:

@@ -29,6 +29,7 @@ from skinsynth.gan.resample import conv_up2, upsample2d
 from skinsynth.settings import Count, Positive, Whole
 
 NoiseMode = Literal["const", "random", "none"]
+MAPPED_AT_ONCE = 1024  # latents
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,18 @@ class LatentMapping(Mapping):
             drawn = self.w_avg.lerp(ws[:, :truncation_cutoff], truncation_psi)
             ws = torch.cat([drawn, ws[:, drawn.shape[1] :]], dim=1)
         return ws
+
+    @torch.no_grad()
+    def one_w(
+        self, z: Float[Tensor, "n z_size"], c: Float[Tensor, "n class_count"], truncation_psi: float = 1.0
+    ) -> Float[Tensor, "n w_size"]:
+        """The w that all layers share, of any number of latents: so many at once, since they are repeated first."""
+        parts = zip(z.split(MAPPED_AT_ONCE), c.split(MAPPED_AT_ONCE), strict=True)
+        return torch.cat([self(*part, truncation_psi)[:, 0] for part in parts])
+
+    def every_layer(self, w: Float[Tensor, "n w_size"]) -> Float[Tensor, "n layers w_size"]:
+        """The same w for each layer, in the memory of one."""
+        return w[:, None].expand(-1, self.layer_count, -1)
 
     @torch.no_grad()
     def update_average(self, ws: Float[Tensor, "n layers w_size"]) -> None:

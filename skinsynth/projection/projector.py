@@ -19,9 +19,6 @@ from skinsynth.projection.loss import PerceptualLoss
 from skinsynth.projection.noise import GivenNoise, autocorrelation, own_maps, standardise
 from skinsynth.settings import Count, NotNegative, Positive, Seed, Share
 
-# Latents mapped at once for their statistics.
-MAPPED_AT_ONCE = 1024
-
 
 @dataclass(frozen=True)
 class ProjectionConfig:
@@ -53,7 +50,7 @@ class Projections(NamedTuple):
 class LatentStatistics(NamedTuple):
     """Where a class lies in W."""
 
-    mean: Float[Tensor, "layers w"]
+    mean: Float[Tensor, " w"]
     spread: float  # root of the mean squared distance from the mean
 
 
@@ -114,7 +111,7 @@ class Projector:
     ) -> Float[Tensor, "steps n 1 w"]:
         """Each image's noise on w at every step at which there is any, all drawn ahead and from its own seed."""
         steps = math.ceil(self.config.noise_ramp * self.config.steps)
-        size = statistics[0].mean.shape[1]
+        size = len(statistics[0].mean)
         fading = (1 - torch.arange(steps) / max(1, self.config.noise_ramp * self.config.steps)) ** 2
         draws = [torch.randn(steps, size, generator=self._rng(number)) for number in image_numbers]
         scaled = [drawn * about.spread for drawn, about in zip(draws, statistics, strict=True)]
@@ -135,8 +132,8 @@ class Projector:
         """Latents of all layers, and noise maps where these are searched too (else none)."""
         losses_of = self._losses_towards(real)
         start = torch.stack([about.mean for about in statistics])
-        layers = start.shape[1]
-        w = start[:, : SPACES[self.config.space](layers)].clone()
+        layers = self.generator.mapping.layer_count
+        w = start[:, None].repeat(1, SPACES[self.config.space](layers), 1)
         maps = [] if self.config.map_weight is None else own_maps(self.generator, len(real))
         variables = [variable.requires_grad_() for variable in (w, *maps)]
         optimizer = torch.optim.Adam(variables, lr=self.config.learning_rate, betas=(0.9, 0.999))
@@ -205,10 +202,9 @@ def latent_statistics(
     z = torch.randn(config.statistics_samples, sizes.z_size, generator=rng).to(device)
     row = one_hot(torch.tensor(column), sizes.class_count).float() if sizes.class_count else torch.zeros(0)
     c = row.to(device).expand(len(z), -1)
-    parts = zip(z.split(MAPPED_AT_ONCE), c.split(MAPPED_AT_ONCE), strict=True)
-    ws = torch.cat([generator.mapping(*part) for part in parts])
-    mean = ws.mean(dim=0)
-    return LatentStatistics(mean, float((ws[:, 0] - mean[0]).square().sum(dim=1).mean().sqrt()))
+    w = generator.mapping.one_w(z, c)
+    mean = w.mean(dim=0)
+    return LatentStatistics(mean, float((w - mean).square().sum(dim=1).mean().sqrt()))
 
 
 def _ramp(step: int, config: ProjectionConfig) -> float:
