@@ -12,7 +12,7 @@ from skinsynth.lesions.table import lesions_of, read_lesions
 from skinsynth.partition.leakage import measure_leakage
 from skinsynth.partition.split import held_out_of, images_of, read_split
 from skinsynth.privacy.names import LABELS, SHA256_OF_LESIONS, SHA256_OF_SPLIT
-from skinsynth.privacy.release import Finding, Judged, ReleaseConfig, Verdict, by_discriminator, eyes, findings
+from skinsynth.privacy.release import Finding, ReleaseConfig, Tables, Verdict, by_discriminator, eyes, findings
 from skinsynth.report.checklist import Part, checklist
 from skinsynth.stage import load_params, read_rows, run, write_metrics
 
@@ -76,11 +76,11 @@ def main(
     write_metrics(metrics, {"answers": len(found), **counts_of(found)})
 
 
-def read_tables(details: Path) -> Judged:
+def read_tables(details: Path) -> Tables:
     """Those of a judgement; a ValueError where this is a set, and a FileNotFoundError where a table is missing."""
     if details.is_file():
         raise ValueError(f"{details} is a set, not its judgement: run score_authenticity first (docs/release.md)")
-    return Judged(**{name: read_rows(details / f"{name}.csv", "score_authenticity") for name in Judged._fields})
+    return Tables(**{name: read_rows(details / f"{name}.csv", "score_authenticity") for name in Tables._fields})
 
 
 def about_set(judged: pd.DataFrame) -> dict[str, str]:
@@ -98,7 +98,7 @@ def check_files(about: Mapping[str, str], files: Mapping[str, Path]) -> None:
             )
 
 
-def parts_of(found: Sequence[Finding], tables: Judged, about: Mapping[str, str], training: pd.DataFrame) -> list[Part]:
+def parts_of(found: Sequence[Finding], tables: Tables, about: Mapping[str, str], training: pd.DataFrame) -> list[Part]:
     """What was judged, the answers by section, how much the eyes see, what is left to a person and to nobody."""
     sources = ", ".join(f"{name} ({count})" for name, count in training["source"].value_counts().items())
     judged = [*about.items(), ("sources of these training images, with duplicates", sources)]
@@ -119,7 +119,7 @@ def parts_of(found: Sequence[Finding], tables: Judged, about: Mapping[str, str],
     ]
 
 
-def legend(tables: Judged) -> list[str]:
+def legend(tables: Tables) -> list[str]:
     """What words mean, and whose features the rules leave out."""
     saw_the_set = tables.planted[tables.planted["saw_the_set"] != 0]["features_of"].unique()
     return [LEGEND, *([SAW_THE_SET + ", ".join(saw_the_set) + "."] if len(saw_the_set) else []), GUIDE]

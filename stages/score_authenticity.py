@@ -1,8 +1,6 @@
 """Are the synthetic images new? Authenticity, distances to training images and membership attacks."""
 
-import hashlib
-from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -15,28 +13,21 @@ from torch import Tensor
 from skinsynth.artefacts.detector import ABOUT
 from skinsynth.classifier.classifier import load_classifier
 from skinsynth.features.extractor import ExtractorConfig, build_extractor
-from skinsynth.files import sha256_of
 from skinsynth.gan.family import load_family
-from skinsynth.images.archive import Images, image_size, read_archive
+from skinsynth.images.archive import image_size
 from skinsynth.images.sets import read_image_set
-from skinsynth.lesions.table import lesions_of
-from skinsynth.partition.split import held_out_of, images_of, read_split
-from skinsynth.privacy.authenticity import without_duplicates
 from skinsynth.privacy.distances import extreme_places, paired
+from skinsynth.privacy.inputs import check_sides, check_size, distinct_sides, judged_by, judged_rows, pixel_row
 from skinsynth.privacy.judgement import judge
 from skinsynth.privacy.membership import AttackConfig, other_attack_rows, pixel_attack_rows
 from skinsynth.privacy.names import (
     CONTROL,
     GENERATED,
     HELD_OUT,
-    LABELS,
     NO_FEATURES,
     PIXELS,
-    SHA256_OF_LESIONS,
-    SHA256_OF_SPLIT,
 )
 from skinsynth.privacy.novelty import Coverage, NoveltyConfig
-from skinsynth.privacy.patients import PatientImages
 from skinsynth.privacy.sets import Sets, Space, features_in
 from skinsynth.privacy.views import THUMBNAILS, View, disguise_rows, view_of_features, view_of_pixels
 from skinsynth.projection.pairs import read_pairs
@@ -47,8 +38,6 @@ from skinsynth.report.pairs import PairGroup, draw_pairs
 from skinsynth.settings import Count, Names
 from skinsynth.stage import best_device, cache_folder, load_params, run, write_metrics, write_rows
 
-# Of a class: fewer say nothing about copying.
-LEAST_IMAGES = 10
 # Generated images of a class that are nearest to training, by name, for who looks at each.
 LISTED = 50
 # Pairs in a group of the figure, though more are marked: closest.csv names all of them.
@@ -141,76 +130,6 @@ def read_sets(
     return Sets(settings.classes, train, held_out, fake, pooled, both and (both.real, both.projected))
 
 
-def check_size(path: Path, fake: Images, classes: tuple[str, ...]) -> None:
-    """Raises ValueError where a class of the set is too small to be judged."""
-    for label, count in zip(*np.unique(fake.labels, return_counts=True), strict=True):
-        if count < LEAST_IMAGES:
-            raise ValueError(
-                f"{path} has {count} images of {classes[label]}, which say nothing about copying: bring {LEAST_IMAGES} "
-                "or more of each class that it has"
-            )
-
-
-def check_sides(path: Path, train: Images, held_out: Images, fake: Images, classes: tuple[str, ...]) -> None:
-    """Raises ValueError where the split has no real image of a class to read the synthetic ones against."""
-    for side, real in (("training", train), ("held-out", held_out)):
-        missing = np.setdiff1d(fake.labels, real.labels)
-        if len(missing):
-            raise ValueError(
-                f"{path} has no {side} image of {classes[missing[0]]}, of which there are synthetic ones: widen that "
-                "side of split_patients in params.yaml, or leave the class out of the set"
-            )
-
-
-def pixel_row(fake: Images, images: Path, split: Path) -> Row:
-    """Synthetic images that equal another one of the set, or a real one of any class, in every pixel."""
-    sides = read_split(split)
-    is_training = sides["split"] == "train"
-    made = digests(fake.pixels)
-    found: Row = {"images": len(made), "repeated": len(made) - len(set(made))}
-    for name, ids in (("training", sides[is_training]["image_id"]), ("held_out", sides[~is_training]["image_id"])):
-        real = set(digests(read_archive(images, ids.tolist()).pixels))
-        found[f"identical_to_{name}"] = sum(image in real for image in made)
-    return found
-
-
-def judged_rows(synthetic: Path, sets: Sets) -> list[Row]:
-    """Which file this is about, as it was judged."""
-    counts = Counter(sets.classes[label] for label in sets.fake.labels)
-    about = {
-        "file": synthetic.name,
-        "sha256": fingerprint(synthetic),
-        "images": ", ".join(f"{name} ({count})" for name, count in counts.items()),
-        LABELS: " ".join(str(label) for label in sets.labels),
-        "pixels": sets.fake.pixels.shape[-1],
-        "training images of these classes, one of each duplicate": len(sets.train.groups),
-        "patients (or groups) of these": len(set(sets.train.groups)),
-        "held-out images of these classes": len(sets.held_out.groups),
-        "patients (or groups) of the held-out": len(set(sets.held_out.groups)),
-    }
-    return [{"what": what, "value": value} for what, value in about.items()]
-
-
-def judged_by(images: Path, lesions: Path, split: Path) -> list[Row]:
-    """What the set was judged by: a page about another split would speak of other held-out patients."""
-    files = {SHA256_OF_SPLIT: split, SHA256_OF_LESIONS: lesions, "sha256 of the real images": images}
-    return [{"what": what, "value": sha256_of(file)} for what, file in files.items()]
-
-
-def fingerprint(path: Path) -> str:
-    """SHA-256 of a file; of a folder, of the lines that sha256sum prints of its files, in the order of their names."""
-    if path.is_file():
-        return sha256_of(path)
-    files = sorted(file for file in path.rglob("*") if file.is_file())
-    lines = [f"{fingerprint(file)}  ./{file.relative_to(path).as_posix()}\n" for file in files]
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-def digests(pixels: UInt8[np.ndarray, "n 3 size size"]) -> list[bytes]:
-    """The same for the same image: pixels themselves would fill the memory twice."""
-    return [hashlib.sha256(image.tobytes()).digest() for image in pixels]
-
-
 def feature_spaces(
     classifiers: list[Path], saw_the_set: list[Path], config: ExtractorConfig, device: torch.device
 ) -> list[Space]:
@@ -242,22 +161,6 @@ def check_classifiers(classifiers: list[Path], saw_the_set: list[Path]) -> None:
     for folder in saw_the_set:
         if folder not in classifiers:
             raise ValueError(f"{folder} saw the set, but no distances are measured in its features: drop it there")
-
-
-def distinct_sides(
-    images: Path, lesions: Path, split: Path, labels: Sequence[int]
-) -> tuple[PatientImages, PatientImages]:
-    """Training images of these classes without duplicates, and held-out images."""
-    sides = read_split(split)
-    sides = sides[sides["label"].isin(labels)]
-    train = images_of(sides, "train")
-    duplicate_groups = lesions_of(lesions, train["image_id"].tolist())["duplicate_group"]
-    distinct = train.iloc[without_duplicates(duplicate_groups.tolist())]
-    real, strangers = (
-        PatientImages(read_archive(images, side["image_id"].tolist()), side["group"].to_numpy())
-        for side in (distinct, held_out_of(sides))
-    )
-    return real, strangers
 
 
 def closest_of_each(view: View, sets: Sets, count: int) -> list[PairGroup]:

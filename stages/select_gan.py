@@ -14,7 +14,7 @@ from skinsynth.gan.family import copy_family, load_family
 from skinsynth.images.archive import image_size, read_archive
 from skinsynth.images.sets import read_image_set
 from skinsynth.partition.split import images_of, read_split
-from skinsynth.quality.by_class import Judged, Labelled, drawn_of_each, features_of, score_by_class
+from skinsynth.quality.by_class import Labelled, Sides, drawn_of_each, features_of, score_by_class
 from skinsynth.quality.fidelity import FidelityConfig, FidelityScores
 from skinsynth.quality.selection import Candidate, rank, ranking_rows, selection_headlines, verdicts
 from skinsynth.settings import Count, Names, Seed
@@ -84,7 +84,7 @@ def main(
 
 def scored(real: Labelled, settings: Settings, extract: Extractor, fake: Labelled) -> FidelityScores:
     """One candidate against the real images, on the same terms as all others."""
-    return score_by_class(Judged(real, fake, None), settings.classes, settings.fidelity, settings.seed, extract)
+    return score_by_class(Sides(real, fake, None), settings.classes, settings.fidelity, settings.seed, extract)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,8 @@ from skinsynth.privacy.authenticity import (
 )
 from skinsynth.privacy.copying import copying_statistic, rank_z_score
 from skinsynth.privacy.distances import extreme_places, nearest, nearest_other, paired, summary
-from stages.score_authenticity import MOST_SHOWN, check_classifiers, closest_of_each, digests, distinct_sides
+from skinsynth.privacy.inputs import digests, distinct_sides
+from stages.score_authenticity import MOST_SHOWN, check_classifiers, closest_of_each
 
 
 def test_authenticity_is_the_reference_value(golden):

@@ -9,7 +9,7 @@ import pytest
 from skinsynth.files import sha256_of
 from skinsynth.intervals import Interval, difference_of_shares, wilson_share
 from skinsynth.partition.leakage import Leakage
-from skinsynth.privacy.release import Judged, ReleaseConfig, Verdict, eyes, findings
+from skinsynth.privacy.release import ReleaseConfig, Tables, Verdict, eyes, findings
 from skinsynth.report.checklist import Part, checklist
 from stages.check_release import check_files, read_tables, summary
 
@@ -131,7 +131,7 @@ def answers(leakage=SEALED, people=None, others=None, **tables):
         "attacks": attacks(),
     }
     sides = (training() if given is None else given for given in (people, others))
-    found = findings(CONFIG, leakage, *sides, Judged(**(clean | tables)))
+    found = findings(CONFIG, leakage, *sides, Tables(**(clean | tables)))
     return {(one.section, one.question): one for one in found}
 
 

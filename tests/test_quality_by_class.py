@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from skinsynth.quality.by_class import POOLED, Judged, Labelled, drawn_of_each, sides_by_class
+from skinsynth.quality.by_class import POOLED, Labelled, Sides, drawn_of_each, sides_by_class
 from skinsynth.quality.proportions import as_frequent_as, counts_in_proportion, in_proportion
 
 
@@ -40,7 +40,7 @@ def test_a_class_that_the_fakes_lack_is_named(rng):
 def test_pooled_fakes_have_the_real_shares_and_classes_keep_all(rng):
     real = Labelled(torch.randn(40, 2, generator=rng), torch.tensor([0] * 30 + [1] * 10))
     fake = Labelled(torch.randn(40, 2, generator=rng), torch.tensor([0, 1] * 20))
-    sides = {name: one.features()[:2] for name, one in sides_by_class(Judged(real, fake, None), ["a", "b"], 1)}
+    sides = {name: one.features()[:2] for name, one in sides_by_class(Sides(real, fake, None), ["a", "b"], 1)}
     counts = {name: tuple(map(len, features)) for name, features in sides.items()}
     assert counts[POOLED][1] in (26, 27)
     assert counts == {POOLED: (40, counts[POOLED][1]), "a": (30, 20), "b": (10, 20)}
@@ -51,7 +51,7 @@ def test_the_real_shares_are_those_of_training_and_each_class_has_its_own_held_o
         Labelled(torch.randn(12, 2, generator=rng), torch.tensor(labels))
         for labels in ([0, 1] * 6, [0, 1] * 6, [0] * 9 + [1] * 3)
     )
-    sides = {name: one.features() for name, one in sides_by_class(Judged(real, fake, held_out), ["a", "b"], 1)}
+    sides = {name: one.features() for name, one in sides_by_class(Sides(real, fake, held_out), ["a", "b"], 1)}
     counts = {name: (len(made), len(own)) for name, (_, made, own) in sides.items()}
     assert counts == {POOLED: (12, 12), "a": (6, 9), "b": (6, 3)}
 

@@ -11,7 +11,7 @@ from scipy.stats import wasserstein_distance
 from skinsynth.features.extractor import Extractor
 from skinsynth.gan.augment import turn_about_grey_axis
 from skinsynth.images.archive import Images
-from skinsynth.quality.by_class import POOLED, Judged, Labelled, features_of
+from skinsynth.quality.by_class import POOLED, Labelled, Sides, features_of
 from skinsynth.quality.colour import (
     HUES,
     LINE,
@@ -308,11 +308,11 @@ def test_each_class_is_compared_with_its_own_kind(rng):
     hue = torch.where(labels == 0, 20.0, 60.0)[:, None, None].expand(-1, 4, 4)
     same = Labelled(HISTOGRAMS(painted(hue, *skin(80, rng)[1:])), labels)
     swapped = Labelled(same.features, 1 - labels)
-    rows = colour_rows_by_class(Judged(same, swapped, None), ["benign", "malignant"], 3, seed=1)
+    rows = colour_rows_by_class(Sides(same, swapped, None), ["benign", "malignant"], 3, seed=1)
     distance = {row["class"]: row["value"] for row in rows if row["metric"] == "hue_w1_degrees"}
     assert distance == pytest.approx({POOLED: 0, "benign": 40, "malignant": 40}, abs=2 * DEGREE)
     only = same.of(1)
-    assert {row["class"] for row in colour_rows_by_class(Judged(only, only, only), ["benign", "malignant"], 2, 1)} == {
+    assert {row["class"] for row in colour_rows_by_class(Sides(only, only, only), ["benign", "malignant"], 2, 1)} == {
         POOLED
     }
 

@@ -14,9 +14,9 @@ from skinsynth.quality.cohorts import (
     HARMED,
     HELPED,
     UNTOLD,
-    Judged,
     Pair,
     Real,
+    Standings,
     facts_of,
     gain_rows,
     headlines,
@@ -176,7 +176,7 @@ OWN_LUCK = {"all": (0.1, -0.2, 0.1), "a-alone": (-0.1, 0.2, -0.1)}
 
 def judged_with(**fid_and_kid):
     """FID and KID of each model, against training and held-out images."""
-    found = Judged([], {})
+    found = Standings([], {})
     for model, both in fid_and_kid.items():
         for metric, value in zip(("fid", "kid_percent"), both, strict=True):
             for reference in ("train", "held-out real"):
@@ -293,7 +293,7 @@ def test_the_verdict_is_by_held_out_patients_not_by_training_images():
     rows = [row for row in by_train.rows if row["reference"] == "train"]
     rows += [row for row in by_held_out.rows if row["reference"] == "held-out real"]
     halves = {key: by_train.halves[key] if "train" in key else by_held_out.halves[key] for key in by_train.halves}
-    assert helped(Judged(rows, halves), PAIR) == HELPED
+    assert helped(Standings(rows, halves), PAIR) == HELPED
 
 
 def test_a_federation_that_looks_worse_within_the_intervals_has_not_harmed():

@@ -26,9 +26,9 @@ from skinsynth.directions.removal import load_moves
 from skinsynth.features.extractor import ModelExtractor
 from skinsynth.gan.family import Family
 from skinsynth.images.archive import read_archive, write_archive
+from skinsynth.privacy.inputs import fingerprint
 from skinsynth.stage import load_params, run
 from stages import train_gan
-from stages.score_authenticity import fingerprint
 from tests.tiny import ROOT, tiny_params, write_params
 
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())

@@ -52,7 +52,7 @@ class Finding(NamedTuple):
     found: str
 
 
-class Judged(NamedTuple):
+class Tables(NamedTuple):
     """Tables of `score_authenticity` by which a set is judged."""
 
     judged: pd.DataFrame
@@ -63,7 +63,7 @@ class Judged(NamedTuple):
     authenticity: pd.DataFrame
     attacks: pd.DataFrame
 
-    def where_strangers_are_as_strange(self) -> "Judged":
+    def where_strangers_are_as_strange(self) -> "Tables":
         """Without features that learnt from the set: these know its images as they know training's, and none held out,
         so that fresh images look like copies there."""
         named = self._asdict().items()
@@ -73,7 +73,7 @@ class Judged(NamedTuple):
 
 
 def findings(
-    config: ReleaseConfig, leakage: Leakage, training: pd.DataFrame, held_out: pd.DataFrame, tables: Judged
+    config: ReleaseConfig, leakage: Leakage, training: pd.DataFrame, held_out: pd.DataFrame, tables: Tables
 ) -> list[Finding]:
     """The answers of all rules; both sides are rows of lesions.csv, and `leakage` is what they share."""
     fair = tables.where_strangers_are_as_strange()

@@ -33,7 +33,7 @@ class Labelled(NamedTuple):
         return Labelled(self.features[places.to(self.features.device)], self.labels[places], patients)
 
 
-class Judged(NamedTuple):
+class Sides(NamedTuple):
     """The sets of one comparison."""
 
     real: Labelled
@@ -74,7 +74,7 @@ def drawn_of_each(images: Labelled, class_count: int, count: int, source: Path, 
 
 
 def score_by_class(
-    judged: Judged, classes: Sequence[str], config: FidelityConfig, seed: int, extract: Extractor
+    judged: Sides, classes: Sequence[str], config: FidelityConfig, seed: int, extract: Extractor
 ) -> FidelityScores:
     """Pooled headlines, and rows with a column `class`: all, then each class of the fakes where there are several.
 
@@ -98,7 +98,7 @@ def score_by_class(
     return FidelityScores({**pooled.headline, "extractor_weights": weights}, rows, pooled.halves)
 
 
-def sides_by_class(judged: Judged, classes: Sequence[str], seed: int) -> Iterator[tuple[str, Judged]]:
+def sides_by_class(judged: Sides, classes: Sequence[str], seed: int) -> Iterator[tuple[str, Sides]]:
     """Real, generated and held-out images of all classes together, then of each class of the fakes if several.
 
     Together, classes are as frequent among the fakes as among the real images: otherwise a set with other shares (half
@@ -106,7 +106,7 @@ def sides_by_class(judged: Judged, classes: Sequence[str], seed: int) -> Iterato
     """
     real, fake, held_out = judged
     kept = as_frequent_as(fake.labels, real.labels, torch.Generator().manual_seed(seed))
-    yield POOLED, Judged(real, fake.at(kept), held_out)
+    yield POOLED, Sides(real, fake.at(kept), held_out)
     labels = fake.labels.unique().tolist()
     for label in labels if len(labels) > 1 else []:
-        yield classes[label], Judged(real.of(label), fake.of(label), held_out.of(label) if held_out else None)
+        yield classes[label], Sides(real.of(label), fake.of(label), held_out.of(label) if held_out else None)

@@ -19,7 +19,7 @@ from skinsynth.intervals import Interval
 from skinsynth.quality.by_class import Labelled, features_of
 from skinsynth.quality.fid import frechet_distance
 from skinsynth.quality.fidelity import HELD_OUT, RANGES, TRAIN, FidelityConfig
-from skinsynth.quality.half_samples import difference_of, half_scores, intervals_of
+from skinsynth.quality.half_samples import by_metric, difference_of, half_scores, intervals_of
 from skinsynth.quality.image_set import RealSides
 from skinsynth.quality.kid import kernel_distance
 from skinsynth.quality.neighbours import neighbour_scores
@@ -103,7 +103,7 @@ def real_of(extract: Extractor, sides: RealSides, train: pd.DataFrame, hospital:
     return Real(seen, features_of(extract, sides.held_out, sides.patients.held_out), hospital, seen.at(own))
 
 
-class Judged(NamedTuple):
+class Standings(NamedTuple):
     """What was found of every model, for the table, and of the halves behind its intervals."""
 
     rows: list[Row]
@@ -128,7 +128,7 @@ def judge_models(
     config: FidelityConfig,
     seed: int,
     extractor: str,
-) -> Judged:
+) -> Standings:
     """FID and KID of each model against each set of real images, neighbourhoods too against all training images.
 
     The floor comes last: as many held-out real images as were generated (all, where there are fewer) in the place of a
@@ -137,7 +137,7 @@ def judge_models(
     count = min(len(features) for features in made.values())
     chosen = torch.randperm(len(real.held_out.features), generator=torch.Generator().manual_seed(seed))[:count]
     floor = real.held_out.at(chosen)
-    judged = Judged([], {})
+    judged = Standings([], {})
     for name, features, patients in [
         *((*one, None) for one in made.items()),
         (HELD_OUT, floor.features, floor.patients),
@@ -149,7 +149,7 @@ def judge_models(
             rng = torch.Generator().manual_seed(seed)  # the same halves of the real images for every model
             groups = real_patients, patients
             values, halves = half_scores(distances, of_real, features, config.interval_draws, rng, groups)
-            judged.halves.update({(name, metric, reference): [half[metric] for half in halves] for metric in values})
+            judged.halves.update({(name, metric, reference): numbers for metric, numbers in by_metric(halves).items()})
             judged.rows.extend(
                 {
                     "model": name,
@@ -169,7 +169,7 @@ def _distances(real: Float[Tensor, "n dim"], fake: Float[Tensor, "m dim"], neigh
     return found if neighbours is None else {**found, **neighbour_scores(real, fake, neighbours)._asdict()}
 
 
-def helped(judged: Judged, pair: Pair) -> str:
+def helped(judged: Standings, pair: Pair) -> str:
     """Whether the hospital got a better GAN from the federation, by FID and KID against held-out patients.
 
     No model has seen these. It is told only where the intervals of both gains leave 0 out on the same side.
@@ -184,7 +184,7 @@ def _answer(gain: Interval) -> str:
     return HARMED if gain.high < 0 else UNTOLD
 
 
-def gain_rows(judged: Judged, pairs: Sequence[Pair]) -> list[Row]:
+def gain_rows(judged: Standings, pairs: Sequence[Pair]) -> list[Row]:
     """By how much each hospital's FID and KID against held-out patients fell by the federation, with intervals."""
     return [
         {**pair._asdict(), "metric": metric, **judged.gain(pair, metric)._asdict()}
@@ -193,12 +193,12 @@ def gain_rows(judged: Judged, pairs: Sequence[Pair]) -> list[Row]:
     ]
 
 
-def verdict(judged: Judged, pairs: Sequence[Pair], facts: Mapping[str, Row], curves: Mapping[str, Curve]) -> str:
+def verdict(judged: Standings, pairs: Sequence[Pair], facts: Mapping[str, Row], curves: Mapping[str, Curve]) -> str:
     """A sentence for each hospital, the smallest first, and what the intervals do not say, as Markdown."""
     return "\n\n".join([*(_sentence(judged, pair, facts) for pair in pairs), *_caveats(facts, curves)]) + "\n"
 
 
-def _sentence(judged: Judged, pair: Pair, facts: Mapping[str, Row]) -> str:
+def _sentence(judged: Standings, pair: Pair, facts: Mapping[str, Row]) -> str:
     own = facts[pair.alone]
     who = f"{pair.hospital} ({own['training_images']:,} training images of {own['training_patients']:,} patients)"
     begin = {
@@ -209,7 +209,7 @@ def _sentence(judged: Judged, pair: Pair, facts: Mapping[str, Row]) -> str:
     return f"{begin}: {', '.join(_compared(judged, pair))}."
 
 
-def _compared(judged: Judged, pair: Pair) -> Iterator[str]:
+def _compared(judged: Standings, pair: Pair) -> Iterator[str]:
     for metric, name in DISTANCES.items():
         together, alone = (judged.row_of(model, metric, HELD_OUT) for model in (pair.federation, pair.alone))
         value, low, high = judged.gain(pair, metric)
@@ -245,7 +245,7 @@ def _last_step(points: pd.DataFrame) -> float:
     return float(points[score].diff().abs().iloc[-1])
 
 
-def headlines(judged: Judged, pairs: Sequence[Pair], extractor: str) -> Row:
+def headlines(judged: Standings, pairs: Sequence[Pair], extractor: str) -> Row:
     """At most nine: FID against all training images, KID of two, and what the smallest hospital gained."""
     first = pairs[0]
     alone = list(dict.fromkeys(pair.alone for pair in pairs))[:SHOWN_ALONE]

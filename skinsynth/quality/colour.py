@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Float32, Float64, Int64, UInt8
 from torch import Tensor
 
-from skinsynth.quality.by_class import POOLED, Judged, sides_by_class
+from skinsynth.quality.by_class import POOLED, Sides, sides_by_class
 from skinsynth.quality.fidelity import NOBODY, Patients, comparisons
 from skinsynth.quality.half_samples import half_sample_intervals
 
@@ -224,7 +224,7 @@ def colour_rows(
 
 
 def colour_rows_by_class(
-    judged: Judged, classes: Sequence[str], draws: int, seed: int
+    judged: Sides, classes: Sequence[str], draws: int, seed: int
 ) -> list[dict[str, str | float | int]]:
     """`colour_rows` of all, then of each class of the fakes where there are several."""
     rows = []

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from skinsynth.intervals import Interval
 from skinsynth.quality.fid import enough_to_extrapolate, extrapolated_frechet_distance, frechet_distance
-from skinsynth.quality.half_samples import UNGROUPED, Groups, half_scores, intervals_of
+from skinsynth.quality.half_samples import UNGROUPED, Groups, by_metric, half_scores, intervals_of
 from skinsynth.quality.kid import kernel_distance, kernel_distance_of_subsets
 from skinsynth.quality.neighbours import neighbour_scores
 from skinsynth.settings import Count, Whole
@@ -156,7 +156,7 @@ def _rows(
         pairs = intervals["kid_percent"]
         spread = Interval(100 * mean, 100 * mean - (pairs.value - pairs.low), 100 * mean + (pairs.high - pairs.value))
         rows.append({"metric": "kid_percent_of_subsets", **spread._asdict(), **about})
-    return rows, {metric: [half[metric] for half in halves] for metric in values}
+    return rows, by_metric(halves)
 
 
 def _distances(

@@ -73,6 +73,11 @@ def intervals_of(
     return intervals
 
 
+def by_metric(halves: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
+    """The numbers of all halves under the name of each."""
+    return {name: [half[name] for half in halves] for name in (halves[0] if halves else ())}
+
+
 def difference_of(
     more: float, less: float, halves_of_more: Sequence[float], halves_of_less: Sequence[float]
 ) -> Interval:

@@ -12,7 +12,7 @@ from torch import Tensor
 from skinsynth.features.extractor import Extractor
 from skinsynth.images.archive import Images, read_archive
 from skinsynth.partition.split import held_out_of, images_of, read_split
-from skinsynth.quality.by_class import Judged, features_of, score_by_class
+from skinsynth.quality.by_class import Sides, features_of, score_by_class
 from skinsynth.quality.colour import ColourHistograms, colour_rows_by_class, hue_rows
 from skinsynth.quality.fidelity import FidelityConfig, Patients
 from skinsynth.quality.proportions import as_frequent_as
@@ -61,7 +61,7 @@ def judge_images(
 ) -> Judgement:
     """Compare a set with training images and with held-out ones, these also with each other (the floor)."""
     features, colours = (
-        Judged(
+        Sides(
             features_of(seen, real.train, real.patients.real),
             features_of(seen, fake),
             features_of(seen, real.held_out, real.patients.held_out),
