@@ -17,14 +17,14 @@ from statistics import median
 
 from tqdm import tqdm
 
-from benchmarks.gans import CLASSIFIER, IMAGES, SPLIT, begin, labels_of
+from benchmarks.gans import CLASSIFIER, IMAGES, SPLIT, with_seed
 from benchmarks.measuring import rounded
 from skinsynth.images.archive import read_archive
 from skinsynth.partition.split import images_of, read_split
 from skinsynth.process import tune_process
 from skinsynth.quality.curve import scorer_of
-from skinsynth.stage import cache_folder, load_params
-from stages.train_gan import Settings
+from skinsynth.stage import best_device, cache_folder, load_params
+from stages.train_gan import Settings, begin, labels_of
 
 
 def main() -> None:
@@ -50,10 +50,12 @@ def starts(name: str, settings: Settings, seeds: int) -> dict[int, float]:
     labels = labels_of(settings, name)
     rows = images_of(read_split(SPLIT), "train")
     real = read_archive(IMAGES, rows.loc[rows["label"].isin(labels), "image_id"].tolist())
-    score = scorer_of(begin(settings, name, real), real, labels, settings, 0, CLASSIFIER, cache_folder("features"))
+    device = best_device()
+    any_start = begin(settings, name, real, device)
+    score = scorer_of(any_start, real, labels, settings, 0, CLASSIFIER, cache_folder("features"))
     found = {}
     for seed in tqdm(range(1, seeds + 1), unit="start", desc=name, delay=5):
-        scores = replace(score, seed=seed)(begin(settings, name, real, seed).generator_ema)
+        scores = replace(score, seed=seed)(begin(with_seed(settings, seed), name, real, device).generator_ema)
         found[seed] = next(value for key, value in scores.items() if key.startswith("fid"))
     return found
 

@@ -60,8 +60,7 @@ def main(
     tune_process()
     device = best_device()
     judge, family = load_classifier(classifier, device), load_family([gan], device)
-    for label in range(len(settings.classes)):
-        family.member_name(label)  # a class that no GAN makes is told before the work
+    family.check_makes(range(len(settings.classes)))
     real = read_archive(images, images_of(read_split(split), "train")["image_id"].tolist())
     kinds = find_hard(real, judge.probabilities(real.pixels).double().cpu().numpy(), settings)
     places = np.array(list(kinds), dtype=np.int64)

@@ -59,8 +59,7 @@ def main(
     with join_team() as (team, gpu):
         device = gpu or best_device()
         family = load_family([gan], device)
-        for label in labels.unique().tolist():
-            family.member_name(label)  # a class that no GAN makes is told before the work
+        family.check_makes(labels.unique().tolist())
         loss = build_loss(settings.loss, load_classifier(classifier, device), device)
         projector_of = projectors_of(family, loss, settings.projection, device)
         # How many processes share the work does not change it.

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,6 +44,11 @@ class Family:
             if label in gan.classes:
                 return name
         raise ValueError(f"no GAN of {', '.join(self.members)} makes label {label}: they make {self.labels}")
+
+    def check_makes(self, labels: Iterable[int]) -> None:
+        """ValueError at a label that no member makes, before the work begins."""
+        for label in labels:
+            self.member_name(label)
 
     def sample(
         self, labels: Int64[Tensor, " n"], batch_size: int, rng: torch.Generator, truncation_psi: float

@@ -30,10 +30,9 @@ def from_arrays(arrays: Arrays, mbstd_group: SupportsIndex = 4) -> tuple[Generat
     generator_weights, discriminator_weights = _part(arrays, "G/"), _part(arrays, "D/")
     generator_config = _generator_config(_shapes(generator_weights))
     discriminator_config = _discriminator_config(_shapes(discriminator_weights), group)
-    generator = with_weights(Generator, generator_config, generator_weights)
-    discriminator = with_weights(Discriminator, discriminator_config, discriminator_weights)
     check_pair(generator_config, discriminator_config)
-    return generator, discriminator
+    generator = with_weights(Generator, generator_config, generator_weights)
+    return generator, with_weights(Discriminator, discriminator_config, discriminator_weights)
 
 
 def _group(size: Any) -> int:
@@ -184,10 +183,10 @@ def _generator_config(shapes: Shapes) -> GeneratorConfig:
 
 def architecture_of(layers: Iterable[str]) -> Architecture:
     """Which of the three a discriminator is, by the names of its layers."""
-    paths = {tuple(name.split(".")) for name in layers}
-    if any(name[-1] == "skip" for name in paths):
+    names = set(layers)
+    if any(name.endswith(".skip") for name in names):
         return "resnet"
-    return "skip" if ("b4", "fromrgb") in paths else "orig"
+    return "skip" if "b4.fromrgb" in names else "orig"
 
 
 def _discriminator_config(shapes: Shapes, mbstd_group: int) -> DiscriminatorConfig:
