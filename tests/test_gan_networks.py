@@ -271,6 +271,18 @@ def test_mixed_styles_start_with_the_first_and_end_with_others(generator, rng, c
     assert not torch.equal(mixed[:, -1], ws[:, -1])
 
 
+def test_each_image_is_mixed_by_itself_and_as_often_as_asked(generator, rng):
+    count = 2000
+    ws = torch.zeros(count, 6, generator.config.w_size)
+    mixed = mix_styles(generator.mapping, ws, torch.eye(2)[torch.arange(count) % 2], 0.6, rng, rng)
+    own = (mixed == 0).all(dim=2)
+    layers, counts = own.sum(dim=1).unique(return_counts=True)
+    # All six are its own in four tenths; else they are not from the second, the third … or the sixth on, equally often.
+    assert layers.tolist() == [1, 2, 3, 4, 5, 6]
+    assert (counts / count).tolist() == pytest.approx([*5 * [0.12], 0.4], abs=0.05)
+    assert not (own[:, 1:] & ~own[:, :-1]).any()
+
+
 def test_pixels_survive_the_way_into_the_networks_and_out():
     pixels = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
     assert torch.equal(to_pixels(from_pixels(pixels)), pixels)

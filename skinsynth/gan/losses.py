@@ -58,15 +58,16 @@ def mix_styles(
     decisions: torch.Generator,
     rng: torch.Generator,
 ) -> Float[Tensor, "n layers w_size"]:
-    """With some probability, the layers from a random one on take the w of other latents (StyleGAN, section 3.1).
+    """With some probability an image's layers, from a random one on, take the w of another latent (StyleGAN, 3.1).
 
-    Whether and where is drawn from `decisions` on the CPU, the latents from `rng` on the networks' device.
+    Whether and where is drawn for each image from `decisions` on the CPU, the latents from `rng` on the networks'
+    device.
     """
     if probability <= 0:
         return ws
-    draw, place = torch.rand(2, generator=decisions).tolist()
-    if draw >= probability:
-        return ws
-    crossover = 1 + int(place * (ws.shape[1] - 1))
-    z = torch.randn(len(ws), mapping.z_size, generator=rng, device=ws.device)
-    return torch.cat([ws[:, :crossover], mapping(z, c)[:, crossover:]], dim=1)
+    count, layers = ws.shape[:2]
+    mixed, place = torch.rand(2, count, generator=decisions)
+    crossover = torch.where(mixed < probability, 1 + (place * (layers - 1)).long(), layers)
+    others = mapping(torch.randn(count, mapping.z_size, generator=rng, device=ws.device), c)
+    own = torch.arange(layers) < crossover[:, None]
+    return torch.where(own[:, :, None].to(ws.device), ws, others)
