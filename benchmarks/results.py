@@ -66,8 +66,8 @@ HOW_NEW = (
     "above 2 further than chance allows; by cells, the same within parts of the space. Smooth images lie near to "
     "everything: of strangers, C_T with half of the held-out patients in the place of training, from whom nothing was "
     "learnt; of as many, with so many training images there; beyond strangers, their difference, with what lies "
-    "between the 2.5th and 97.5th percentile over 200 draws of patients: copies pull it below 0. Coverage: the share of "
-    "training images that have one of these near them, which copies raise. How to read all this before a set is "
+    "between the 2.5th and 97.5th percentile over 200 draws of patients: copies pull it below 0. Coverage: the share "
+    "of training images that have one of these near them, which copies raise. How to read all this before a set is "
     "given away: docs/release.md."
 )
 HOW_FAR = (
