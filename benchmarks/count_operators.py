@@ -211,7 +211,7 @@ def counted_projection(images: int, noise_maps: bool, gpu: Gpu) -> dict[str, Any
     loss = VggLoss(vgg16(weights=None), META, bfloat16=False)
     projector = Projector(random_gan("paper256", 256, torch.device("cpu")), loss, config, META)
     sizes = projector.generator.to(META).config
-    centre = LatentStatistics(torch.empty(projector.generator.synthesis.layer_count, sizes.w_size, device=META), 1.0)
+    centre = LatentStatistics(torch.empty(sizes.w_size, device=META), 1.0)
     noise = projector._noise([centre] * images, range(images))
     real = torch.empty(images, sizes.image_channels, sizes.resolution, sizes.resolution, device=META)
     steps: list[Tally] = []
