@@ -40,6 +40,7 @@ REFERENCE = "real"  # the scenario that the others are tested against
 
 def main(
     gans: Annotated[list[Path], "folders of score_gan, in the order of the rows"],
+    trainings: Annotated[list[Path], "folders of train_gan, one for each of these GANs"],
     scenarios: Annotated[list[Path], "folders of train_classifier, in the order of the rows"],
     split: Annotated[Path, "who is on which side"],
     tables: Annotated[Path, "folder for table1 and table2, each as .csv, .md and .tex"],
@@ -54,12 +55,15 @@ def main(
     }
     if REFERENCE not in said:
         raise ValueError(f"scenarios are tested against {REFERENCE!r}, which is not among {', '.join(said)}: add it")
+    strengths = {folder.name: mean_strength(folder) for folder in trainings}
+    if unknown := [folder.name for folder in gans if folder.name not in strengths]:
+        raise ValueError(f"--trainings has no folder of {', '.join(unknown)}: give one for each of --gans")
     rows_of = {folder.name: intervals(folder) for folder in scenarios}
     rows_of[MAJORITY] = majority_rows(said[REFERENCE], images_of(sides, "train")["label"], settings)
     others = [comparison_row(name, one, said[REFERENCE]) for name, one in said.items() if name != REFERENCE]
     comparisons = pd.DataFrame(others, columns=list(COMPARISON_COLUMNS))
     with folder_written_whole(tables) as aside:
-        fidelity = fidelity_table({folder.name: intervals(folder) for folder in gans}, facts)
+        fidelity = fidelity_table({folder.name: intervals(folder) for folder in gans}, strengths, facts)
         write(aside / "table1", fidelity)
         write(aside / "table2", prediction_table(rows_of, comparisons, facts))
 
@@ -67,6 +71,11 @@ def main(
 def intervals(folder: Path) -> pd.DataFrame:
     """The table that score_gan or train_classifier left in its folder."""
     return read_rows(folder / "intervals.csv", "score_gan or train_classifier")
+
+
+def mean_strength(folder: Path) -> float:
+    """Of a GAN's augmentation over its training; nan where it had none."""
+    return float(read_rows(folder / "losses.csv", "train_gan")["augment_p"].mean())
 
 
 def facts_of_run(images: int, settings: Settings) -> Facts:

@@ -101,8 +101,13 @@ def comparisons(**changes):
     return pd.DataFrame(rows).assign(**changes)
 
 
+def fidelity_of(rows, strength=0.3, **changes):
+    """Table 1 of GANs that were all augmented as strongly."""
+    return fidelity_table(rows, dict.fromkeys(rows, strength), facts(**changes))
+
+
 def table_1(**changes):
-    return fidelity_table(rows_of_gans(), facts(**changes))
+    return fidelity_of(rows_of_gans(), **changes)
 
 
 def table_2(**changes):
@@ -191,7 +196,7 @@ def test_numbers_hold_every_metric_with_interval_counts_extractor_and_the_paper_
 def test_gans_of_different_extractors_share_no_column():
     rows = {"ben": rows_of_gan(), "mal": rows_of_gan(extractor="inception")}
     with pytest.raises(ValueError, match="of one network.*classifier and inception") as error:
-        fidelity_table(rows, facts())
+        fidelity_of(rows)
     assert "\n" not in str(error.value)
 
 
@@ -199,18 +204,18 @@ def test_path_lengths_of_different_networks_share_no_column():
     other = rows_of_gan()
     other.loc[other["metric"] == "ppl", "extractor"] = "vgg16"
     with pytest.raises(ValueError, match="path lengths.*classifier and vgg16"):
-        fidelity_table({"ben": rows_of_gan(), "mal": other}, facts())
+        fidelity_of({"ben": rows_of_gan(), "mal": other})
 
 
 def test_a_header_names_the_network_found_in_the_rows():
-    table = fidelity_table({"ben": rows_of_gan(extractor="dinov2")}, facts())
+    table = fidelity_of({"ben": rows_of_gan(extractor="dinov2")})
     assert {"KID % (dinov2)", "PPL (classifier)"} <= set(table.parts[0].cells.columns)
 
 
 def test_what_was_not_measured_says_so_and_keeps_the_paper_s_number():
     rows = rows_of_gan()
     rows = rows[~rows["metric"].isin(["ppl", "fid_infinity"]) & (rows["compared"] != "held-out real")]
-    table = fidelity_table({"ben": rows}, facts())
+    table = fidelity_of({"ben": rows})
     assert cells_of(table, 0, "PPL") == {"ben": MISSING}
     assert cells_of(table, 0, "PPL (paper, vgg16)") == {"ben": "60"}
     assert cells_of(table, 1, "FID extrapolated (classifier)") == {"ben": MISSING}
@@ -218,8 +223,19 @@ def test_what_was_not_measured_says_so_and_keeps_the_paper_s_number():
     assert held_out_of(table, "images")[FLOOR] == ""
 
 
+def test_augmentation_that_hardly_acted_is_said_under_the_table_and_none_at_all_in_it():
+    rows, of_idle = rows_of_gans(), "Augmentation hardly acted"
+    strengths = {"ben": 0.2, "mal": 0.0099, "cgan": 0.0, "cgan-no-color": 0.01, "cgan-no-aug": float("nan")}
+    table = fidelity_table(rows, strengths, facts())
+    told = {"ben": "0.2000", "mal": "0.0099", "cgan": "0.0000", "cgan-no-color": "0.0100", "cgan-no-aug": "none"}
+    assert cells_of(table, 1, "augmentation p, mean") == told
+    (note,) = (note for note in table.notes if note.startswith(of_idle))
+    assert "in the training of mal, cgan. GANs" in note
+    assert not any(note.startswith(of_idle) for note in fidelity_of(rows, strength=0.01).notes)
+
+
 def test_names_that_the_paper_does_not_know_make_a_table_too():
-    assert cells_of(fidelity_table({"mine": rows_of_gan()}, facts()), 0, "FID (paper, inception)") == {"mine": ""}
+    assert cells_of(fidelity_of({"mine": rows_of_gan()}), 0, "FID (paper, inception)") == {"mine": ""}
     table = prediction_table({"mine": rows_of_scenario()}, comparisons().iloc[:0], facts())
     assert cells_of(table, 0, "AUC (paper)") == {"mine": ""}
     assert cells_of(table, 0, "p (DeLong)") == {"mine": ""}
@@ -227,9 +243,9 @@ def test_names_that_the_paper_does_not_know_make_a_table_too():
 
 def test_rows_of_another_version_or_without_the_pooled_ones_are_named():
     with pytest.raises(ValueError, match="rows of ben lack the columns reference"):
-        fidelity_table({"ben": rows_of_gan().drop(columns="reference")}, facts())
+        fidelity_of({"ben": rows_of_gan().drop(columns="reference")})
     with pytest.raises(ValueError, match="every gan needs.*but mal has none"):
-        fidelity_table({"ben": rows_of_gan(), "mal": rows_of_gan().query("`class` == 'benign'")}, facts())
+        fidelity_of({"ben": rows_of_gan(), "mal": rows_of_gan().query("`class` == 'benign'")})
 
 
 def test_each_scenario_stands_beside_the_paper_s_accuracy_and_auc_in_the_same_unit():

@@ -26,6 +26,7 @@ GENERATED, HELD_OUT, AS_MANY = "generated", "held-out real", "generated, as many
 TRAIN = "train"
 MAJORITY = "majority"
 MISSING = "not measured"
+IDLE = 0.01  # a mean strength below which augmentation is said to have hardly acted
 LACKS_A_CLASS = "a class is missing"  # where the rows themselves do not say which
 
 FIDELITY_NAMES = {
@@ -80,10 +81,12 @@ class Table(NamedTuple):
     notes: list[str]  # differences from the paper's protocol, a line each
 
 
-def fidelity_table(rows_of: Mapping[str, pd.DataFrame], facts: Facts) -> Table:
+def fidelity_table(
+    rows_of: Mapping[str, pd.DataFrame], strengths: Mapping[str, float], facts: Facts
+) -> Table:
     """Table 1 from intervals.csv of each GAN, pooled over its classes, against training images.
 
-    Other extractors measure other things: GANs scored with different ones are a ValueError.
+    `strengths` are the mean of the augmentation's p over a GAN's training, nan where it had none. Other extractors measure other things: GANs scored with different ones are a ValueError.
     """
     numbers = _fidelity_numbers(rows_of)
     paths = numbers["metric"].eq("ppl")
@@ -99,14 +102,15 @@ def fidelity_table(rows_of: Mapping[str, pd.DataFrame], facts: Facts) -> Table:
             f"Generated against training images, the paper's numbers beside ours; {where}.",
             _beside("GAN", "gan", list(rows_of), _against(numbers, GENERATED, TRAIN), FIDELITY_METRICS, headers),
         ),
-        Part("Table 1b", f"What the paper does not report; {where}.", _beyond(list(rows_of), numbers, headers)),
+        Part("Table 1b", f"What the paper does not report; {where}.", _beyond(rows_of, strengths, numbers, headers)),
         Part(
             "Table 1c",
             f"Against real images that no GAN has seen, and the floor that these set; {where}.",
             _beside_held_out(list(rows_of), numbers, headers),
         ),
     ]
-    return Table(numbers, parts, fidelity_differences(facts, extractor, path_network))
+    notes = [*fidelity_differences(facts, extractor, path_network), *_idle(rows_of, strengths)]
+    return Table(numbers, parts, notes)
 
 
 def prediction_table(rows_of: Mapping[str, pd.DataFrame], comparisons: pd.DataFrame, facts: Facts) -> Table:
@@ -313,8 +317,25 @@ def _against(numbers: pd.DataFrame, compared: str, reference: str) -> pd.DataFra
     return numbers[numbers["compared"].eq(compared) & numbers["reference"].eq(reference)]
 
 
-def _beyond(gans: Sequence[str], numbers: pd.DataFrame, headers: Mapping[str, str]) -> pd.DataFrame:
-    """Metrics that the paper has no column for, and counts."""
+def _idle(gans: Iterable[str], strengths: Mapping[str, float]) -> list[str]:
+    """Which GANs were hardly augmented: what tells these apart is not their augmentation."""
+    idle = [gan for gan in gans if strengths[gan] < IDLE]
+    if not idle:
+        return []
+    return [
+        f"Augmentation hardly acted: its strength p was below {IDLE:g} on average in the training of "
+        f"{', '.join(idle)}. GANs that differ in their augmentation alone, as the conditional ones here, then differ by "
+        "chance or not at all, and say nothing about it."
+    ]
+
+
+def _beyond(
+    gans: Iterable[str],
+    strengths: Mapping[str, float],
+    numbers: pd.DataFrame,
+    headers: Mapping[str, str],
+) -> pd.DataFrame:
+    """Metrics that the paper has no column for, counts, and how strongly images were augmented."""
     against_train = _against(numbers, GENERATED, TRAIN)
     ours, images = _cells("gan", against_train), _counts(against_train)
     subsets = "kid_percent_of_subsets"
@@ -325,6 +346,7 @@ def _beyond(gans: Sequence[str], numbers: pd.DataFrame, headers: Mapping[str, st
             "generated images": _count(images, gan, "compared_count"),
             "training images": _count(images, gan, "real_count"),
             **{headers[name]: ours.get((gan, name), MISSING) for name in shown},
+            "augmentation p, mean": "none" if math.isnan(strengths[gan]) else f"{strengths[gan]:.4f}",
         }
         for gan in gans
     )

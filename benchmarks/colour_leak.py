@@ -1,0 +1,120 @@
+"""Do a GAN's images take over the colours of augmentation that acts? Colours by preset and fixed strength, as JSON.
+
+    python benchmarks/colour_leak.py [--presets bgc bg] [--strengths 0.2 0.5 0.8] [--seeds 2 3] [--grid FILE]
+
+In a study of small trainings ADA may never act: its strength stays near 0, and GANs that differ in their augmentation
+alone differ by chance. Here each preset is held at each strength, beside no augmentation, and the images of each GAN
+are set against its training images: distances of hue, saturation and brightness, and the share of images beyond the
+central 98 % of real means (`score_gan`), with intervals over random halves; FID in the features of `train_gan`'s curve.
+The first line is of held-out real images, the floor of all. Needs the images, the split and the classifier of a run
+(`make repro`); a minute or two for each training on 2 cores, each printed as it ends.
+"""
+
+import argparse
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from benchmarks.gans import CLASSIFIER, IMAGES, SPLIT, with_seed
+from benchmarks.measuring import rounded
+from skinsynth.gan.training import RunConfig
+from skinsynth.images.archive import Images, read_archive
+from skinsynth.images.grid import save_grid
+from skinsynth.partition.split import held_out_of, images_of, read_split
+from skinsynth.process import tune_process
+from skinsynth.quality.colour import ColourHistograms, colour_rows
+from skinsynth.quality.curve import CurveScorer, scorer_of
+from skinsynth.quality.fidelity import GENERATED, HELD_OUT, TRAIN, Patients
+from skinsynth.stage import best_device, cache_folder, load_params
+from stages.train_gan import Settings, begin, labels_of
+
+COUNT, DRAWS, SHOWN = 1000, 200, 16  # generated images of each GAN, random halves, images in a row of the grid
+METRICS = ("hue_w1_degrees", "saturation_w1", "brightness_w1", "hue_leak_share", "saturation_leak_share")
+COLOURS = ColourHistograms()
+
+
+class Side(NamedTuple):
+    """Images, and who is behind each."""
+
+    images: Images
+    patients: torch.Tensor
+
+
+def main() -> None:
+    """Train with each strength of each preset, once a seed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--gan", default="cgan", help="its name in params.yaml")
+    parser.add_argument("--presets", nargs="*", default=["bgc", "bg"], help="kinds of augmentation")
+    parser.add_argument("--strengths", type=float, nargs="+", default=[0.2, 0.5, 0.8], help="values of p, kept fixed")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[2, 3], help="a training each")
+    parser.add_argument("--grid", type=Path, help="where to draw images of the first seed, a row for each GAN")
+    flags = parser.parse_args()
+    settings = load_params("train_gan", Settings)
+    tune_process()
+    rows = read_split(SPLIT)
+    rows = rows[rows["label"].isin(labels_of(settings, flags.gan))]
+    train, held_out = side_of(images_of(rows, "train")), side_of(held_out_of(rows))
+    told({"images": HELD_OUT, **colours(train, held_out.images.pixels, held_out)})
+    shown = []
+    for run in runs(settings.runs[flags.gan], flags.presets, flags.strengths):
+        for seed in flags.seeds:
+            changed = replace(with_seed(settings, seed), runs={flags.gan: run})
+            fake, scores = trained(changed, flags.gan, train.images, seed)
+            told({"augment": run.augment, "p": run.initial_p, "seed": seed, **scores, **colours(train, fake)})
+            if seed == flags.seeds[0]:
+                shown.append(fake[np.linspace(0, len(fake) - 1, SHOWN).astype(int)])
+    if flags.grid is not None:
+        save_grid(flags.grid, np.concatenate(shown), columns=SHOWN)
+
+
+def side_of(rows: Any) -> Side:
+    """The images of these rows of the split."""
+    return Side(read_archive(IMAGES, rows["image_id"].tolist()), torch.tensor(rows["group"].tolist()))
+
+
+def runs(own: RunConfig, presets: list[str], strengths: list[float]) -> Iterator[RunConfig]:
+    """No augmentation, then each preset at each strength."""
+    yield replace(own, augment="none", adaptive=False, initial_p=0.0)
+    for preset in presets:
+        for strength in strengths:
+            yield replace(own, augment=preset, adaptive=False, initial_p=strength)
+
+
+def trained(settings: Settings, name: str, real: Images, seed: int) -> tuple[np.ndarray, dict[str, float]]:
+    """Images of the averaged generator at the end of the schedule, and their scores."""
+    trainer = begin(settings, name, real, best_device())
+    with tqdm(total=settings.schedule.images, unit="image", desc=f"{name}, seed {seed}", delay=5, leave=False) as bar:
+        while trainer.images_seen < settings.schedule.images:
+            trainer.step()
+            bar.update(trainer.images_seen - bar.n)
+    labels = labels_of(settings, name)
+    scorer: CurveScorer = scorer_of(trainer, real, labels, settings, seed, CLASSIFIER, cache_folder("features"))
+    return scorer.sample(trainer.generator_ema, COUNT).numpy(), scorer(trainer.generator_ema)
+
+
+def colours(train: Side, fake: np.ndarray, held_out: Side | None = None) -> dict[str, Any]:
+    """Each of METRICS of the fakes, or of held-out images where these came, against the training images."""
+    sides = (train.images.pixels, fake, *([held_out.images.pixels] if held_out else []))
+    real, generated, *floor = (COLOURS(torch.from_numpy(pixels)) for pixels in sides)
+    patients = Patients(train.patients, held_out.patients if held_out else None)
+    rng = torch.Generator().manual_seed(1)
+    rows = colour_rows(real, generated, floor[0] if floor else None, DRAWS, rng, patients=patients)
+    compared = (HELD_OUT if held_out else GENERATED, TRAIN)
+    rows = [row for row in rows if (row["compared"], row["reference"]) == compared]
+    found = {row["metric"]: {key: row[key] for key in ("value", "low", "high")} for row in rows}
+    return {metric: found[metric] for metric in METRICS}
+
+
+def told(found: dict[str, Any]) -> None:
+    """One line of JSON."""
+    print(json.dumps(rounded(found)), flush=True)
+
+
+if __name__ == "__main__":
+    main()
