@@ -86,7 +86,8 @@ def fidelity_table(
 ) -> Table:
     """Table 1 from intervals.csv of each GAN, pooled over its classes, against training images.
 
-    `strengths` are the mean of the augmentation's p over a GAN's training, nan where it had none. Other extractors measure other things: GANs scored with different ones are a ValueError.
+    `strengths` are the mean of the augmentation's p over a GAN's training, nan where it had none. Other extractors
+    measure other things: GANs scored with different ones are a ValueError.
     """
     numbers = _fidelity_numbers(rows_of)
     paths = numbers["metric"].eq("ppl")
@@ -324,8 +325,8 @@ def _idle(gans: Iterable[str], strengths: Mapping[str, float]) -> list[str]:
         return []
     return [
         f"Augmentation hardly acted: its strength p was below {IDLE:g} on average in the training of "
-        f"{', '.join(idle)}. GANs that differ in their augmentation alone, as the conditional ones here, then differ by "
-        "chance or not at all, and say nothing about it."
+        f"{', '.join(idle)}. GANs that differ in their augmentation alone, as the conditional ones here, then differ "
+        "by chance or not at all, and say nothing about it."
     ]
 
 
