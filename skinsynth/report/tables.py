@@ -81,9 +81,7 @@ class Table(NamedTuple):
     notes: list[str]  # differences from the paper's protocol, a line each
 
 
-def fidelity_table(
-    rows_of: Mapping[str, pd.DataFrame], strengths: Mapping[str, float], facts: Facts
-) -> Table:
+def fidelity_table(rows_of: Mapping[str, pd.DataFrame], strengths: Mapping[str, float], facts: Facts) -> Table:
     """Table 1 from intervals.csv of each GAN, pooled over its classes, against training images.
 
     `strengths` are the mean of the augmentation's p over a GAN's training, nan where it had none. Other extractors
