@@ -13,6 +13,7 @@ def answers(run: Path, metrics: Metrics) -> pd.DataFrame:
     """A table of questions and answers; `run` is a folder in which every stage has ended, with these headlines."""
     asked = {
         "Do synthetic images stand in for real ones?": stand_in(run),
+        "Do as many, of the same classes, stand in for all real ones?": as_many(run),
         "Do they add to real ones?": add(run),
         "Do they help where patients are few?": few_patients(run),
         "How near are generated images to real ones?": nearness(run),
@@ -55,15 +56,32 @@ def of_kind(table: pd.DataFrame, prefix: str) -> tuple[pd.DataFrame, str]:
     return own[own["metric"] == "auc"], told
 
 
+def doses(run: Path) -> pd.DataFrame:
+    """The dose-response curve."""
+    return pd.read_csv(run / "metrics/measure_dose_response/curve.csv")
+
+
+def less_without(row: pd.Series) -> str:
+    """By how much a dose's AUC exceeds that without its synthetic images."""
+    return (
+        f"{row['less_without']:+.3f} ({row['less_low']:+.3f} to {row['less_high']:+.3f}; single trainings "
+        f"{row['less_seed_min']:+.3f} to {row['less_seed_max']:+.3f})"
+    )
+
+
+def as_many(run: Path) -> str:
+    """Doses of synthetic images alone against all real ones."""
+    curve = doses(run)
+    alone = curve[curve["patients"] == 0].sort_values("synthetic_share")
+    said = [f"{row['synthetic_share']:g} times as many: {less_without(row)}" for _, row in alone.iterrows()]
+    return f"AUC of the selected GANs' images alone, less that of all real images; {'; '.join(said)}"
+
+
 def few_patients(run: Path) -> str:
     """What as many synthetic images as real ones change, for the fewest and for all patients."""
-    curve = pd.read_csv(run / "metrics/measure_dose_response/curve.csv")
+    curve = doses(run)
     rows = curve[(curve["synthetic_share"] == 1) & (curve["patients"] > 0)].sort_values("patients")
-    said = [
-        f"{row.patients} patients: {row.less_without:+.3f} ({row.less_low:+.3f} to {row.less_high:+.3f}; single "
-        f"trainings {row.less_seed_min:+.3f} to {row.less_seed_max:+.3f})"
-        for row in (rows.iloc[0], rows.iloc[-1])
-    ]
+    said = [f"{row['patients']} patients: {less_without(row)}" for row in (rows.iloc[0], rows.iloc[-1])]
     return (
         "AUC with as many synthetic images as real ones, less that without, with the interval over test patients and "
         f"the least and greatest of the trainings; {'; '.join(said)}"

@@ -8,11 +8,20 @@ from typing import Annotated
 import pandas as pd
 
 from skinsynth.files import sha256_of, written_whole
-from skinsynth.lesions.table import lesions_of, read_lesions
+from skinsynth.lesions.table import check_columns, lesions_of, read_lesions
 from skinsynth.partition.leakage import measure_leakage
 from skinsynth.partition.split import held_out_of, images_of, read_split
 from skinsynth.privacy.names import LABELS, SHA256_OF_LESIONS, SHA256_OF_SPLIT
-from skinsynth.privacy.release import Finding, ReleaseConfig, Tables, Verdict, by_discriminator, eyes, findings
+from skinsynth.privacy.release import (
+    COLUMNS,
+    Finding,
+    ReleaseConfig,
+    Tables,
+    Verdict,
+    by_discriminator,
+    eyes,
+    findings,
+)
 from skinsynth.report.checklist import Part, checklist
 from skinsynth.stage import load_params, read_rows, run, write_metrics
 
@@ -46,7 +55,8 @@ NOT_ASKED = (
     "Consent and ethics approval of the training images.",
     "Names of files, metadata, texts beside the images, and what was written into images.",
     "Another training with the same settings: it differs as much as these intervals, or more.",
-    "Copies put together of two images.",
+    "Copies put together of two images, painted over, stretched, or of small parts of an image.",
+    "Whether images are any good, diverse or useful: score_images and train_classifier; noise passes here.",
 )
 NO_DISCRIMINATOR = (
     "Attacks by who has the discriminator: none was given that knows these classes (--gan of score_authenticity)."
@@ -80,7 +90,12 @@ def read_tables(details: Path) -> Tables:
     """Those of a judgement; a ValueError where this is a set, and a FileNotFoundError where a table is missing."""
     if details.is_file():
         raise ValueError(f"{details} is a set, not its judgement: run score_authenticity first (docs/release.md)")
-    return Tables(**{name: read_rows(details / f"{name}.csv", "score_authenticity") for name in Tables._fields})
+    tables = {name: read_rows(details / f"{name}.csv", "score_authenticity") for name in Tables._fields}
+    for name, table in tables.items():
+        check_columns(details / f"{name}.csv", table, COLUMNS[name])
+        if table.empty:
+            raise ValueError(f"{details / name}.csv has no row: run score_authenticity again")
+    return Tables(**tables)
 
 
 def about_set(judged: pd.DataFrame) -> dict[str, str]:
@@ -91,6 +106,8 @@ def about_set(judged: pd.DataFrame) -> dict[str, str]:
 def check_files(about: Mapping[str, str], files: Mapping[str, Path]) -> None:
     """Raises ValueError where the set was judged by another file: the page would speak of other held-out patients."""
     for what, file in files.items():
+        if not file.is_file():
+            raise FileNotFoundError(f"no {file}: give the file that this set was judged by ({what})")
         if about.get(what) != sha256_of(file):
             raise ValueError(
                 f"{file} is not the file that this set was judged by ({what}: {about.get(what, 'unknown')}): give that "

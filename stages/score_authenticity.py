@@ -14,7 +14,7 @@ from skinsynth.artefacts.detector import ABOUT
 from skinsynth.classifier.classifier import load_classifier
 from skinsynth.features.extractor import ExtractorConfig, build_extractor
 from skinsynth.gan.family import load_family
-from skinsynth.images.archive import image_size
+from skinsynth.images.archive import Images, image_size
 from skinsynth.images.sets import read_image_set
 from skinsynth.privacy.distances import extreme_places, paired
 from skinsynth.privacy.inputs import check_sides, check_size, distinct_sides, judged_by, judged_rows, pixel_row
@@ -29,7 +29,15 @@ from skinsynth.privacy.names import (
 )
 from skinsynth.privacy.novelty import Coverage, NoveltyConfig
 from skinsynth.privacy.sets import Sets, Space, features_in
-from skinsynth.privacy.views import THUMBNAILS, View, disguise_rows, view_of_features, view_of_pixels
+from skinsynth.privacy.views import (
+    THUMBNAILS,
+    View,
+    disguise_rows,
+    held_out_rows,
+    of_held_out,
+    view_of_features,
+    view_of_pixels,
+)
 from skinsynth.projection.pairs import read_pairs
 from skinsynth.quality.neighbours import neighbour_scores
 from skinsynth.quality.proportions import as_frequent_as
@@ -66,10 +74,12 @@ def main(
     classifiers: Annotated[list[Path], "classifiers whose features distances are measured in: the first has headlines"],
     metrics: Annotated[Path, "headlines"],
     details: Annotated[
-        Path, "folder of authenticity, planted, copies, disguises, pixels, distances, histogram, attacks, judged as CSV"
+        Path,
+        "folder of authenticity, planted, copies, copies_of_held_out, disguises, pixels, distances, histogram, "
+        "attacks, judged as CSV",
     ],
     nearest_pairs: Annotated[Path, "closest and furthest pairs as a figure: shows real images, stays here"],
-    closest: Annotated[Path, "CSV: the synthetic images nearest to training, each with its neighbour's id: stays here"],
+    closest: Annotated[Path, "CSV: the synthetic images nearest to real ones, with their neighbours' ids: stays here"],
     saw_the_set: Annotated[
         list[Path] | None, "those of the classifiers that were trained on these synthetic images: no rule reads theirs"
     ] = None,
@@ -79,11 +89,13 @@ def main(
     """Judge by features; duplicates leave the training set first. Far away does not mean private.
 
     Real images are those of the synthetic classes. What is said of all classes at once is said of synthetic images in
-    the shares of training: C_T of a balanced set would tell how classes are mixed. Copies are sought in the whole set.
+    the shares of training: C_T of a balanced set would tell how classes are mixed. Copies are sought in the whole set,
+    among real images of all classes.
     """
     settings = load_params("score_authenticity", Settings)
     device = best_device()
     spaces = feature_spaces(classifiers, saw_the_set or [], settings.extractor, device)
+    family = None if gan is None else load_family([gan], device)
     sets = read_sets(synthetic, images, lesions, split, pairs, settings)
     coverage = coverage_within(settings.novelty.neighbours)
     tables: Tables = defaultdict(list)
@@ -100,10 +112,13 @@ def main(
     for view, disguises in zip(views, in_disguise, strict=True):
         copies = view.lookalikes.rows(settings.classes)
         add_to(tables, {"copies": copies, "disguises": disguises}, view.name, view.extractor, view.saw_the_set)
-        shown += closest_of_each(view, sets, settings.shown_pairs)
+        shown += closest_of_each(view, "training", sets.searched, sets.classes, settings.shown_pairs)
+    reverse = views[0]._replace(lookalikes=of_held_out(sets))
+    add_to(tables, {"copies_of_held_out": held_out_rows(reverse.lookalikes, settings.classes)}, PIXELS, THUMBNAILS)
+    shown += closest_of_each(reverse, "held-out", sets.held_out_searched, sets.classes, settings.shown_pairs)
     draw_pairs(nearest_pairs, shown)
-    write_rows(closest, [row for view in views for row in closest_rows(view, sets)])
-    family = None if gan is None else load_family([gan], device)
+    near_training = [row for view in views for row in closest_rows(view, "training", sets.searched, sets.classes)]
+    write_rows(closest, [*near_training, *closest_rows(reverse, "held-out", sets.held_out_searched, sets.classes)])
     by_pixels = pixel_attack_rows(sets.train, sets.held_out, sets.fake.pixels[sets.pooled.numpy()], settings.attacks)
     add_to(tables, {"attacks": by_pixels}, PIXELS, THUMBNAILS)
     others = other_attack_rows(sets.train, sets.held_out, family, settings.attacks)
@@ -122,12 +137,12 @@ def read_sets(
     """All images that features are asked for; a ValueError where a class of the set cannot be judged."""
     fake = read_image_set(synthetic, settings.classes, image_size(images))
     check_size(synthetic, fake, settings.classes)
-    train, held_out = distinct_sides(images, lesions, split, np.unique(fake.labels).tolist())
+    train, held_out, others = distinct_sides(images, lesions, split, np.unique(fake.labels).tolist())
     check_sides(split, train.images, held_out.images, fake, settings.classes)
     rng = torch.Generator().manual_seed(settings.novelty.seed)
     pooled = as_frequent_as(torch.from_numpy(fake.labels), torch.from_numpy(train.images.labels), rng)
     both = None if pairs is None else read_pairs(pairs)
-    return Sets(settings.classes, train, held_out, fake, pooled, both and (both.real, both.projected))
+    return Sets(settings.classes, train, held_out, others, fake, pooled, both and (both.real, both.projected))
 
 
 def feature_spaces(
@@ -163,28 +178,28 @@ def check_classifiers(classifiers: list[Path], saw_the_set: list[Path]) -> None:
             raise ValueError(f"{folder} saw the set, but no distances are measured in its features: drop it there")
 
 
-def closest_of_each(view: View, sets: Sets, count: int) -> list[PairGroup]:
-    """The synthetic images of each class that are nearest to training, with every marked one, beside these.
+def closest_of_each(view: View, side: str, real: Images, classes: Names, count: int) -> list[PairGroup]:
+    """The synthetic images of each class that are nearest to this side's, with every marked one, beside these.
 
     Where more than `MOST_SHOWN` are marked, the title says how many are not shown.
     """
-    groups = []
+    groups, fake = [], view.lookalikes.fake
     gaps, partners = (part.cpu().numpy() for part in view.lookalikes.found)
-    for label in sets.labels:
+    for label in np.unique(fake.labels).tolist():
         wanted = view.lookalikes.closest(label, count)
         places = wanted[: max(count, MOST_SHOWN)]
-        title = f"synthetic {sets.classes[label]} and nearest training image, closest by {view.measure}"
+        title = f"synthetic {classes[label]} and nearest {side} image, closest by {view.measure}"
         if len(wanted) > len(places):
             title += f" (and {len(wanted) - len(places)} more marked ones, see closest.csv)"
-        pairs = sets.fake.pixels[places], sets.train.images.pixels[partners[places]]
+        pairs = fake.pixels[places], real.pixels[partners[places]]
         groups.append(PairGroup(title, "red", *pairs, gaps[places]))
     return groups
 
 
-def closest_rows(view: View, sets: Sets) -> list[Row]:
-    """The synthetic images nearest to training by name, with all that `copies.csv` counts."""
-    rows = view.lookalikes.closest_rows(sets.train.images, sets.classes, LISTED)
-    return [{**row, "features_of": view.name} for row in rows]
+def closest_rows(view: View, side: str, real: Images, classes: Names) -> list[Row]:
+    """The synthetic images nearest to this side's by name, with all that are counted."""
+    rows = view.lookalikes.closest_rows(real, classes, LISTED)
+    return [{**row, "among": side, "features_of": view.name} for row in rows]
 
 
 def add_to(tables: Tables, found: Tables, features_of: str, extractor: str, saw_the_set: bool = False) -> None:

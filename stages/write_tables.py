@@ -74,7 +74,7 @@ def intervals(folder: Path) -> pd.DataFrame:
 
 
 def mean_strength(folder: Path) -> float:
-    """Of a GAN's augmentation over its training; nan where it had none."""
+    """Of a GAN's augmentation over the ticks of its training."""
     return float(read_rows(folder / "losses.csv", "train_gan")["augment_p"].mean())
 
 

@@ -108,9 +108,11 @@ def study(tmp_path):
 
 
 def test_both_sides_have_their_patients_and_training_no_duplicate(study):
-    train, held_out = distinct_sides(*study, [0])
+    train, held_out, others = distinct_sides(*study, [0])
     assert (train.images.ids, train.groups.tolist()) == (["image0", "image4"], [0, 4])
     assert (held_out.images.ids, held_out.groups.tolist()) == (["image6", "image8"], [6, 8])
+    assert (others.train.ids, others.held_out.ids) == (["image3", "image5"], ["image7", "image9"])
+    assert distinct_sides(*study, [0, 1])[2].train.ids == []
 
 
 def test_a_training_image_without_a_row_of_its_lesion_is_named(study):
@@ -210,11 +212,12 @@ def pairs_shown(marked):
     count = 100
     pixels = np.zeros((count, 3, 2, 2), np.uint8)
     found = torch.arange(count).double(), torch.arange(count)
-    lookalikes = SimpleNamespace(found=found, closest=lambda _, at_least: list(range(max(at_least, marked))))
+    images = SimpleNamespace(pixels=pixels, labels=np.zeros(count, int))
+    lookalikes = SimpleNamespace(
+        found=found, fake=images, closest=lambda _, at_least: list(range(max(at_least, marked)))
+    )
     view = SimpleNamespace(lookalikes=lookalikes, measure="pixels")
-    training = SimpleNamespace(images=SimpleNamespace(pixels=pixels))
-    sets = SimpleNamespace(labels=[0], classes=("benign",), fake=SimpleNamespace(pixels=pixels), train=training)
-    (group,) = closest_of_each(view, sets, 2)
+    (group,) = closest_of_each(view, "training", images, ("benign",), 2)
     return group
 
 

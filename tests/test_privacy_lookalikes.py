@@ -182,10 +182,10 @@ def test_a_set_is_counted_by_class_and_its_copies_are_named(sides):
     for label in CLASSES:
         distances = [row["distance"] for row in closest if row["class"] == label]
         assert distances == sorted(distances)
-    named = {row["synthetic_image"]: row["nearest_training_image"] for row in closest}
+    named = {row["synthetic_image"]: row["nearest_real_image"] for row in closest}
     assert {fake.ids[place]: train.ids[place] for place in range(6)}.items() <= named.items()
     counted = sum(row["nearer_than_any_held_out"] for row in rows.values())
-    assert sum(row["nearer_than_any_held_out"] for row in closest) == counted
+    assert sum(row["marked"] for row in closest) == counted
     assert len(found.closest_rows(train, CLASSES, at_least=20)) >= 20
 
 

@@ -26,7 +26,7 @@ def pixels(repeated=0, training=0, held_out=0):
     return pd.DataFrame([row])
 
 
-def copies(found=(0, 1, 1), gap=0.05, unlikely_from=9):
+def copies(found=(0, 1, 1), gap=0.05, unlikely_from=9, chance=0.4):
     """Look-alikes by thumbnails of one class, and by features of two."""
     places = [("benign", "pixels"), ("benign", "real"), ("malignant", "real")]
     rows = [
@@ -36,6 +36,7 @@ def copies(found=(0, 1, 1), gap=0.05, unlikely_from=9):
             "smallest_held_out_gap": gap,
             "nearer_than_any_held_out": count,
             "expected_by_chance": 1.5,
+            "chance_of_as_many": chance,
             "unlikely_from": unlikely_from,
             "features_of": space,
             "saw_the_set": 0,
@@ -43,6 +44,12 @@ def copies(found=(0, 1, 1), gap=0.05, unlikely_from=9):
         for count, (name, space) in zip(found, places, strict=True)
     ]
     return pd.DataFrame(rows)
+
+
+def copies_of_held_out(**changes):
+    """The same rows the other way round, of thumbnails alone."""
+    rows = copies(**changes).rename(columns={"nearer_than_any_held_out": "nearer_than_any_training"})
+    return rows[rows["features_of"] == "pixels"].drop(columns="smallest_held_out_gap")
 
 
 def disguises(**found):
@@ -125,6 +132,7 @@ def answers(leakage=SEALED, people=None, others=None, **tables):
         "judged": JUDGED,
         "pixels": pixels(),
         "copies": copies(),
+        "copies_of_held_out": copies_of_held_out(),
         "disguises": disguises(mirrored=(1.0, 0.0)),
         "planted": planted(),
         "authenticity": authenticity(),
@@ -150,7 +158,7 @@ def changed(**given):
 
 def test_a_set_without_a_fault_leaves_licences_and_pairs_to_a_person_and_is_not_called_private():
     counts = {verdict: list(CLEAN.values()).count(verdict) for verdict in Verdict if verdict in CLEAN.values()}
-    assert counts == {Verdict.LOOK: 2, Verdict.NOTHING: 9, Verdict.HOLDS: 6}
+    assert counts == {Verdict.LOOK: 2, Verdict.NOTHING: 10, Verdict.HOLDS: 6}
     said = " ".join(f"{verdict}" for verdict in Verdict)
     assert "private" not in said
     assert "safe" not in said
@@ -167,6 +175,12 @@ def test_a_set_without_a_fault_leaves_licences_and_pairs_to_a_person_and_is_not_
         ({"pixels": pixels(training=1)}, Verdict.STOPS),
         ({"pixels": pixels(held_out=1)}, Verdict.STOPS),
         ({"pixels": pixels(repeated=1)}, Verdict.WARNS),
+        ({"pixels": pixels(repeated=49)}, Verdict.WARNS),
+        ({"pixels": pixels(repeated=50)}, Verdict.STOPS),
+        ({"copies": copies((8, 0, 0), chance=0.016)}, Verdict.WARNS),  # of three rows together less than 0.05
+        ({"copies_of_held_out": copies_of_held_out(found=(8, 0, 0), chance=0.049)}, Verdict.WARNS),
+        ({"copies_of_held_out": copies_of_held_out(found=(9, 0, 0))}, Verdict.STOPS),
+        ({"copies_of_held_out": copies_of_held_out(found=(9, 0, 0), unlikely_from=101)}, Verdict.BLIND),
         ({"copies": copies((9, 0, 0))}, Verdict.STOPS),
         ({"copies": copies((0, 0, 9))}, Verdict.STOPS),
         ({"copies": copies(gap=0.0)}, Verdict.BLIND),
@@ -196,7 +210,8 @@ def test_one_planted_fault_changes_one_verdict(fault, verdict):
 @pytest.mark.parametrize(
     "harmless",
     [
-        {"copies": copies((8, 8, 8))},
+        {"copies": copies((8, 8, 8), chance=0.017)},
+        {"copies_of_held_out": copies_of_held_out(found=(8, 8, 8), chance=0.051)},
         {"disguises": disguises(mirrored=(0.1, 0.5))},
         {"authenticity": authenticity(generated=(0.9, 0.85, 0.95))},
         {"authenticity": authenticity(generated=(0.55, 0.45, 0.65))},
@@ -236,7 +251,7 @@ def test_where_every_classifier_learnt_from_the_set_questions_are_left_open_and_
     found = answer("Are images less authentic than held-out ones?", **seen)
     assert "learnt from this set" in found.found
     said = summary(list(answers(**seen).values()))
-    assert "3 of 17 questions are not answered" in said
+    assert "3 of 18 questions are not answered" in said
 
 
 def test_changes_that_hide_a_copy_are_named_by_the_best_way_of_looking_in_the_worst_class():
@@ -264,6 +279,34 @@ def test_a_set_in_the_place_of_its_judgement_is_refused(tmp_path):
     (tmp_path / "set.zip").write_bytes(b"PK")
     with pytest.raises(ValueError, match=r"set\.zip is a set, not its judgement: run score_authenticity first"):
         read_tables(tmp_path / "set.zip")
+
+
+def test_tables_of_another_version_and_empty_ones_are_named(tmp_path):
+    whole = {
+        "judged": JUDGED,
+        "pixels": pixels(),
+        "copies": copies(),
+        "copies_of_held_out": copies_of_held_out(),
+        "disguises": disguises(mirrored=(1.0, 0.0)),
+        "planted": planted(),
+        "authenticity": authenticity(),
+        "attacks": attacks(),
+    }
+    for name, table in whole.items():
+        table.to_csv(tmp_path / f"{name}.csv", index=False)
+    assert len(read_tables(tmp_path).copies) == 3
+    copies().drop(columns="unlikely_from").to_csv(tmp_path / "copies.csv", index=False)
+    with pytest.raises(ValueError, match=r"copies\.csv: no column 'unlikely_from'"):
+        read_tables(tmp_path)
+    copies().to_csv(tmp_path / "copies.csv", index=False)
+    pixels().iloc[:0].to_csv(tmp_path / "pixels.csv", index=False)
+    with pytest.raises(ValueError, match=r"pixels\.csv has no row: run score_authenticity again"):
+        read_tables(tmp_path)
+
+
+def test_a_missing_file_beside_the_judgement_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no .*lesions\.csv: give the file that this set was judged by"):
+        check_files({}, {"sha256 of lesions.csv": tmp_path / "lesions.csv"})
 
 
 def test_the_worst_answer_is_told_and_not_the_lowest_number():

@@ -385,16 +385,13 @@ def test_copies_in_a_set_from_elsewhere_are_counted_and_named_and_none_is_left_o
     assert (malignant["nearer_than_any_held_out"] >= 3).all()
     assert (malignant["chance_of_as_many"] < 0.2).all()
     closest = pd.read_csv(copied / "metrics/score_authenticity/closest.csv")
-    closest = closest[closest["features_of"] == "pixels"]
+    closest = closest[(closest["features_of"] == "pixels") & (closest["among"] == "training")]
     named = (
-        closest[closest["class"] == "malignant"]
-        .head(3)
-        .set_index("synthetic_image")["nearest_training_image"]
-        .to_dict()
+        closest[closest["class"] == "malignant"].head(3).set_index("synthetic_image")["nearest_real_image"].to_dict()
     )
     assert named == {f"malignant-stolen{number}": image_id for number, image_id in enumerate(train)}
     counted = copies[copies["features_of"] == "pixels"].set_index("class")["nearer_than_any_held_out"]
-    marked = closest.groupby("class")["nearer_than_any_held_out"].sum()
+    marked = closest.groupby("class")["marked"].sum()
     assert marked.reindex(counted.index, fill_value=0).to_dict() == counted.to_dict()
     assert metrics(copied, "score_authenticity")["nearer_than_any_held_out"] >= 3
     call("check_release", None, monkeypatch)
@@ -409,10 +406,32 @@ def test_copies_in_a_set_from_elsewhere_are_counted_and_named_and_none_is_left_o
     assert not any(image_id in page for image_id in train)
 
 
+def test_copies_under_another_class_and_of_held_out_patients_are_found(copied, monkeypatch):
+    sides = pd.read_csv(copied / "data/splits/main.csv", dtype=str)
+    train = sides[(sides["split"] == "train") & (sides["label"] == "1")]["image_id"].tolist()[:6]
+    held_out = sides[sides["split"] == "test"]["image_id"].tolist()[:6]
+    (copied / "vendor/benign").mkdir(parents=True)
+    for name, ids in (("train", train), ("held", held_out)):
+        for number, pixels in enumerate(read_archive(copied / "data/images.zip", ids).pixels):
+            mirrored = Image.fromarray(pixels.transpose(1, 2, 0)).transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+            mirrored.save(copied / f"vendor/benign/{name}{number}.png")
+    given = without("--gan", without("--pairs", command("score_authenticity", None)))
+    given[given.index("--synthetic") + 1] = str(copied / "vendor")
+    call_with("score_authenticity", given, monkeypatch)
+    closest = pd.read_csv(copied / "metrics/score_authenticity/closest.csv")
+    closest = closest[(closest["features_of"] == "pixels") & (closest["marked"] == 1)]
+    named = closest.set_index(["among", "synthetic_image"])["nearest_real_image"].to_dict()
+    expected = {("training", f"benign-train{number}"): image_id for number, image_id in enumerate(train)}
+    expected |= {("held-out", f"benign-held{number}"): image_id for number, image_id in enumerate(held_out)}
+    assert expected.items() <= named.items()
+    found = pd.read_csv(copied / "metrics/score_authenticity/details/copies_of_held_out.csv")
+    assert found["nearer_than_any_training"].tolist() == [len(closest[closest["among"] == "held-out"])]
+
+
 def test_a_release_page_has_every_answer_and_none_says_private(study):
     page = (study / "metrics/check_release/release.md").read_text()
     found = metrics(study, "check_release")
-    assert found["answers"] == 17
+    assert found["answers"] == 18
     assert hashlib.sha256((study / "data/splits/main.csv").read_bytes()).hexdigest() in page
     assert "no other answer reads them: aug-selected." in page
     assert sum(found.values()) == 2 * found["answers"]
@@ -420,6 +439,16 @@ def test_a_release_page_has_every_answer_and_none_says_private(study):
     assert hashlib.sha256((study / "data/synthetic/selected.zip").read_bytes()).hexdigest() in page
     assert page.count("private") == page.count("none can show that it is private")
     assert "safe" not in page
+
+
+def test_the_fingerprint_of_a_folder_is_that_of_its_linked_folders_too(tmp_path):
+    for name in ("set", "elsewhere"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "elsewhere/1.png").write_bytes(b"one")
+    (tmp_path / "set/benign").symlink_to(tmp_path / "elsewhere")
+    before = fingerprint(tmp_path / "set")
+    (tmp_path / "elsewhere/1.png").write_bytes(b"another")
+    assert fingerprint(tmp_path / "set") != before
 
 
 def test_the_fingerprint_of_a_folder_is_that_of_what_sha256sum_prints(tmp_path):

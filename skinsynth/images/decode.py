@@ -74,13 +74,24 @@ def decode_bytes(
 ) -> tuple[UInt8[np.ndarray, "size size 3"], int]:
     """The square that `decode` takes and its side in the file, of a content in one of Pillow's `formats`.
 
-    A BadImage says `name`.
+    A BadImage says `name`, also where a file holds more than it shows: several images, or colours under transparency.
 
     Call it within `pillow_warnings()`; of threads, one stands around them all.
     """
     with _named(name):
+        _check_shows_all(content, formats)
         image, original = _upright(io.BytesIO(content), size, formats)
         return np.asarray(_square(image, size)), min(original)
+
+
+def _check_shows_all(content: bytes, formats: tuple[str, ...]) -> None:
+    """Raises BadImage where an image is not judged by what is seen of it."""
+    with Image.open(io.BytesIO(content), formats=formats) as image:
+        count = getattr(image, "n_frames", 1)
+        if count > 1:
+            raise BadImage(f"it holds {count} images, of which one would be looked at")
+        if image.has_transparency_data and np.asarray(image.convert("RGBA"))[..., 3].min() < 255:
+            raise BadImage("it is transparent in places, which may hold colours that nobody sees: save it without")
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 import json
 import os
-import posixpath
 import re
 import zipfile
 from collections import Counter
@@ -27,7 +26,9 @@ FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
 # As many as the largest image that we decode (decode.MAX_PIXELS) takes without compression.
 MAX_BYTES = 2**28
 TEXTS = (".txt", ".md", ".csv", ".tsv", ".json", ".yaml", ".yml", ".xml", ".html", ".log")  # about images
-CLUTTER = ("__MACOSX", "Thumbs.db", "desktop.ini")
+TEXT_NAMES = ("readme", "license", "licence", "copying", "notice")  # of texts without a suffix
+CLUTTER = ("__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini")
+BESIDE_MACOS = "._"  # how names begin that macOS puts beside those of files
 # Other methods inflate without a bound on what comes out.
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 ENCRYPTED = 0x1  # the bit of an entry's flags
@@ -41,7 +42,8 @@ def read_image_set(path: Path, classes: Sequence[str], size: int) -> Images:
     """All images at `size` px as real ones are decoded: with dataset.json sorted by id, else by class, then by name.
 
     An id is the path within the set (benign/12.jpg: benign-12); a line counts the images that were smaller.
-    FileNotFoundError where nothing is there, ValueError where a file cannot be read or has no class among `classes`.
+    FileNotFoundError where nothing is there, ValueError where a file cannot be read, has no class among `classes`, or
+    is neither image nor text: it would be given away unjudged.
     """
     with _opened(path) as files:
         if LABELS in files:
@@ -49,40 +51,58 @@ def read_image_set(path: Path, classes: Sequence[str], size: int) -> Images:
             label_of = _listed_labels(path, files[LABELS](), files.keys(), classes)
             _check_all_are_listed(path, files.keys() - label_of.keys() if label_of else ())
         else:
-            _check_all_are_images(path, files.keys(), classes)
+            _check_all_are_images(path, files.keys())
             readers = _without_top({name: read for name, read in files.items() if _is_image(name)}, classes)
             label_of = _folder_labels(path, readers.keys(), classes)
         if not label_of:
             raise ValueError(
                 f"{path} holds no image: put images ({', '.join(SUFFIXES)}) in folders called {', '.join(classes)}"
             )
+        _check_texts(path, {name: read for name, read in files.items() if _is_text(name)})
         pixels = _decode_all(path, {name: readers[name] for name in label_of}, size)
     return Images(_unique_ids(label_of), pixels, np.array(list(label_of.values()), dtype=np.int64))
+
+
+def left_aside(path: Path) -> list[str]:
+    """Names of what a set holds beside its images: texts, and what macOS or Windows put there."""
+    with _opened(path) as files:
+        return sorted(name for name in files if _is_beside(name) and name != LABELS)
+
+
+def files_below(root: Path) -> list[Path]:
+    """All files of a folder, in the order of their names. Folders at its top may be links; links to folders below them,
+    and what is no file, are a ValueError."""
+    found = []
+    for folder, folders, names in os.walk(root, followlinks=True):
+        for path in (Path(folder, name) for name in folders):
+            if path.is_symlink() and path.parent != root:
+                raise ValueError(f"{path} is a link to a folder: put the folder itself there, or leave it out")
+        for path in (Path(folder, name) for name in names):
+            if not path.is_file():
+                raise ValueError(f"{path} is no file: leave it out")
+            found.append(path)
+    return sorted(found)
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[dict[str, Reader]]:
     """What reads each file, by its path within the set; nothing is extracted."""
     if path.is_dir():
-        yield {file.relative_to(path).as_posix(): partial(_read_file, file) for file in _files_below(path)}
+        yield {file.relative_to(path).as_posix(): partial(_read_file, file) for file in files_below(path)}
     elif path.is_file():
         with _opened_zip(path) as archive:
-            # Of two entries of one name the later counts, as for every program that unpacks.
-            yield {
-                _plain(entry.filename): partial(_read_entry, path, archive, entry)
-                for entry in archive.infolist()
-                if not entry.is_dir()
-            }
+            entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+            readers: dict[str, Reader] = {}
+            for entry in entries:
+                name = _plain(path, entry.filename)
+                if name in readers:
+                    raise ValueError(
+                        f"{path} holds two entries called {name!r}, of which one hides the other: keep one"
+                    )
+                readers[name] = partial(_read_entry, path, archive, entry)
+            yield readers
     else:
         raise FileNotFoundError(f"no image set at {path}: give a ZIP, or a folder with one folder for each class")
-
-
-def _files_below(root: Path) -> Iterator[Path]:
-    for entry in root.iterdir():
-        # A class folder may be a link, which a search from the root would not follow.
-        for path in entry.rglob("*") if entry.is_dir() else [entry]:
-            if path.is_file():
-                yield path
 
 
 def _opened_zip(path: Path) -> zipfile.ZipFile:
@@ -99,9 +119,12 @@ def _words(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _plain(name: str) -> str:
-    """The path of an entry, which cannot lead out of the set; some Windows programs write backslashes."""
-    return posixpath.normpath("/" + name.replace("\\", "/")).lstrip("/")
+def _plain(path: Path, name: str) -> str:
+    """The path of an entry within the set; some Windows programs write backslashes."""
+    parts = PurePosixPath(name.replace("\\", "/"))
+    if parts.is_absolute() or ".." in parts.parts:
+        raise ValueError(f"{path} holds an entry called {name!r}, which leads out of the set: pack the set again")
+    return parts.as_posix()
 
 
 def _read_file(path: Path) -> bytes:
@@ -131,18 +154,31 @@ def _check_bytes(where: str, count: int) -> None:
 
 
 def _is_image(name: str) -> bool:
-    """By its suffix."""
-    return not _is_clutter(name) and name.lower().endswith(SUFFIXES)
+    """By its suffix; what is hidden is no image that anybody means to give away."""
+    return not _is_beside(name) and name.lower().endswith(SUFFIXES) and not _is_hidden(name)
+
+
+def _is_beside(name: str) -> bool:
+    """Whether it is a text, or put beside images by macOS or Windows."""
+    return _is_text(name) or _is_clutter(name)
+
+
+def _is_text(name: str) -> bool:
+    last = name.rpartition("/")[2].lower()
+    return not _is_clutter(name) and not _is_hidden(name) and (last.endswith(TEXTS) or last in TEXT_NAMES)
 
 
 def _is_clutter(name: str) -> bool:
-    """Whether it is hidden, a text, or put beside images by macOS or Windows."""
-    return name.lower().endswith(TEXTS) or any(part.startswith(".") or part in CLUTTER for part in name.split("/"))
+    return any(part in CLUTTER or part.startswith(BESIDE_MACOS) for part in name.split("/"))
+
+
+def _is_hidden(name: str) -> bool:
+    return any(part.startswith(".") for part in name.split("/"))
 
 
 def _check_all_are_listed(path: Path, others: Collection[str]) -> None:
     """Raises ValueError where a file is in no list of labels: it would be given away unjudged."""
-    unlisted = sorted(name for name in others if not _is_clutter(name))
+    unlisted = sorted(name for name in others if not _is_beside(name))
     if unlisted:
         raise ValueError(
             f"{path}: {LABELS} does not list {len(unlisted)} of its files, such as {unlisted[0]!r}: list them or leave "
@@ -150,20 +186,25 @@ def _check_all_are_listed(path: Path, others: Collection[str]) -> None:
         )
 
 
-def _check_all_are_images(path: Path, names: Collection[str], classes: Sequence[str]) -> None:
-    """Raises ValueError where a folder of a class holds something else: it would be left out without a word."""
-    others = sorted(
-        name
-        for name in names
-        if not _is_image(name)
-        and not _is_clutter(name)
-        and any(_label_of(folder, classes) is not None for folder in name.split("/")[:-1])
-    )
+def _check_all_are_images(path: Path, names: Collection[str]) -> None:
+    """Raises ValueError where a file is neither image nor text: it would be left out without a word."""
+    others = sorted(name for name in names if not _is_image(name) and not _is_beside(name))
     if others:
         raise ValueError(
-            f"{path}: {len(others)} files in folders of a class are of no kind that is read ({', '.join(SUFFIXES)}), "
-            f"such as {others[0]!r}: convert them or leave them out"
+            f"{path}: {len(others)} files are hidden, or of no kind that is read ({', '.join(SUFFIXES)}; texts may lie "
+            f"beside), such as {others[0]!r}: convert them or leave them out"
         )
+
+
+def _check_texts(path: Path, readers: Mapping[str, Reader]) -> None:
+    """Raises ValueError where what is called a text is none: an image of another name would be given away unjudged."""
+    for name, read in readers.items():
+        try:
+            is_text = "\0" not in read().decode()
+        except UnicodeDecodeError:
+            is_text = False
+        if not is_text:
+            raise ValueError(f"{path}, {name!r} is no text (in UTF-8): leave it out")
 
 
 def _without_top(readers: dict[str, Reader], classes: Sequence[str]) -> dict[str, Reader]:
@@ -242,7 +283,7 @@ def _rows(path: Path, listing: bytes) -> list[Any]:
 def _name_and_label(path: Path, row: Any) -> tuple[str, int]:
     match row:
         case [str(name), int(label)]:
-            return _plain(name), label
+            return _plain(path, name), label
     raise ValueError(f"{path}: a row of {LABELS} is a name and the number of a class, but {str(row)[:80]!r} came")
 
 

@@ -32,6 +32,25 @@ def _centre(image: Picture, share: float) -> Picture:
     return image.resize(image.size, Image.Resampling.BICUBIC, box)
 
 
+def _corner(image: Picture, share: float) -> Picture:
+    box = (0, 0, image.width * share, image.height * share)
+    return image.resize(image.size, Image.Resampling.BICUBIC, box)
+
+
+def _moved(image: Picture, share: float) -> Picture:
+    """To the right; what comes in at the left is the border's colour."""
+    ground = Image.new("RGB", image.size, _border(image))
+    ground.paste(image, (round(image.width * share), 0))
+    return ground
+
+
+def _shrunk(image: Picture, share: float) -> Picture:
+    side = round(image.width * share)
+    ground = Image.new("RGB", image.size, _border(image))
+    ground.paste(image.resize((side, side), Image.Resampling.BICUBIC), ((image.width - side) // 2,) * 2)
+    return ground
+
+
 def _noisy(image: Picture) -> Picture:
     pixels = np.asarray(image)
     # The same noise on each image: it is the size that matters.
@@ -54,11 +73,14 @@ DISGUISES: dict[str, Callable[[Picture], Picture]] = {
     "turned by 20 degrees": lambda image: image.rotate(20, Image.Resampling.BICUBIC, fillcolor=_border(image)),
     "central 90 %": lambda image: _centre(image, 0.9),
     "central 75 %": lambda image: _centre(image, 0.75),
+    "corner of 75 %": lambda image: _corner(image, 0.75),
+    "moved by an eighth": lambda image: _moved(image, 1 / 8),
+    "shrunk to 80 %": lambda image: _shrunk(image, 0.8),
 }
 
 
 def _border(image: Picture) -> tuple[int, ...]:
-    """The mean colour of the four corners, which a turned image shows outside of what it was."""
+    """The mean colour of the four corners, which a turned, moved or shrunk image shows outside of what it was."""
     pixels = np.asarray(image)
     return tuple(int(level) for level in pixels[[0, 0, -1, -1], [0, -1, 0, -1]].mean(axis=0))
 

@@ -10,12 +10,13 @@ from jaxtyping import UInt8
 
 from skinsynth.files import sha256_of
 from skinsynth.images.archive import Images, read_archive
+from skinsynth.images.sets import files_below, left_aside
 from skinsynth.lesions.table import lesions_of
 from skinsynth.partition.split import held_out_of, images_of, read_split
 from skinsynth.privacy.authenticity import without_duplicates
 from skinsynth.privacy.names import LABELS, SHA256_OF_LESIONS, SHA256_OF_SPLIT
 from skinsynth.privacy.patients import PatientImages
-from skinsynth.privacy.sets import Sets
+from skinsynth.privacy.sets import RealSides, Sets
 
 # Of a class: fewer say nothing about copying.
 LEAST_IMAGES = 10
@@ -45,18 +46,18 @@ def check_sides(path: Path, train: Images, held_out: Images, fake: Images, class
 
 def distinct_sides(
     images: Path, lesions: Path, split: Path, labels: Sequence[int]
-) -> tuple[PatientImages, PatientImages]:
-    """Training images of these classes without duplicates, and held-out images."""
+) -> tuple[PatientImages, PatientImages, RealSides]:
+    """Training images of these classes without duplicates, held-out images, and both sides of the other classes."""
     sides = read_split(split)
-    sides = sides[sides["label"].isin(labels)]
     train = images_of(sides, "train")
     duplicate_groups = lesions_of(lesions, train["image_id"].tolist())["duplicate_group"]
-    distinct = train.iloc[without_duplicates(duplicate_groups.tolist())]
+    both = train.iloc[without_duplicates(duplicate_groups.tolist())], held_out_of(sides)
     real, strangers = (
         PatientImages(read_archive(images, side["image_id"].tolist()), side["group"].to_numpy())
-        for side in (distinct, held_out_of(sides))
+        for side in (rows[rows["label"].isin(labels)] for rows in both)
     )
-    return real, strangers
+    others = (read_archive(images, rows.loc[~rows["label"].isin(labels), "image_id"].tolist()) for rows in both)
+    return real, strangers, RealSides(*others)
 
 
 def judged_rows(synthetic: Path, sets: Sets) -> list[Row]:
@@ -66,14 +67,23 @@ def judged_rows(synthetic: Path, sets: Sets) -> list[Row]:
         "file": synthetic.name,
         "sha256": fingerprint(synthetic),
         "images": ", ".join(f"{name} ({count})" for name, count in counts.items()),
+        "files beside the images, which nobody looked at": counted_by_suffix(left_aside(synthetic)),
         LABELS: " ".join(str(label) for label in sets.labels),
         "pixels": sets.fake.pixels.shape[-1],
         "training images of these classes, one of each duplicate": len(sets.train.groups),
         "patients (or groups) of these": len(set(sets.train.groups)),
+        "training images of other classes, where copies are sought too": len(sets.others.train.ids),
         "held-out images of these classes": len(sets.held_out.groups),
         "patients (or groups) of the held-out": len(set(sets.held_out.groups)),
     }
     return [{"what": what, "value": value} for what, value in about.items()]
+
+
+def counted_by_suffix(names: Sequence[str]) -> str:
+    """Such as "3 (.txt 2, no suffix 1)"."""
+    kinds = Counter(Path(name).suffix.lower() or "no suffix" for name in names)
+    told = ", ".join(f"{kind} {count}" for kind, count in kinds.items())
+    return f"{len(names)} ({told})" if names else "0"
 
 
 def judged_by(images: Path, lesions: Path, split: Path) -> list[Row]:
@@ -86,8 +96,7 @@ def fingerprint(path: Path) -> str:
     """SHA-256 of a file; of a folder, of the lines that sha256sum prints of its files, in the order of their names."""
     if path.is_file():
         return sha256_of(path)
-    files = sorted(file for file in path.rglob("*") if file.is_file())
-    lines = [f"{fingerprint(file)}  ./{file.relative_to(path).as_posix()}\n" for file in files]
+    lines = [f"{sha256_of(file)}  ./{file.relative_to(path).as_posix()}\n" for file in files_below(path)]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 

@@ -92,16 +92,16 @@ class Lookalikes:
         ranked = [place for place in self.found[0].argsort(stable=True).tolist() if self.fake.labels[place] == label]
         return [place for rank, place in enumerate(ranked) if rank < at_least or self._counted[place]]
 
-    def closest_rows(self, train: Images, classes: tuple[str, ...], at_least: int) -> list[Row]:
-        """The images nearest to training by name, class by class."""
+    def closest_rows(self, real: Images, classes: tuple[str, ...], at_least: int) -> list[Row]:
+        """The images nearest to real ones by name, class by class; `real` are those that were searched."""
         gaps, partners = self.found
         return [
             {
                 "synthetic_image": self.fake.ids[place],
                 "class": classes[label],
-                "nearest_training_image": train.ids[int(partners[place])],
+                "nearest_real_image": real.ids[int(partners[place])],
                 "distance": float(gaps[place]),
-                "nearer_than_any_held_out": int(self._counted[place]),
+                "marked": int(self._counted[place]),
             }
             for label in np.unique(self.fake.labels).tolist()
             for place in self.closest(label, at_least)

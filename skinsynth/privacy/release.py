@@ -38,6 +38,10 @@ SEVERITY = {verdict: place for place, verdict in enumerate(Verdict)}
 
 # Share of the copies changed in one way, from which on that way does not hide a copy.
 SEEN = 0.5
+# What chance of a count of look-alikes warns, of all rows of a question together.
+DOUBTFUL = 0.05
+# Share of images that repeat another, from which on a set is none.
+MOST_REPEATED = 0.5
 NO_SPACE = "every classifier given had learnt from this set: judge it again with one that had not"
 
 Answer = tuple[str, Verdict, str]  # a question, the verdict, and the numbers behind it
@@ -52,12 +56,28 @@ class Finding(NamedTuple):
     found: str
 
 
+# What the rules read of each table.
+_COUNTS = ("class", "images", "expected_by_chance", "chance_of_as_many", "unlikely_from", "features_of", "saw_the_set")
+_INTERVAL = ("metric", "value", "low", "high", "features_of", "saw_the_set")
+COLUMNS = {
+    "judged": ("what", "value"),
+    "pixels": ("images", "repeated", "identical_to_training", "identical_to_held_out"),
+    "copies": (*_COUNTS, "nearer_than_any_held_out", "smallest_held_out_gap"),
+    "copies_of_held_out": (*_COUNTS, "nearer_than_any_training"),
+    "disguises": ("disguise", "nearer_than_any_held_out", "features_of", "saw_the_set"),
+    "planted": ("set", "authenticity", "authenticity_low", "authenticity_high", "features_of", "saw_the_set"),
+    "authenticity": ("class", "of", *_INTERVAL),
+    "attacks": ("attack", "note", "non_members", *_INTERVAL),
+}
+
+
 class Tables(NamedTuple):
-    """Tables of `score_authenticity` by which a set is judged."""
+    """Tables of `score_authenticity` by which a set is judged, with the columns of `COLUMNS`."""
 
     judged: pd.DataFrame
     pixels: pd.DataFrame
     copies: pd.DataFrame
+    copies_of_held_out: pd.DataFrame
     disguises: pd.DataFrame
     planted: pd.DataFrame
     authenticity: pd.DataFrame
@@ -92,7 +112,8 @@ def findings(
             identical(tables.pixels),
             repeated(tables.pixels),
             too_near(fair.copies),
-            to_look_at(tables.copies),
+            too_near_held_out(fair.copies_of_held_out),
+            to_look_at(tables.copies, tables.copies_of_held_out),
         ),
         "The set as a whole": (
             authenticity(fair.authenticity, fair.planted),
@@ -185,35 +206,55 @@ def identical(pixels: pd.DataFrame) -> Answer:
 
 
 def repeated(pixels: pd.DataFrame) -> Answer:
-    """One image again and again: the set is smaller than it says."""
+    """One image again and again: the set is smaller than it says, and none at all where most do so."""
     row = pixels.iloc[0]
     verdict = Verdict.WARNS if row["repeated"] else Verdict.NOTHING
+    if row["repeated"] >= MOST_REPEATED * row["images"]:
+        verdict = Verdict.STOPS
     found = f"{row['repeated']:.0f} of {row['images']:.0f} repeat another"
     return "Is one image in the set more than once?", verdict, found
 
 
 def too_near(copies: pd.DataFrame) -> Answer:
     """More look-alikes of training images than chance would have, in any class and way of looking."""
-    share = copies["nearer_than_any_held_out"] / copies["unlikely_from"]  # of what would stop
-    worst = copies.iloc[int(share.argmax())]
+    question = "Are more images nearer to training than every held-out one than chance explains?"
+    return question, *_lookalikes(copies, "nearer_than_any_held_out", "held-out")
+
+
+def too_near_held_out(copies: pd.DataFrame) -> Answer:
+    """The same of held-out images: somebody else's generator may have seen these."""
+    question = "Are more images nearer to held-out patients than every training image than chance explains?"
+    return question, *_lookalikes(copies, "nearer_than_any_training", "training")
+
+
+def _lookalikes(copies: pd.DataFrame, counted: str, strangers: str) -> tuple[Verdict, str]:
+    """By the least chance of any row; a few copies among many fresh images stay below what stops, but seldom below
+    what warns."""
+    share = copies[counted] / copies["unlikely_from"]  # of what would stop
+    least = copies["chance_of_as_many"].to_numpy().argmin()
+    worst = copies.iloc[int(share.argmax() if share.max() >= 1 else least)]
     found = (
-        f"{worst['nearer_than_any_held_out']:.0f} of {worst['images']:.0f} ({_of(worst)}), "
-        f"{worst['expected_by_chance']:.1f} expected by chance; up to {worst['unlikely_from'] - 1:.0f} pass here; "
-        f"{_worst_of(copies)}"
+        f"{worst[counted]:.0f} of {worst['images']:.0f} ({_of(worst)}), {worst['expected_by_chance']:.1f} expected by "
+        f"chance, which has so many or more with {worst['chance_of_as_many']:.2g}; from "
+        f"{worst['unlikely_from']:.0f} on it would stop; {_worst_of(copies)}"
     )
-    verdict = Verdict.STOPS if share.max() >= 1 else Verdict.NOTHING
-    if verdict is Verdict.NOTHING and (few := copies[copies["unlikely_from"] > copies["images"]]).size:
-        verdict, found = Verdict.BLIND, f"too few held-out images for any count to be unlikely ({_of(few.iloc[0])})"
-    return "Are more images nearer to training than every held-out one than chance explains?", verdict, found
+    if share.max() >= 1:
+        return Verdict.STOPS, found
+    few = copies[copies["unlikely_from"] > copies["images"]]
+    if len(few):
+        return Verdict.BLIND, f"too few {strangers} images for any count to be unlikely ({_of(few.iloc[0])})"
+    doubtful = worst["chance_of_as_many"] < DOUBTFUL / len(copies)
+    return (Verdict.WARNS if doubtful else Verdict.NOTHING), found
 
 
-def to_look_at(copies: pd.DataFrame) -> Answer:
+def to_look_at(copies: pd.DataFrame, copies_of_held_out: pd.DataFrame) -> Answer:
     """A handful of copies stays below what chance explains, and is seen by a person alone."""
     marked = copies.groupby("features_of", sort=False)["nearer_than_any_held_out"].sum()
     counts = ", ".join(f"{count} {_seen_by(str(name))}" for name, count in marked.items())
     found = (
-        f"marked: {counts}; look at each of these, and at the nearest of each class (on the machine that judged: "
-        "closest.csv names all of them; nearest_pairs.png shows them, and says how many of a class it has no place for)"
+        f"marked: {counts}, {copies_of_held_out['nearer_than_any_training'].sum()} beside held-out images; look at "
+        "each of these, and at the nearest of each class (on the machine that judged: closest.csv names all of them; "
+        "nearest_pairs.png shows them, and says how many of a class it has no place for)"
     )
     return "Does the same lesion stand on both sides of a nearest pair?", Verdict.LOOK, found
 

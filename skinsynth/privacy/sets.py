@@ -5,6 +5,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
@@ -15,6 +16,13 @@ from skinsynth.privacy.novelty import NoveltyConfig, TrainingSet
 from skinsynth.privacy.patients import PatientFeatures, PatientImages
 
 
+class RealSides(NamedTuple):
+    """Real images on both sides of the split."""
+
+    train: Images  # without duplicates
+    held_out: Images
+
+
 @dataclass(frozen=True)
 class Sets:
     """Synthetic images beside real ones of their classes."""
@@ -22,6 +30,7 @@ class Sets:
     classes: tuple[str, ...]  # by label; the synthetic images may be of some of them alone
     train: PatientImages  # without duplicates
     held_out: PatientImages
+    others: RealSides  # of the other classes: copies may come under a wrong name, or with a class left out
     fake: Images
     pooled: Int64[Tensor, " p"]  # synthetic images in training's class shares, for what is said of all classes at once
     pairs: tuple[UInt8[np.ndarray, "q 3 s s"], UInt8[np.ndarray, "q 3 s s"]] | None  # real images, their projections
@@ -32,9 +41,27 @@ class Sets:
         return np.unique(self.fake.labels).tolist()
 
     @cached_property
+    def searched(self) -> Images:
+        """All training images among which copies are sought; those of the synthetic classes come first."""
+        return joined(self.train.images, self.others.train)
+
+    @cached_property
+    def held_out_searched(self) -> Images:
+        """All held-out images, in the same way."""
+        return joined(self.held_out.images, self.others.held_out)
+
+    @cached_property
     def blurred(self) -> UInt8[np.ndarray, "h 3 s s"]:
         """The held-out images with less detail."""
         return disguised(self.held_out.images.pixels, "blurred")
+
+
+def joined(first: Images, then: Images) -> Images:
+    """One after the other; the first themselves where nothing follows."""
+    if not then.ids:
+        return first
+    pixels = np.concatenate([first.pixels, then.pixels])
+    return Images([*first.ids, *then.ids], pixels, np.concatenate([first.labels, then.labels]))
 
 
 class Space(NamedTuple):
@@ -51,6 +78,7 @@ class Features(NamedTuple):
 
     train: TrainingSet
     held_out: PatientFeatures
+    searched: Float[Tensor, "s dim"]  # of training images of all classes
     fake: Float[Tensor, "m dim"]
     pooled: Float[Tensor, "p dim"]  # of `fake`
     pairs: tuple[Float[Tensor, "q dim"], Float[Tensor, "q dim"]] | None
@@ -63,6 +91,7 @@ def features_in(space: Space, sets: Sets, config: NoveltyConfig) -> Features:
     return Features(
         TrainingSet(train, sets.train.groups, config.cells, config.seed),
         PatientFeatures(held_out, sets.held_out.groups),
+        torch.cat([train, space.extract(sets.others.train.pixels)]) if len(sets.others.train.ids) else train,
         fake,
         fake[sets.pooled.to(fake.device)],
         sets.pairs and (space.extract(sets.pairs[0]), space.extract(sets.pairs[1])),

@@ -20,8 +20,8 @@ WHOLE = 0.5
 # Points across a disc, which lies as the image is turned; its radius is in halves of the image's side.
 ACROSS = 16
 RADIUS = 0.6  # of a disc in the others: what is cut from them may hold as much
-SHIFTS = (-0.15, 0.0, 0.15)  # of its middle, to the side and down
-RADII = (0.6, 0.7, 0.8)  # in the images: a copy that was cut shows its lesion larger
+SHIFTS = (-0.3, -0.15, 0.0, 0.15, 0.3)  # of its middle, to the side and down: a copy may have been moved
+RADII = (0.5, 0.6, 0.7, 0.8)  # in the images: a copy that was cut or shrunk shows its lesion larger or smaller
 ANGLES = 16
 # Directions in which discs differ most: the search looks at these alone, and then at whole discs where it ended.
 AXES = 64
