@@ -117,6 +117,8 @@ def check_ranges(settings: Any, where: str) -> None:
 def _check(value: Any, kind: Any, where: str) -> None:
     if value is None:
         return
+    if isinstance(value, bool) and kind in (int, float):
+        raise ValueError(f"{where} is {str(value).lower()}, but it must be a number: change it")
     if is_dataclass(value):
         check_ranges(value, where)
     elif get_origin(kind) is Annotated:

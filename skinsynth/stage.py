@@ -129,6 +129,7 @@ def load_params(section: str, schema: type[T], path: Path = Path("params.yaml"))
     A missing or unknown key, a value of another type and a number outside its field's range are ValueErrors.
     """
     values, name = _section(section, path)
+    _check_lists(values, schema, f"{path}: {name}")
     config = dacite.Config(strict=True, cast=[tuple], type_hooks={float: float})
     try:
         settings = dacite.from_dict(schema, values, config=config)
@@ -136,6 +137,10 @@ def load_params(section: str, schema: type[T], path: Path = Path("params.yaml"))
         raise ValueError(f"{path}, {section}: {_unknown_key(sorted(error.keys), schema)}") from error
     except dacite.MissingValueError as error:
         raise ValueError(f"{path}, {section}: the key {error.field_path} is missing: add it") from error
+    except dacite.WrongTypeError as error:
+        raise ValueError(
+            f"{path}, {section}: {error.field_path} is {error.value!r}, but it takes {_in_words(error.field_type)}"
+        ) from error
     except (dacite.DaciteError, TypeError, ValueError) as error:
         raise ValueError(f"{path}, {section}: {error}") from error
     check_ranges(settings, f"{path}: {name}")
@@ -160,8 +165,41 @@ def _section(section: str, path: Path) -> tuple[dict[str, Any], str]:
         raise ValueError(f"{path} is not YAML: {error}") from error
     scales = entry_of(params, "scales", str(path))
     scale = entry_of(scales, entry_of(params, "scale", str(path)), f"{path}, scales")
-    values = entry_of(scale, section, f"{path}, scale {params['scale']}")
+    where = f"{path}, scale {params['scale']}"
+    values = entry_of(scale, section, where)
+    if not isinstance(values, dict):
+        raise ValueError(f"{where}: {section} is {values!r}, but it takes the stage's settings, a key a line")
+    _check_same_classes(scale, where)
     return values, f"scales.{params['scale']}.{section}"
+
+
+def _check_same_classes(scale: Mapping[str, Any], where: str) -> None:
+    """Raises ValueError where two stages have other classes, or in another order: a label is a place among them."""
+    sections = ((name, values) for name, values in scale.items() if isinstance(values, dict))
+    classes = [(name, values["classes"]) for name, values in sections if "classes" in values]
+    for name, own in classes:
+        first, others = classes[0]
+        if own != others:
+            raise ValueError(
+                f"{where}: {first} has classes {others}, but {name} has {own}: a label is the place of its class, so "
+                "give all stages the same ones in the same order"
+            )
+
+
+def _check_lists(values: Mapping[str, Any], schema: Any, where: str) -> None:
+    """Raises ValueError where a single value stands for a list: text would be taken for a list of letters."""
+    for name, kind in get_type_hints(schema).items():
+        value = values.get(name)
+        for one in get_args(kind) if get_origin(kind) is UnionType else (kind,):
+            if get_origin(one) is tuple and value is not None and not isinstance(value, (list, tuple)):
+                raise ValueError(f"{where}.{name} is {value!r}, but it takes a list: write [{value}]")
+            if dataclasses.is_dataclass(one) and isinstance(value, dict):
+                _check_lists(value, one, f"{where}.{name}")
+
+
+def _in_words(kind: Any) -> str:
+    """A type as it is written in a schema."""
+    return kind.__name__ if isinstance(kind, type) and not get_args(kind) else str(kind).replace("typing.", "")
 
 
 def entry_of(mapping: Any, key: str, where: str) -> Any:

@@ -25,6 +25,7 @@ from skinsynth.quality.dose_response import (
     predict_by_dose,
     seed_aucs,
 )
+from skinsynth.quality.subgroups import TOO_FEW, Outcomes, too_few
 from skinsynth.report.figures import draw_dose_response
 from skinsynth.settings import Count, Names, Seed
 from skinsynth.stage import best_device, checkpoint_folder, entry_of, load_params, run, write_metrics, write_rows
@@ -48,7 +49,9 @@ def main(
     images: Annotated[Path, "real images"],
     split: Annotated[Path, "who is on which side"],
     metrics: Annotated[Path, "AUC of a few doses"],
-    curve: Annotated[Path, "CSV: AUC with its interval, its least and its best seed at each dose"],
+    curve: Annotated[
+        Path, "CSV: AUC with its interval, its least and its best seed at each dose; note: too few test patients"
+    ],
     figure: Annotated[Path, "AUC against the synthetic share and against the number of real patients"],
 ) -> None:
     """Train classifiers on each dose and report AUC on real test patients; a killed run goes on with the next training.
@@ -75,7 +78,9 @@ def main(
     ):
         rng = np.random.default_rng(settings.bootstrap_seed)
         scores = score_predictions(labels, answers.probabilities, groups, positive, settings.bootstrap_draws, rng)
-        found.append({**dose_row(dose, answers, scores), "test_images": len(labels)})
+        counts = Outcomes(labels, answers.probabilities, groups, positive).counts()
+        note = TOO_FEW if too_few(counts) else ""
+        found.append({**dose_row(dose, answers, scores), "test_images": len(labels), "note": note})
         answers_of[dose] = answers
     weights = group_draws(groups, settings.bootstrap_draws, np.random.default_rng(settings.bootstrap_seed))
     gains = [difference_columns(dose, answers_of, labels, positive, weights) for dose in answers_of]

@@ -1,5 +1,6 @@
 """Train a classifier of lesions on real, synthetic or mixed images and judge it on real test patients."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -54,7 +55,8 @@ def main(
     train = training_examples(scenario, images, ids["train"], synthetic, settings.classes)
     validation, test = examples(images, ids["validation"]), examples(images, ids["test"])
     about = lesions_of(lesions, ids["test"])
-    check_arms(read_lesions(lesions), settings.arms)  # what no lesion has is told before training
+    for line in check_arms(read_lesions(lesions), settings.arms):  # what no lesion has is told before training
+        print(line, file=sys.stderr)
     trained = train_classifiers(train, validation, settings.classifier, len(settings.classes), best_device())
     save_classifier(model, trained[0].classifier)
     write_rows(details / "history.csv", [row for one in trained for row in one.history])

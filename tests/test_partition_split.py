@@ -194,6 +194,13 @@ def test_too_few_patients_are_named():
         split_patients(table, CONFIG)
 
 
+def test_a_hospital_that_lacks_a_class_is_told_with_all_its_patients_and_what_to_set():
+    table = lesions_of([f"p{number}" for number in range(64)], [0] * 60 + [1] * 4)
+    config = dataclasses.replace(CONFIG, hospitals={"small": 1.0, "large": 9.0})
+    with pytest.raises(ValueError, match=r"'malignant' in hospital 'small'; the class has 4 patients.*fewer hospitals"):
+        split_patients(table, config)
+
+
 def test_an_unknown_protocol_names_the_known_ones(crowd):
     with pytest.raises(ValueError, match="patient, paper"):
         split_patients(crowd, dataclasses.replace(CONFIG, protocol="patients"))

@@ -164,19 +164,20 @@ def test_many_images_of_few_patients_are_too_few(draws, patients, rare):
 
 def test_a_value_that_no_lesion_has_is_answered_with_the_one_that_was_meant():
     table = lesions(source=["ISIC 2019", "ISIC 2020"], hair=["0", "1"])
-    check_arms(table, {"2020-only": {"source": "ISIC 2020", "hair": "0"}, "all": {}})
+    assert check_arms(table, {"2020-only": {"source": "ISIC 2020", "hair": "0"}, "all": {}}) == []
     for wrong in ("isic2020", "ISIC 202O", "isic 2020"):
         with pytest.raises(ValueError, match=f"the arm new asks for source '{wrong}', .* did you mean 'ISIC 2020'"):
             check_arms(table, {"old": {"source": "ISIC 2019"}, "new": {"source": wrong}})
-    with pytest.raises(ValueError, match=r"hair 'yes', which no row of lesions\.csv has: it has '0', '1' \(correct"):
-        check_arms(table, {"haired": {"hair": "yes"}})
+    (line,) = check_arms(table, {"haired": {"hair": "yes"}})
+    assert "hair 'yes', which no row of lesions.csv has: it has '0', '1'; its numbers will say 'too few'" in line
     with pytest.raises(ValueError, match="no column 'sauce': did you mean 'source'"):
         check_arms(table, {"new": {"sauce": "ISIC 2020"}})
 
 
 def test_of_many_values_the_first_few_are_told():
-    with pytest.raises(ValueError, match=r"it has '0', '1', '10', .* and 90 others"):
-        check_arms(lesions(age=[str(age) for age in range(100)]), {"old": {"age": "old"}})
+    (line,) = check_arms(lesions(age=[str(age) for age in range(100)]), {"old": {"age": "old"}})
+    assert "it has '0', '1', '10', " in line
+    assert " and 90 others" in line
 
 
 def test_what_is_too_small_says_so_with_its_counts(draws):

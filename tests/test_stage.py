@@ -45,14 +45,35 @@ def test_settings_are_read_with_their_nested_ones(tmp_path):
         ("image: 3, inner: {learning_rate: 1, seeds: []}", "'image': did you mean 'images'"),
         ("images: 3, inner: {learning_rat: 1, seeds: []}", "'learning_rat': did you mean 'learning_rate'"),
         ("images: 3, inner: {learning_rate: 1}", "inner.seeds is missing"),
-        ("images: many, inner: {learning_rate: 1, seeds: []}", '"images" - should be "int"'),
+        ("images: many, inner: {learning_rate: 1, seeds: []}", "images is 'many', but it takes int"),
         ("images: 3, inner: {learning_rate: fast, seeds: []}", "could not convert string to float: 'fast'"),
+        ("images: 3, inner: {learning_rate: 1, seeds: 7}", r"inner\.seeds is 7, but it takes a list: write \[7\]"),
+        ("images: 3, inner: {learning_rate: 1, seeds: seven}", r"it takes a list: write \[seven\]"),
+        ("images: true, inner: {learning_rate: 1, seeds: []}", "images is true, but it must be a number"),
     ],
 )
 def test_a_wrong_key_or_value_is_named_with_its_section(tmp_path, section, message):
     with pytest.raises(ValueError, match=message) as error:
         load_params("train", Settings, params(tmp_path, section))
-    assert "params.yaml, train" in str(error.value)
+    assert "params.yaml" in str(error.value)
+    assert "train" in str(error.value)
+
+
+def test_a_section_without_settings_is_named(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text("scale: small\nscales: {small: {train: }}\n")
+    with pytest.raises(ValueError, match="scale small: train is None, but it takes the stage's settings"):
+        load_params("train", Settings, path)
+
+
+def test_stages_with_classes_in_another_order_are_named_by_whichever_stage_comes_first(tmp_path):
+    path = tmp_path / "params.yaml"
+    own = "images: 3, inner: {learning_rate: 1, seeds: []}"
+    orders = {"prepare": "[malignant, benign]", "split": "[malignant, benign]", "score": "[benign, malignant]"}
+    sections = ", ".join(f"{name}: {{classes: {order}}}" for name, order in orders.items())
+    path.write_text(f"scale: small\nscales: {{small: {{train: {{{own}}}, {sections}}}}}\n")
+    with pytest.raises(ValueError, match=r"prepare has classes \['malignant', 'benign'\], but score has"):
+        load_params("train", Settings, path)
 
 
 def test_a_misspelt_scale_or_section_gets_a_suggestion(tmp_path):

@@ -33,7 +33,7 @@ class SplitConfig:
 def split_patients(lesions: pd.DataFrame, config: SplitConfig) -> pd.DataFrame:
     """One row an image: image_id, label, split, hospital ("" outside train), group. Images left out have no row."""
     if config.protocol not in PROTOCOLS:
-        raise ValueError(f"split_patients: no protocol {config.protocol!r}: choose one of {', '.join(PROTOCOLS)}")
+        raise ValueError(f"no protocol {config.protocol!r}: choose one of {', '.join(PROTOCOLS)}")
     lesions = lesions.sort_values("image_id", ignore_index=True)
     table = pd.DataFrame({"image_id": lesions["image_id"], "label": lesions["label"]})
     table["group"] = independent_groups(lesions)
@@ -51,9 +51,7 @@ def _by_patient(lesions: pd.DataFrame, config: SplitConfig) -> np.ndarray:
         "test": config.test_share,
     }
     if min(shares.values()) <= 0:
-        raise ValueError(
-            f"split_patients: shares of train, validation and test are {list(shares.values())}: each must be above 0"
-        )
+        raise ValueError(f"shares of train, validation and test are {list(shares.values())}: each must be above 0")
     split = pd.Series("", index=lesions.index)
     fixed = lesions["given_split"] == "test"
     free = ~lesions["group"].isin(lesions["group"][fixed])
@@ -82,8 +80,9 @@ def _assign(images: pd.DataFrame, share_of: dict[str, float], rng: np.random.Gen
     groups, group = np.unique(images["group"], return_inverse=True)
     if len(groups) < len(share_of):
         raise ValueError(
-            f"split_patients: {len(groups)} patients cannot fill {len(share_of)} parts ({', '.join(share_of)}): "
-            f"add patients"
+            f"{len(groups)} groups of patients (whom a patient, a lesion or a duplicate ties) cannot fill "
+            f"{len(share_of)} parts ({', '.join(share_of)}): add patients, or see whether lesion ids of one patient "
+            "come again with another"
         )
     part = spread(_features(images["label"].to_numpy(), group), np.array(list(share_of.values())), rng)
     return np.array(list(share_of), dtype=object)[part[group]]
@@ -103,12 +102,12 @@ def _features(label: Int[np.ndarray, " n"], group: Int[np.ndarray, " n"]) -> Flo
 
 def _hospitals(table: pd.DataFrame, config: SplitConfig) -> pd.Series:
     if min(config.hospitals.values(), default=0) <= 0:
-        raise ValueError(f"split_patients: hospitals have proportions above 0, not {config.hospitals}: change them")
+        raise ValueError(f"hospitals have proportions above 0, not {config.hospitals}: change them")
     hospital = pd.Series("", index=table.index)
     train, rng = table["split"] == "train", np.random.default_rng(config.seed + 1)
     if config.class_skew is None:
         hospital[train] = _assign(table[train], config.hospitals, rng)
-        _check_classes(table[train].assign(hospital=hospital[train]), "hospital", list(config.hospitals), config)
+        _check_classes(table.assign(hospital=hospital), "hospital", list(config.hospitals), config)
     else:
         hospital[train] = _assign_by_class(table[train], config.hospitals, config.class_skew, rng)
         _check_hospitals(hospital[train], config)
@@ -142,7 +141,7 @@ def draw_shares(
     et al. 2019 (arXiv 1905.12022), the parts over which a class is dealt out, so that no image is left or lacking.
     """
     if not 0 < class_skew < np.inf:
-        raise ValueError(f"split_patients: class_skew is above 0, or null for equal shares, but {class_skew} came")
+        raise ValueError(f"class_skew is above 0, or null for equal shares, but {class_skew} came")
     prior = np.array(proportions) / sum(proportions)
     return rng.dirichlet(class_skew * prior, size=class_count)
 
@@ -151,7 +150,7 @@ def _check_hospitals(hospital: pd.Series, config: SplitConfig) -> None:
     empty = sorted(set(config.hospitals) - set(hospital))
     if empty:
         raise ValueError(
-            f"split_patients: class_skew {config.class_skew:g} leaves no image to {', '.join(empty)}: choose a larger "
+            f"class_skew {config.class_skew:g} leaves no image to {', '.join(empty)}: choose a larger "
             "class_skew or another seed"
         )
 
@@ -162,9 +161,10 @@ def _check_classes(table: pd.DataFrame, column: str, parts: list[str], config: S
     for part, row in counts.iterrows():
         for label in row.index[row == 0]:
             patients = table["group"][table["label"] == label].nunique()
+            mend = ", change the shares" if column == "split" else " or set fewer hospitals (such as {all: 1})"
             raise ValueError(
-                f"split_patients: no image of class {config.classes[label]!r} in {column} {part!r}; "
-                f"the class has {patients} patients in all: add patients, or change the shares"
+                f"no image of class {config.classes[label]!r} in {column} {part!r}; the class has {patients} patients "
+                f"in all: add patients{mend} or try another seed (split_patients in params.yaml)"
             )
 
 

@@ -66,26 +66,26 @@ class Outcomes:
         }
 
 
-def check_arms(lesions: pd.DataFrame, arms: Mapping[str, Mapping[str, str]]) -> None:
-    """ValueError where not one of all lesions has a value that an arm asks for, with the one that was perhaps meant.
+def check_arms(lesions: pd.DataFrame, arms: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """A line for each value that an arm asks for and not one of all lesions has: of other data, its rows say "too few".
 
-    A value that some lesion has may still be missing from the test set, whose arm then has too few images.
+    ValueError where another value was perhaps meant.
     """
+    empty = []
     for name, condition in arms.items():
         check_columns(Path("lesions.csv"), lesions, condition)
         for column, value in condition.items():
             known = sorted(set(lesions[column].astype(str)))
-            if value not in known:
-                raise ValueError(
-                    f"the arm {name} asks for {column} {value!r}, which no row of lesions.csv has: "
-                    f"{_meant(value, known)} (correct the arm, or take it out)"
-                )
+            if value in known:
+                continue
+            asked = f"the arm {name} asks for {column} {value!r}, which no row of lesions.csv has"
+            if meant := closest(value, known):
+                raise ValueError(f"{asked}: did you mean {meant!r}? (correct train_classifier, arms in params.yaml)")
+            empty.append(f"{asked}: {_listed(known)}; its numbers will say {TOO_FEW!r}")
+    return empty
 
 
-def _meant(value: str, known: Sequence[str]) -> str:
-    meant = closest(value, known)
-    if meant:
-        return f"did you mean {meant!r}?"
+def _listed(known: Sequence[str]) -> str:
     others = f" and {len(known) - LISTED} others" if len(known) > LISTED else ""
     return f"it has {', '.join(map(repr, known[:LISTED]))}{others}"
 
