@@ -101,7 +101,18 @@ def test_csvs_without_any_image_are_an_error(isic, tmp_path):
     for path in isic.glob("*.csv"):
         (tmp_path / path.name).symlink_to(path)
     assert len(read_isic(IsicConfig(str(tmp_path))).table) == 37_648
-    with pytest.raises(FileNotFoundError, match="none of the 37648 rows"):
+    with pytest.raises(FileNotFoundError, match="none of the 37648 rows") as caught:
+        load_catalogue("isic", configs(tmp_path), CLASSES)
+    for folder in ("ISIC_2020_Training_JPEG/train", "ISIC_2019_Training_Input"):
+        assert str(tmp_path / folder) in str(caught.value)
+    assert ".jpg)" in str(caught.value)
+
+
+def test_melanomas_of_2019_alone_lack_the_benign_images_of_2020(isic, tmp_path):
+    for path in [*isic.glob("*.csv"), isic / "ISIC_2019_Training_Input"]:
+        (tmp_path / path.name).symlink_to(path)
+    words = f"benign images come from ISIC 2020.* only melanomas .*{tmp_path / 'ISIC_2020_Training_JPEG/train'}"
+    with pytest.raises(ValueError, match=words):
         load_catalogue("isic", configs(tmp_path), CLASSES)
 
 
@@ -145,6 +156,24 @@ def test_wrong_folders_get_one_clear_line(tmp_path, files, words):
         load_catalogue("folders", configs(tmp_path), CLASSES)
 
 
+@pytest.mark.parametrize("name", ["val", "validation", "Train", "benign"])
+def test_images_beside_train_and_test_are_not_dropped_unsaid(tmp_path, name):
+    for path in ("train/benign/a.jpg", "test/malignant/a.jpg", f"{name}/benign/b.jpg"):
+        image_at(tmp_path / path)
+    with pytest.raises(
+        ValueError, match=f"{tmp_path / name} holds 1 images beside train and test: move them"
+    ) as caught:
+        load_catalogue("folders", configs(tmp_path), CLASSES)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_a_system_leaves_beside_train_and_test_is_no_image(tmp_path):
+    for path in ("train/benign/a.jpg", "test/malignant/a.jpg", "__MACOSX/train/b.jpg", ".cache/b.jpg", "notes/.b.jpg"):
+        image_at(tmp_path / path)
+    (tmp_path / "notes" / "protocol.txt").write_text("no image")
+    assert len(load_catalogue("folders", configs(tmp_path), CLASSES).table) == 2
+
+
 def test_folders_take_a_folder_that_is_a_link(tmp_path):
     image_at(tmp_path / "elsewhere/benign/a.jpg")
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
@@ -175,7 +204,26 @@ def test_a_hospitals_table_is_read(hospital):
     assert set(table["licence"]) == {"own"}
     notes = present(read_hospital_table(configs(hospital).table)).notes
     assert any("nurse" in note for note in notes)
-    assert any("1 of 4 rows have no image" in note for note in notes)
+    assert any("1 of 4 rows have no image" in note and str(hospital / "images" / "d.jpg") in note for note in notes)
+
+
+@pytest.mark.parametrize("word", ["unknown", "Unknown", "NA", "n/a", "None", "nan", "-", "?"])
+def test_words_for_unknown_join_no_strangers(hospital, word):
+    text = f"path,patient_id,label,lesion_id,age\na.jpg,{word},benign,{word},{word}\nc.tif,{word},malignant,{word},\n"
+    table = table_of(hospital, text)
+    assert set(table["patient_id"]) == set(table["lesion_id"]) == set(table["age"]) == {""}
+    notes = read_hospital_table(configs(hospital).table).notes
+    assert any("2 of 2 rows name no patient" in note for note in notes)
+
+
+def test_a_lesion_may_be_on_one_patient_and_on_unknown_ones(hospital):
+    text = "path,patient_id,label,lesion_id\na.jpg,P1,benign,7\nsub/b.png,P1,malignant,7\nc.tif,,benign,7\n"
+    assert table_of(hospital, text)["lesion_id"].tolist() == ["7", "7", "7"]
+
+
+def test_a_table_whose_images_are_elsewhere_names_one_of_them(hospital):
+    with pytest.raises(FileNotFoundError, match=rf"{hospital / 'images/x/d.jpg'}\): put the images into {hospital}"):
+        table_of(hospital, "path,patient_id,label\nx/d.jpg,P1,benign\nx/e.jpg,P1,malignant\n")
 
 
 @pytest.mark.parametrize(
@@ -191,7 +239,28 @@ def test_paths_out_of_the_folder_are_refused(hospital, path):
     ("text", "words"),
     [
         ("path,patient,label\na.jpg,P1,benign\n", "no column 'patient_id': did you mean 'patient'"),
-        ("path,patient_id,label\na.jpg,P1,benign\na.jpg,P1,malignant\n", "ids came again: 'a'"),
+        ("path,patient_id,label\na.jpg,P1,benign\na.jpg,P1,malignant\n", "'a.jpg' has two rows: leave one"),
+        (
+            "path,patient_id,label\nläsion.png,P1,benign\nlösion.png,P1,malignant\n",
+            "'läsion.png' and 'lösion.png' both get the id 'l_sion': .* image_id",
+        ),
+        ("path,patient_id,label\na.jpg,P1,benign\na.png,P1,benign\n", "'a.jpg' and 'a.png' both get the id 'a'"),
+        ("path,patient_id,label,image_id\na.jpg,P1,benign,1\nc.tif,P1,benign,1\n", "give each an image_id of its own"),
+        ("path,patient_id,label,image_id\na.jpg,P1,benign,a b\n", "lesions.csv: image_id 'a b'"),
+        (
+            "path,patient_id,label,age\na.jpg,P1,benign,45 years\nc.tif,P2,malignant,50\n",
+            r"lesions.csv: an age is a number of years or nothing, but '45 years' came \(1 rows\)",
+        ),
+        ("path,patient_id,label,age\na.jpg,P1,benign,1957\n", "but '1957' came"),
+        ("path,patient_id,label,hair\na.jpg,P1,benign,yes\n", r"/lesions.csv: hair is one of .* 'yes' \(1 rows\)"),
+        ("path,patient_id,label,given_split\na.jpg,P1,benign,val\n", "/lesions.csv: given_split is one of"),
+        (
+            "path,patient_id,label,lesion_id\na.jpg,P1,benign,0\nc.tif,P2,malignant,0\n",
+            "lesion_id '0' belongs to patients 'P1' and 'P2': write lesion ids that are unique across patients",
+        ),
+        ("path,patient_id,label\na.jpg,P1,benign\nc.tif,P1,Malignant\n", "did you mean 'malignant'.* same capitals$"),
+        ("path,patient_id,label\na.jpg,P1,benign\nc.tif,P1,malignnt\n", "did you mean 'malignant'.* or add"),
+        ("path,patient_id,label\na.jpg,P1,benign\nc.tif,P1,MEL\n", "did you mean 'melanoma'"),
         ("path,patient_id,label\na.jpg,P1,benign\nsub/b.png,P1,scar\n", r"scar \(1\)"),
         ("path,patient_id,label\na.jpg,P1,benign\n", "no image of class 'malignant'"),
         ("path,patient_id,label,image_id\na.jpg,P1,benign,\n", "no image_id"),

@@ -12,6 +12,7 @@ from skinsynth.lesions.diagnoses import BENIGN, MALIGNANT
 from skinsynth.settings import closest
 
 SIDES = ("train", "test")
+CLUTTER = "__MACOSX"  # what a Mac adds to a ZIP
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
 
 
@@ -27,14 +28,14 @@ def read_folders(config: FoldersConfig, classes: Sequence[str]) -> Catalogue:
     if not root.is_dir():
         raise FileNotFoundError(f"no folder {root}: put the images there, or link your folder to it")
     sides = {side: root / side for side in SIDES if (root / side).is_dir()} or {"": root}
+    if "" not in sides:
+        _check_beside(root)
     rows: list[dict[str, str]] = []
     pictures: dict[str, Path | Drawing] = {}
     for side, folder in sides.items():
         for class_folder in sorted(entry for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != "."):
             name = _class_of(class_folder, classes)
-            for path in sorted(class_folder.rglob("*")):
-                if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
-                    continue
+            for path in _images_in(class_folder):
                 image_id = id_of(path.relative_to(root))
                 if image_id in pictures:
                     raise ValueError(f"{pictures[image_id]} and {path} both get the id {image_id}: rename one of them")
@@ -47,6 +48,24 @@ def read_folders(config: FoldersConfig, classes: Sequence[str]) -> Catalogue:
     notes = ["folders name no patients: images of one patient may stand on both sides of a split"]
     table = pd.DataFrame(rows).assign(source=root.name, licence=config.licence, patient_id="", lesion_id="")
     return Catalogue(f"folders in {root}", table, pictures, [], notes)
+
+
+def _images_in(folder: Path) -> list[Path]:
+    return sorted(
+        path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+    )
+
+
+def _check_beside(root: Path) -> None:
+    """ValueError where a folder beside train and test holds images, which would be left out unsaid."""
+    for folder in sorted(entry for entry in root.iterdir() if entry.is_dir() and entry.name[0] != "."):
+        if folder.name in (*SIDES, CLUTTER):
+            continue
+        if images := _images_in(folder):
+            raise ValueError(
+                f"{folder} holds {len(images)} images beside {' and '.join(SIDES)}: move them into one of those, or "
+                f"out of {root} to leave them out"
+            )
 
 
 def id_of(path: Path) -> str:

@@ -8,14 +8,15 @@ import pandas as pd
 from skinsynth.lesions.catalogue import Catalogue, Drawing
 from skinsynth.lesions.diagnoses import BENIGN, MALIGNANT
 from skinsynth.lesions.folders import id_of
-from skinsynth.lesions.table import COLUMNS, read_csv
+from skinsynth.lesions.table import COLUMNS, blank_unknown, check_values, read_csv
 
 REQUIRED = ("path", "patient_id", "label")
 # What prepare_images finds out by itself is not taken from a table.
 OPTIONAL = tuple(
     column for column in COLUMNS if column not in ("label", "width", "height", "sha256", "duplicate_group")
 )
-SHOWN = 3
+IDS = ("patient_id", "lesion_id")
+OLDEST = 150  # years; more is a year of birth, or a code for unknown
 
 
 @dataclass(frozen=True)
@@ -42,13 +43,18 @@ def read_hospital_table(config: TableConfig) -> Catalogue:
     table["diagnosis"] = said.where((said != "") | is_word, given["label"])
     for column, value in {"source": csv.stem, "licence": config.licence, "lesion_id": ""}.items():
         table[column] = table[column].where(table[column] != "", value) if column in table else value
-    _check_ids(csv, table)
-    pictures: dict[str, Path | Drawing] = {
-        image_id: images / path
-        for image_id, path in zip(table["image_id"], paths, strict=True)
-        if (images / path).is_file()
-    }
-    return Catalogue(f"table {csv}", table, pictures, [], _notes(given))
+    for column in (*IDS, "age"):
+        if column in table:
+            table[column] = blank_unknown(table[column])
+    _check_ids(csv, table, paths, "image_id" in given)
+    _check_lesions(csv, table)
+    check_values(csv, table)
+    if "age" in table:
+        _check_ages(csv, table["age"])
+    places = {image_id: images / path for image_id, path in zip(table["image_id"], paths, strict=True)}
+    pictures: dict[str, Path | Drawing] = {name: place for name, place in places.items() if place.is_file()}
+    notes = _notes(given, table["patient_id"])
+    return Catalogue(f"table {csv}", table, pictures, [], notes, places=places, folders=[images])
 
 
 def _inside(csv: Path, path: str) -> PurePosixPath:
@@ -59,22 +65,50 @@ def _inside(csv: Path, path: str) -> PurePosixPath:
     return relative
 
 
-def _check_ids(csv: Path, table: pd.DataFrame) -> None:
+def _check_ids(csv: Path, table: pd.DataFrame, paths: list[PurePosixPath], own_ids: bool) -> None:
+    """ValueError where an image has no id, or that of another row; `own_ids` where the hospital gives them."""
     empty = int((table["image_id"] == "").sum())
     if empty:
         raise ValueError(f"{csv}: {empty} rows have no image_id: fill it, or leave the column out")
-    twice = table.loc[table["image_id"].duplicated(), "image_id"]
-    if len(twice):
-        named = ", ".join(map(repr, twice.unique()[:SHOWN]))
-        raise ValueError(f"{csv}: an image has one row, but {len(twice)} ids came again: {named}")
+    twice = table["image_id"].duplicated()
+    if twice.any():
+        image_id = table.loc[twice, "image_id"].iloc[0]
+        ours = [str(path) for path, name in zip(paths, table["image_id"], strict=True) if name == image_id]
+        if ours[0] == ours[1]:
+            what = f"{ours[0]!r} has two rows: leave one of them out"
+        else:
+            advice = "give each an image_id of its own" if own_ids else "rename one, or add a column image_id"
+            what = f"{ours[0]!r} and {ours[1]!r} both get the id {image_id!r}: {advice}"
+        raise ValueError(f"{csv}: an image has one row and one id, but {twice.sum()} ids came again: {what}")
 
 
-def _notes(given: pd.DataFrame) -> list[str]:
+def _check_lesions(csv: Path, table: pd.DataFrame) -> None:
+    """ValueError where a lesion is on two patients: numbers that start anew for each would join them all."""
+    known = table.loc[(table["lesion_id"] != "") & (table["patient_id"] != ""), list(IDS)].drop_duplicates()
+    shared = known.loc[known["lesion_id"].duplicated(), "lesion_id"]
+    if len(shared):
+        one, other = known.loc[known["lesion_id"] == shared.iloc[0], "patient_id"].iloc[:2]
+        raise ValueError(
+            f"{csv}: lesion_id {shared.iloc[0]!r} belongs to patients {one!r} and {other!r}: write lesion ids that are "
+            f"unique across patients, or leave the column out"
+        )
+
+
+def _check_ages(csv: Path, ages: pd.Series) -> None:
+    wrong = ages[(ages != "") & ~pd.to_numeric(ages, errors="coerce").between(0, OLDEST)]
+    if len(wrong):
+        raise ValueError(
+            f"{csv}: an age is a number of years or nothing, but {wrong.iloc[0]!r} came ({len(wrong)} rows): "
+            f"write the number alone"
+        )
+
+
+def _notes(given: pd.DataFrame, patients: pd.Series) -> list[str]:
     notes = []
     unused = [str(column) for column in given if column not in (*REQUIRED, *OPTIONAL)]
     if unused:
         notes.append(f"columns that are not used: {', '.join(unused)}")
-    without_patient = int((given["patient_id"] == "").sum())
+    without_patient = int((patients == "").sum())
     if without_patient:
         notes.append(
             f"{without_patient} of {len(given)} rows name no patient: nothing keeps those patients on one side"

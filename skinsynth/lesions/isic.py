@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from skinsynth.lesions.catalogue import Catalogue, Drawing, files_by_name
-from skinsynth.lesions.diagnoses import MALIGNANT
-from skinsynth.lesions.table import read_csv
+from skinsynth.lesions.catalogue import Catalogue, found_at
+from skinsynth.lesions.diagnoses import BENIGN, MALIGNANT
+from skinsynth.lesions.table import blank_unknown, read_csv
 
 LICENCE = "CC BY-NC 4.0"  # doi 10.34970/2020-ds01
 TRUTH_2020, DUPLICATES_2020 = "ISIC_2020_Training_GroundTruth_v2.csv", "ISIC_2020_Training_Duplicates.csv"
@@ -31,16 +31,25 @@ def read_isic(config: IsicConfig) -> Catalogue:
         if not (root / name).is_file():
             raise FileNotFoundError(f"no {name} in {root}: get it from {DOWNLOADS}, or link your files to {root}")
     table = pd.concat([_rows_2020(root), _melanomas_2019(root)], ignore_index=True).assign(licence=LICENCE)
-    files_2020, files_2019 = files_by_name(root / IMAGES_2020), files_by_name(root / IMAGES_2019)
-    pictures: dict[str, Path | Drawing] = {}
-    for image_id, source in zip(table["image_id"], table["source"], strict=True):
-        path = (files_2020 if source == "ISIC 2020" else files_2019).get(f"{image_id}.jpg")
-        if path is not None:
-            pictures[image_id] = path
+    folder_of = {"ISIC 2020": root / IMAGES_2020, "ISIC 2019": root / IMAGES_2019}
+    rows = zip(table["image_id"], table["source"], strict=True)
+    places = {image_id: folder_of[source] / f"{image_id}.jpg" for image_id, source in rows}
     listed = read_csv(root / DUPLICATES_2020, ("image_name_1", "image_name_2"))
     pairs = list(zip(listed["image_name_1"], listed["image_name_2"], strict=True))
     notes = ["ISIC 2019 names no patients: of its melanomas only lesions and duplicates are kept together"]
-    return Catalogue(f"ISIC in {root}", _with_artefacts(table, root / ARTEFACTS), pictures, pairs, notes)
+    table = _with_artefacts(table, root / ARTEFACTS)
+    folders = list(folder_of.values())
+    about_benign = f"benign images come from ISIC 2020, of 2019 only melanomas are taken: put them into {folders[0]}"
+    return Catalogue(
+        f"ISIC in {root}",
+        table,
+        found_at(places),
+        pairs,
+        notes,
+        places=places,
+        folders=folders,
+        help_for={BENIGN: about_benign},
+    )
 
 
 def _rows_2020(root: Path) -> pd.DataFrame:
@@ -89,7 +98,7 @@ def _melanomas_2019(root: Path) -> pd.DataFrame:
 
 def whole_years(age: pd.Series) -> pd.Series:
     """Ages as the CSVs write them ("45.0", "unknown") as whole years, "" where unknown."""
-    return age.str.removesuffix(".0").replace("unknown", "")
+    return blank_unknown(age.str.removesuffix(".0"))
 
 
 def _with_artefacts(table: pd.DataFrame, path: Path) -> pd.DataFrame:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from skinsynth.lesions.catalogue import Catalogue, Drawing, files_by_name
+from skinsynth.lesions.catalogue import Catalogue, found_at
 from skinsynth.lesions.diagnoses import MALIGNANCY_OF
 from skinsynth.lesions.isic import DOWNLOADS, whole_years
 from skinsynth.lesions.table import read_csv
@@ -45,9 +45,7 @@ def read_isic2017(config: Isic2017Config) -> Catalogue:
             "licence": LICENCE,
         }
     )
-    files = files_by_name(root / IMAGES)
-    pictures: dict[str, Path | Drawing] = {
-        image_id: files[f"{image_id}.jpg"] for image_id in table["image_id"] if f"{image_id}.jpg" in files
-    }
+    places = {image_id: root / IMAGES / f"{image_id}.jpg" for image_id in table["image_id"]}
     notes = ["ISIC 2017 names no patients and no lesions: only duplicates keep images of one lesion together"]
-    return Catalogue(f"ISIC 2017 in {root}", table, pictures, [], notes)
+    name, folders = f"ISIC 2017 in {root}", [root / IMAGES]
+    return Catalogue(name, table, found_at(places), [], notes, places=places, folders=folders)

@@ -42,5 +42,5 @@ def load_catalogue(source: str, configs: SourceConfigs, classes: Sequence[str]) 
         label = class_labels(table["diagnosis"], table["malignancy"], classes)
     except ValueError as error:
         raise ValueError(f"{catalogue.name}: {error}") from error
-    check_classes(label, classes, catalogue.name)
+    check_classes(label, classes, catalogue.name, catalogue.help_for)
     return replace(catalogue, table=table.drop(columns="malignancy").assign(label=label))

@@ -33,6 +33,7 @@ COLUMNS = (
 FLAGS = ("hair", "black_frame", "ruler", "other_artefact")
 VALUES_OF = {**dict.fromkeys(FLAGS, ("", "0", "1")), "given_split": ("", "train", "test")}
 SHOWN = 5  # wrong values that an error names
+UNKNOWN_WORDS = ("unknown", "na", "n/a", "none", "nan", "-", "?")  # in any case: as good as an empty cell
 
 
 def read_csv(path: Path, required: Iterable[str]) -> pd.DataFrame:
@@ -57,6 +58,11 @@ def read_csv(path: Path, required: Iterable[str]) -> pd.DataFrame:
     table = pd.DataFrame([_cells(path, row, len(names)) for row in rows], columns=names, dtype=str)
     check_columns(path, table, required)
     return table
+
+
+def blank_unknown(values: pd.Series) -> pd.Series:
+    """The values, "" where one is a word for unknown."""
+    return values.mask(values.str.casefold().isin(UNKNOWN_WORDS), "")
 
 
 def _cells(path: Path, row: list[str], count: int) -> list[str]:
@@ -122,18 +128,25 @@ def _check(path: Path, table: pd.DataFrame) -> None:
     twice = table.loc[table["image_id"].duplicated(), "image_id"]
     if len(twice):
         raise ValueError(f"{path}: an image has one row, but {_named(twice)} came more than once")
+    if (table["label"] < 0).any():
+        raise ValueError(f"{path}: a label is the number of a class, but {table['label'].min()} came")
+    check_values(path, table)
+
+
+def check_values(path: Path, table: pd.DataFrame) -> None:
+    """ValueError where an id holds what no id can, or a flag or a given split, where there is one, is none."""
     unsafe = table.loc[~table["image_id"].str.fullmatch(r"[A-Za-z0-9._-]+"), "image_id"]
     if len(unsafe):
         raise ValueError(
             f"{path}: image_id {_named(unsafe)}: only letters, digits, '.', '_' and '-' may stand in an id"
         )
-    if (table["label"] < 0).any():
-        raise ValueError(f"{path}: a label is the number of a class, but {table['label'].min()} came")
     for column, values in VALUES_OF.items():
+        if column not in table:
+            continue
         wrong = table.loc[~table[column].isin(values), column]
         if len(wrong):
             known = ", ".join(value or "nothing" for value in values)
-            raise ValueError(f"{path}: {column} is one of {known}, but {_named(wrong)} came")
+            raise ValueError(f"{path}: {column} is one of {known}, but {_named(wrong)} came: change them")
 
 
 def _named(values: pd.Series) -> str:
