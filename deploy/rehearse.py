@@ -50,11 +50,28 @@ def main() -> None:
     folder = flags.folder.resolve()
     if any(folder.glob("*")):
         sys.exit(f"rehearse: {folder} is not empty: name a new folder")
+    try:
+        check_inputs(flags)
+    except ValueError as error:
+        sys.exit(f"rehearse: {error}")
     rehearsal = Rehearsal(folder, flags.images, flags.split, flags.params)
     found = rehearsal.compare()
     if flags.faults:
         found["faults"] = rehearsal.faults()
     print(json.dumps(found, indent=2))
+
+
+def check_inputs(flags: argparse.Namespace) -> None:
+    """Raises ValueError where a file to rehearse with is missing."""
+    remedies = {
+        "images": "run `dvc repro split_patients` or `make repro` before, or name other images with --images",
+        "split": "run `dvc repro split_patients` or `make repro` before, or name another split with --split",
+        "params": "start this in the project's folder, or name the settings with --params",
+    }
+    for flag, remedy in remedies.items():
+        file = getattr(flags, flag)
+        if not file.is_file():
+            raise ValueError(f"there is no {file}: {remedy}")
 
 
 class Rehearsal:

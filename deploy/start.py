@@ -11,6 +11,7 @@ import argparse
 import dataclasses
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -29,6 +30,7 @@ from skinsynth.gan.training import configure
 from skinsynth.stage import load_params, load_value
 from stages.train_federated import Settings
 
+GREETING = re.compile(r"Using SuperLink: .*")  # with which Flower's command line begins
 APP, SHELL = Path(__file__).parent / "app", "shell"
 # Files are looked at often; Flower's command line takes seconds of a processor for each question.
 SECONDS_PER_LOOK, SECONDS_PER_QUESTION = 1.0, 15.0
@@ -53,7 +55,7 @@ def main() -> None:
         deployment = deployment_of(flags.params, flags.hospitals)
         check_deployment(deployment)
         app = write_app(folder / flags.run, deployment)
-        number = submit(app, folder / flags.run)
+        number = submit(app, folder / flags.run, flags.superlink, folder)
         if not wait(number, folder / flags.run, deployment.federation.rounds):
             sys.exit(f"start: the run did not end well: flwr log {number} superlink (with FLWR_HOME={folder}/flower)")
     except KeyboardInterrupt:
@@ -116,12 +118,23 @@ def connect(folder: Path, superlink: str) -> None:
         aside.write_text(shell_lines(folder))
 
 
-def submit(app: Path, run: Path) -> str:
+def submit(app: Path, run: Path, superlink: str, folder: Path) -> str:
     """Flower's number of the new run."""
     answer = flwr("run", str(app), "superlink", "--run-config", f'folder="{run}"')
     if not answer.get("success"):
-        raise ValueError(f"the SuperLink took no run: {answer.get('error-message', answer)}")
+        raise ValueError(refusal(str(answer.get("error-message", answer)), superlink, folder))
     return str(answer["run-id"])
+
+
+def refusal(said: str, superlink: str, folder: Path) -> str:
+    """What Flower said of a run that was not taken, in one line, and what to do where nobody answers."""
+    words = " ".join(GREETING.sub("", said).split())
+    if "is unavailable" not in words:
+        return f"the SuperLink at {superlink} took no run: {words}"
+    return (
+        f"no SuperLink answers at {superlink} (Flower: {words.split('. ')[0]}): start `python deploy/superlink.py "
+        f"--folder {folder}` first, or name the right address with --superlink"
+    )
 
 
 def wait(number: str, run: Path, rounds: int) -> bool:

@@ -6,7 +6,7 @@
 DVC runs one stage at a time. Here a stage starts as `dvc repro --single-item` once all that it needs is done; what it
 prints lies in .repro/. In the end a plain `dvc repro` looks at everything again: it says so if all is up to date, and
 otherwise runs what is left, so that a stage that fails is told about as ever. Each stage computes with one thread, and
-its results are the same for any number of jobs.
+its results are the same for any number of jobs. Ctrl-C, SIGTERM and SIGHUP end the stages that run as well.
 """
 
 import argparse
@@ -18,12 +18,14 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 
 from tqdm import tqdm
 
 LOGS = Path(".repro")
 GIGABYTES_PER_JOB = 2  # the hungriest stage of the scales for a CPU takes 1.4
 SECONDS_BETWEEN_LOOKS = 0.2
+SECONDS_TO_END = 20  # batch systems kill some 30 seconds after they have asked
 
 
 def main() -> None:
@@ -32,13 +34,31 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=default_jobs(), help="stages at once (here: %(default)s)")
     jobs = parser.parse_args().jobs
     dvc = str(Path(sys.executable).with_name("dvc"))
+    heed_signals()
     try:
         if jobs > 1:
             needs, changed = what_is_to_be_done()
             run_together(dvc, needs, not_up_to_date(needs, changed), jobs)
-        sys.exit(subprocess.run([dvc, "repro"], check=False).returncode)
+        sys.exit(run_the_rest(dvc))
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def heed_signals() -> None:
+    """SIGTERM and SIGHUP end this as Ctrl-C does; one that is ignored from the start (nohup) stays so."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, leave)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background of a shell
+        # Children would ignore it too, and could not be interrupted from here; a handler is not handed down.
+        signal.signal(signal.SIGINT, lambda *_: None)
+
+
+def leave(number: int, _: FrameType | None) -> None:
+    """Exit with the code that shells give to a signal; a second one must not cut the time that stages have to end."""
+    for other in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(other, signal.SIG_IGN)  # `timeout` sends each signal twice
+    sys.exit(128 + number)
 
 
 def default_jobs() -> int:
@@ -111,17 +131,40 @@ def start(dvc: str, stage: str) -> subprocess.Popen:
         return subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
 
 
+def run_the_rest(dvc: str) -> int:
+    """DVC's exit code; in a session of its own, so that a signal to this process alone ends its stage too."""
+    job = subprocess.Popen([dvc, "repro"], start_new_session=True)
+    with ended_together({"all": (job, time.monotonic())}):
+        return job.wait()
+
+
 @contextmanager
 def ended_together(running: Mapping[str, tuple[subprocess.Popen, float]]) -> Iterator[None]:
-    """What still runs at the end of the block (Ctrl-C) is interrupted too: DVC, and the stage that it waits for."""
+    """What still runs at the end of the block (Ctrl-C) is interrupted too: DVC, and the stage that it waits for.
+
+    Who is not gone after SECONDS_TO_END, or at a second Ctrl-C, is killed.
+    """
     try:
         yield
     finally:
-        for job, _ in running.values():
-            with suppress(ProcessLookupError):
-                os.killpg(job.pid, signal.SIGINT)
-        for job, _ in running.values():
-            job.wait()
+        jobs = [job for job, _ in running.values() if job.poll() is None]
+        try:
+            signal_all(jobs, signal.SIGINT)
+            end = time.monotonic() + SECONDS_TO_END
+            for job in jobs:
+                with suppress(subprocess.TimeoutExpired):
+                    job.wait(max(0.0, end - time.monotonic()))
+        finally:
+            signal_all(jobs, signal.SIGKILL)
+            for job in jobs:
+                job.wait()
+
+
+def signal_all(jobs: list[subprocess.Popen], number: int) -> None:
+    """To each job and the processes that it started, where there are any left."""
+    for job in jobs:
+        with suppress(ProcessLookupError):
+            os.killpg(job.pid, number)
 
 
 def outcome(stage: str, job: subprocess.Popen, seconds: float) -> str:

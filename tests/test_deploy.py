@@ -28,9 +28,11 @@ from cryptography.hazmat.primitives.serialization.ssh import load_ssh_private_ke
 from flwr.app import Context, RecordDict
 
 from deploy.address import check_free, check_reached, host_port, port
+from deploy.environment import ENVIRONMENT
 from deploy.hospital import images_line, keep_running
 from deploy.make_keys import make_node_key, make_server_keys
-from deploy.start import deployment_of, who, write_app
+from deploy.rehearse import main as rehearse
+from deploy.start import deployment_of, refusal, who, write_app
 from deploy.start import main as start
 from skinsynth.federated.deployment import (
     Deployment,
@@ -474,6 +476,42 @@ def test_a_folder_without_keys_is_refused_and_not_made(tmp_path, monkeypatch):
     with pytest.raises(SystemExit, match="start: .*typo is no SuperLink's folder, since it lacks ca.crt"):
         start()
     assert not (tmp_path / "typo").exists()
+
+
+def test_a_run_without_a_superlink_is_told_in_one_line_with_the_remedy(authorities, monkeypatch):
+    """By Flower itself: a test of its words alone would not notice that they change."""
+    for name in (*ENVIRONMENT, "FLWR_HOME", "PATH"):
+        monkeypatch.setenv(name, os.environ.get(name, ""))  # what the script sets is forgotten after the test
+    folder = authorities / "ours"
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{held.getsockname()[1]}"
+        flags = ["--folder", str(folder), "--hospitals", "a", "b", "--superlink", address]
+        monkeypatch.setattr("sys.argv", ["start.py", *flags, "--params", str(PROJECT / "params.yaml")])
+        with pytest.raises(SystemExit) as ended:
+            start()
+    said = str(ended.value)
+    assert said.startswith(f"start: no SuperLink answers at {address} (Flower: Connection to the SuperLink is unavail")
+    assert f"start `python deploy/superlink.py --folder {folder}` first" in said
+    assert "\n" not in said
+
+
+def test_what_else_flower_says_against_a_run_is_one_line_too(tmp_path):
+    said = refusal("Using SuperLink: superlink (a:1)\n\nNo such\nfederation.", "a:1", tmp_path)
+    assert said == "the SuperLink at a:1 took no run: No such federation."
+
+
+@pytest.mark.parametrize("missing", ["images.zip", "main.csv"])
+def test_a_rehearsal_without_its_files_is_refused_before_its_folder_is_made(tmp_path, monkeypatch, missing):
+    for name in {"images.zip", "main.csv", "params.yaml"} - {missing}:
+        (tmp_path / name).touch()
+    flags = ["--images", "images.zip", "--split", "main.csv", "--params", "params.yaml", "--folder", "rehearsal"]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["rehearse.py", *flags])
+    for _ in range(2):
+        with pytest.raises(SystemExit, match=f"rehearse: there is no {missing}: run `dvc repro split_patients`"):
+            rehearse()
+    assert not (tmp_path / "rehearsal").exists()
 
 
 # What a service does

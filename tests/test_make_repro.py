@@ -169,8 +169,112 @@ def test_interrupting_ends_the_stages_too_and_the_rest_runs_next_time(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def wait_for(happened: Callable[[], object]) -> None:
-    for _ in range(3000):
+# What stands for DVC here waits for its stage, as DVC does, and both write down who they are.
+STAND_IN = """#!{python}
+import os, signal, subprocess, sys
+stage = subprocess.Popen(["sleep", "600"], {stage_flags})
+with open("pids", "a") as pids:
+    print(os.getpid(), stage.pid, file=pids)
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+stage.wait()
+"""
+RUN = """
+import sys
+from pipeline import repro
+repro.heed_signals()
+repro.SECONDS_TO_END = float(sys.argv[3])
+if sys.argv[2] == "side by side":
+    repro.run_together(sys.argv[1], {"left": set(), "right": set()}, ["left", "right"], 2)
+repro.run_the_rest(sys.argv[1])
+"""
+
+
+def asked_to_end(folder: Path, mode: str, signals: list[int], *, deaf: bool = False, patience: float = 60) -> int:
+    """The exit code of a run that is sent these signals while its stages sleep, all of which must be gone then."""
+    dvc = folder / "dvc"
+    flags = "preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)" if deaf else ""
+    dvc.write_text(STAND_IN.format(python=sys.executable, stage_flags=flags))
+    dvc.chmod(0o755)
+    command = [sys.executable, "-c", RUN, dvc, mode, str(patience)]
+    running = subprocess.Popen(command, cwd=folder, env={**os.environ, "PYTHONPATH": str(PROJECT)})
+    count = 4 if mode == "side by side" else 2
+    wait_for(lambda: len(pids_in(folder)) == count)
+    pids = pids_in(folder)
+    try:
+        for number in signals:
+            running.send_signal(number)
+            time.sleep(0.05)
+        code = running.wait(30)
+        wait_for(lambda: not any(map(is_there, pids)), tries=50)
+        return code
+    finally:
+        running.kill()
+        for pid in filter(is_there, pids):
+            os.kill(pid, signal.SIGKILL)
+
+
+def pids_in(folder: Path) -> list[int]:
+    return [int(pid) for pid in (folder / "pids").read_text().split()] if (folder / "pids").exists() else []
+
+
+def is_there(pid: int) -> bool:
+    """A process that has ended and that nobody has asked about (where the tests run without an init) is not."""
+    status = Path(f"/proc/{pid}/stat")
+    try:
+        return status.read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+@pytest.mark.usefixtures("interruptible")
+@pytest.mark.parametrize("mode", ["side by side", "one after another"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_batch_system_that_ends_the_run_ends_its_stages_too(tmp_path, mode, number):
+    assert asked_to_end(tmp_path, mode, [number]) == 128 + number
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_a_signal_that_comes_twice_leaves_stages_their_time_to_end_and_nobody_behind(tmp_path):
+    """As `timeout` sends it; here the stage does not heed SIGINT, so that the second one meets the ending."""
+    began = time.monotonic()
+    signals = [signal.SIGTERM, signal.SIGTERM, signal.SIGHUP]
+    assert asked_to_end(tmp_path, "side by side", signals, deaf=True, patience=3.0) == 128 + signal.SIGTERM
+    assert time.monotonic() - began > 3.0
+
+
+def test_a_run_in_the_background_of_a_shell_ends_its_stages_too(tmp_path):
+    """There SIGINT is ignored from the start, and what is started would ignore it too; none waits for the kill."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert asked_to_end(tmp_path, "side by side", [signal.SIGTERM]) == 128 + signal.SIGTERM
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_a_run_that_shall_outlive_its_terminal_does(tmp_path):
+    code = "import os; from pipeline.repro import heed_signals; heed_signals(); os.kill(os.getpid(), 1)"
+    command = ["nohup", sys.executable, "-c", code]
+    assert subprocess.run(command, cwd=PROJECT, check=False, capture_output=True).returncode == 0
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("interruptible")
+@pytest.mark.parametrize("jobs", ["2", "1"])
+def test_a_terminated_run_leaves_no_stage_and_the_rest_runs_next_time(tmp_path, jobs):
+    pipeline_of(tmp_path, left="echo $$ > left.pid; sleep 600; echo left > left.txt")
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    running = subprocess.Popen([*COMMAND[:-1], jobs], cwd=tmp_path, env=QUIET, **quiet)
+    wait_for(lambda: (tmp_path / "left.pid").exists() and (tmp_path / "left.pid").read_text())
+    running.send_signal(signal.SIGTERM)
+    assert running.wait(300) == 128 + signal.SIGTERM
+    assert not is_there(int((tmp_path / "left.pid").read_text()))
+    pipeline_of(tmp_path)
+    done = repro(tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def wait_for(happened: Callable[[], object], tries: int = 3000) -> None:
+    for _ in range(tries):
         if happened():
             return
         time.sleep(0.1)
