@@ -148,10 +148,15 @@ def test_a_project_that_dvc_cannot_read_is_an_error_of_one_line(tmp_path):
 
 @pytest.fixture
 def interruptible():
-    """A process started here heeds SIGINT, even where the tests run in the background of a shell and ignore it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    """A process started here heeds SIGINT and SIGHUP, even where the tests ignore them: in the background of a shell,
+    under nohup."""
+    before = {
+        signal.SIGINT: signal.signal(signal.SIGINT, signal.default_int_handler),
+        signal.SIGHUP: signal.signal(signal.SIGHUP, signal.SIG_DFL),
+    }
     yield
-    signal.signal(signal.SIGINT, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.mark.slow
