@@ -126,9 +126,9 @@ def attacks(
 JUDGED = pd.DataFrame({"what": ["file"], "value": ["set.zip"]})
 
 
-def answers(leakage=SEALED, people=None, others=None, **tables):
-    """The answer to every question, about a set without a fault but for what is given."""
-    clean = {
+def clean_tables():
+    """Those of a set without a fault."""
+    return {
         "judged": JUDGED,
         "pixels": pixels(),
         "copies": copies(),
@@ -138,6 +138,11 @@ def answers(leakage=SEALED, people=None, others=None, **tables):
         "authenticity": authenticity(),
         "attacks": attacks(),
     }
+
+
+def answers(leakage=SEALED, people=None, others=None, **tables):
+    """The answer to every question, about a set without a fault but for what is given."""
+    clean = clean_tables()
     sides = (training() if given is None else given for given in (people, others))
     found = findings(CONFIG, leakage, *sides, Tables(**(clean | tables)))
     return {(one.section, one.question): one for one in found}
@@ -282,17 +287,7 @@ def test_a_set_in_the_place_of_its_judgement_is_refused(tmp_path):
 
 
 def test_tables_of_another_version_and_empty_ones_are_named(tmp_path):
-    whole = {
-        "judged": JUDGED,
-        "pixels": pixels(),
-        "copies": copies(),
-        "copies_of_held_out": copies_of_held_out(),
-        "disguises": disguises(mirrored=(1.0, 0.0)),
-        "planted": planted(),
-        "authenticity": authenticity(),
-        "attacks": attacks(),
-    }
-    for name, table in whole.items():
+    for name, table in clean_tables().items():
         table.to_csv(tmp_path / f"{name}.csv", index=False)
     assert len(read_tables(tmp_path).copies) == 3
     copies().drop(columns="unlikely_from").to_csv(tmp_path / "copies.csv", index=False)
