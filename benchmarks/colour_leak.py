@@ -15,35 +15,28 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from benchmarks.gans import CLASSIFIER, IMAGES, SPLIT, with_seed
+from benchmarks.gans import CLASSIFIER, IMAGES, SPLIT, train_until, with_seed
 from benchmarks.measuring import rounded
 from skinsynth.gan.training import RunConfig
-from skinsynth.images.archive import Images, read_archive
+from skinsynth.images.archive import Images
 from skinsynth.images.grid import save_grid
-from skinsynth.partition.split import held_out_of, images_of, read_split
 from skinsynth.process import tune_process
 from skinsynth.quality.colour import ColourHistograms, colour_rows
 from skinsynth.quality.curve import CurveScorer, scorer_of
-from skinsynth.quality.fidelity import GENERATED, HELD_OUT, TRAIN, Patients
+from skinsynth.quality.fidelity import GENERATED, HELD_OUT, TRAIN
+from skinsynth.quality.image_set import RealSides, real_sides
 from skinsynth.stage import best_device, cache_folder, load_params
 from stages.train_gan import Settings, begin, labels_of
 
 COUNT, DRAWS, SHOWN = 1000, 200, 16  # generated images of each GAN, random halves, images in a row of the grid
 METRICS = ("hue_w1_degrees", "saturation_w1", "brightness_w1", "hue_leak_share", "saturation_leak_share")
 COLOURS = ColourHistograms()
-
-
-class Side(NamedTuple):
-    """Images, and who is behind each."""
-
-    images: Images
-    patients: torch.Tensor
 
 
 def main() -> None:
@@ -57,25 +50,18 @@ def main() -> None:
     flags = parser.parse_args()
     settings = load_params("train_gan", Settings)
     tune_process()
-    rows = read_split(SPLIT)
-    rows = rows[rows["label"].isin(labels_of(settings, flags.gan))]
-    train, held_out = side_of(images_of(rows, "train")), side_of(held_out_of(rows))
-    told({"images": HELD_OUT, **colours(train, held_out.images.pixels, held_out)})
+    real = real_sides(IMAGES, SPLIT, labels_of(settings, flags.gan))
+    told({"images": HELD_OUT, **colours(real, None)})
     shown = []
     for run in runs(settings.runs[flags.gan], flags.presets, flags.strengths):
         for seed in flags.seeds:
             changed = replace(with_seed(settings, seed), runs={flags.gan: run})
-            fake, scores = trained(changed, flags.gan, train.images, seed)
-            told({"augment": run.augment, "p": run.initial_p, "seed": seed, **scores, **colours(train, fake)})
+            fake, scores = trained(changed, flags.gan, real.train, seed)
+            told({"augment": run.augment, "p": run.initial_p, "seed": seed, **scores, **colours(real, fake)})
             if seed == flags.seeds[0]:
                 shown.append(fake[np.linspace(0, len(fake) - 1, SHOWN).astype(int)])
     if flags.grid is not None:
         save_grid(flags.grid, np.concatenate(shown), columns=SHOWN)
-
-
-def side_of(rows: Any) -> Side:
-    """The images of these rows of the split."""
-    return Side(read_archive(IMAGES, rows["image_id"].tolist()), torch.tensor(rows["group"].tolist()))
 
 
 def runs(own: RunConfig, presets: list[str], strengths: list[float]) -> Iterator[RunConfig]:
@@ -90,22 +76,19 @@ def trained(settings: Settings, name: str, real: Images, seed: int) -> tuple[np.
     """Images of the averaged generator at the end of the schedule, and their scores."""
     trainer = begin(settings, name, real, best_device())
     with tqdm(total=settings.schedule.images, unit="image", desc=f"{name}, seed {seed}", delay=5, leave=False) as bar:
-        while trainer.images_seen < settings.schedule.images:
-            trainer.step()
-            bar.update(trainer.images_seen - bar.n)
+        train_until(trainer, settings.schedule.images, bar)
     labels = labels_of(settings, name)
     scorer: CurveScorer = scorer_of(trainer, real, labels, settings, seed, CLASSIFIER, cache_folder("features"))
     return scorer.sample(trainer.generator_ema, COUNT).numpy(), scorer(trainer.generator_ema)
 
 
-def colours(train: Side, fake: np.ndarray, held_out: Side | None = None) -> dict[str, Any]:
-    """Each of METRICS of the fakes, or of held-out images where these came, against the training images."""
-    sides = (train.images.pixels, fake, *([held_out.images.pixels] if held_out else []))
-    real, generated, *floor = (COLOURS(torch.from_numpy(pixels)) for pixels in sides)
-    patients = Patients(train.patients, held_out.patients if held_out else None)
+def colours(real: RealSides, fake: np.ndarray | None) -> dict[str, Any]:
+    """Each of METRICS of the fakes, or of held-out images where none came, against the training images."""
+    train, held_out = (COLOURS(torch.from_numpy(images.pixels)) for images in (real.train, real.held_out))
+    seen = held_out if fake is None else COLOURS(torch.from_numpy(fake))
     rng = torch.Generator().manual_seed(1)
-    rows = colour_rows(real, generated, floor[0] if floor else None, DRAWS, rng, patients=patients)
-    compared = (HELD_OUT if held_out else GENERATED, TRAIN)
+    rows = colour_rows(train, seen, held_out if fake is None else None, DRAWS, rng, patients=real.patients)
+    compared = (HELD_OUT if fake is None else GENERATED, TRAIN)
     rows = [row for row in rows if (row["compared"], row["reference"]) == compared]
     found = {row["metric"]: {key: row[key] for key in ("value", "low", "high")} for row in rows}
     return {metric: found[metric] for metric in METRICS}

@@ -20,7 +20,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from benchmarks.gans import CLASSIFIER, IMAGES, SPLIT
+from benchmarks.gans import CLASSIFIER, IMAGES, SPLIT, train_until
 from benchmarks.measuring import rounded
 from skinsynth.classifier.classifier import load_classifier
 from skinsynth.features.extractor import Extractor, build_extractor
@@ -63,9 +63,7 @@ def main() -> None:
     found = []
     with tqdm(total=flags.images[-1], unit="image", desc=f"{flags.gan} of {flags.patients} images", delay=5) as bar:
         for images in flags.images:
-            while trainer.images_seen < images:
-                trainer.step()
-                bar.update(trainer.images_seen - bar.n)
+            train_until(trainer, images, bar)
             gan = Gan(trainer.generator_ema, trainer.discriminator, labels)
             about = {"images": trainer.images_seen, "ada_p": trainer.controller.p}
             found.append({**about, **judged(gan, train, held_out, extract, judging.attacks)})

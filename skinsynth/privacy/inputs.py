@@ -16,7 +16,7 @@ from skinsynth.partition.split import held_out_of, images_of, read_split
 from skinsynth.privacy.authenticity import without_duplicates
 from skinsynth.privacy.names import LABELS, SHA256_OF_LESIONS, SHA256_OF_SPLIT
 from skinsynth.privacy.patients import PatientImages
-from skinsynth.privacy.sets import RealSides, Sets
+from skinsynth.privacy.sets import OtherClasses, Sets
 
 # Of a class: fewer say nothing about copying.
 LEAST_IMAGES = 10
@@ -46,7 +46,7 @@ def check_sides(path: Path, train: Images, held_out: Images, fake: Images, class
 
 def distinct_sides(
     images: Path, lesions: Path, split: Path, labels: Sequence[int]
-) -> tuple[PatientImages, PatientImages, RealSides]:
+) -> tuple[PatientImages, PatientImages, OtherClasses]:
     """Training images of these classes without duplicates, held-out images, and both sides of the other classes."""
     sides = read_split(split)
     train = images_of(sides, "train")
@@ -57,7 +57,7 @@ def distinct_sides(
         for side in (rows[rows["label"].isin(labels)] for rows in both)
     )
     others = (read_archive(images, rows.loc[~rows["label"].isin(labels), "image_id"].tolist()) for rows in both)
-    return real, strangers, RealSides(*others)
+    return real, strangers, OtherClasses(*others)
 
 
 def judged_rows(synthetic: Path, sets: Sets) -> list[Row]:

@@ -16,8 +16,8 @@ from skinsynth.privacy.novelty import NoveltyConfig, TrainingSet
 from skinsynth.privacy.patients import PatientFeatures, PatientImages
 
 
-class RealSides(NamedTuple):
-    """Real images on both sides of the split."""
+class OtherClasses(NamedTuple):
+    """Real images of classes that the synthetic set has not, on both sides of the split."""
 
     train: Images  # without duplicates
     held_out: Images
@@ -30,7 +30,7 @@ class Sets:
     classes: tuple[str, ...]  # by label; the synthetic images may be of some of them alone
     train: PatientImages  # without duplicates
     held_out: PatientImages
-    others: RealSides  # of the other classes: copies may come under a wrong name, or with a class left out
+    others: OtherClasses  # copies may come under a wrong name, or with a class left out
     fake: Images
     pooled: Int64[Tensor, " p"]  # synthetic images in training's class shares, for what is said of all classes at once
     pairs: tuple[UInt8[np.ndarray, "q 3 s s"], UInt8[np.ndarray, "q 3 s s"]] | None  # real images, their projections
