@@ -20,7 +20,7 @@ from skinsynth.quality.fid import (
 from skinsynth.quality.fidelity import RANGES, FidelityConfig, score_images
 from skinsynth.quality.half_samples import half_sample_intervals, half_scores
 from skinsynth.quality.kid import kernel_distance, kernel_distance_of_subsets
-from skinsynth.quality.neighbours import neighbour_scores
+from skinsynth.quality.neighbours import neighbour_scores, squared_radii
 from skinsynth.quality.path_length import feature_distance, path_length, path_lengths
 
 CONFIG = FidelityConfig(neighbours=3, kid_subset_size=20, kid_subsets=4, interval_draws=5)
@@ -113,13 +113,29 @@ def test_a_collapsed_generator_is_precise_and_recalls_nothing(rng):
 def test_order_and_block_size_do_not_matter(rng, monkeypatch):
     real, fake = torch.randn(2, 90, 8, generator=rng)
     before = neighbour_scores(real, fake, 3), frechet_distance(real, fake), kernel_distance(real, fake)
-    monkeypatch.setattr(neighbours, "ENTRIES_AT_ONCE", 7 * 90)
-    monkeypatch.setattr(neighbours, "ROWS_AT_ONCE", 11)
+    monkeypatch.setattr(neighbours, "TILE", 11)
     monkeypatch.setattr("skinsynth.quality.kid.ENTRIES_AT_ONCE", 7 * 90)
     real, fake = real.flip(0), fake[torch.randperm(90, generator=rng)]
     after = neighbour_scores(real, fake, 3), frechet_distance(real, fake), kernel_distance(real, fake)
     assert after[0] == pytest.approx(before[0])
     assert after[1:] == pytest.approx(before[1:], rel=1e-9)
+
+
+@pytest.mark.parametrize("tile", [1, 7, 50])
+def test_radii_from_each_pair_once_are_those_of_all_sorted_distances(rng, monkeypatch, tile):
+    monkeypatch.setattr(neighbours, "TILE", tile)
+    points = torch.randn(50, 4, generator=rng)
+    points[13] = points[2]
+    of_each = torch.cdist(points.double(), points.double()).square().sort(dim=1).values
+    for k in (1, 5, 49):
+        torch.testing.assert_close(squared_radii(points, k), of_each[:, k], atol=1e-12, rtol=1e-9)
+
+
+@pytest.mark.parametrize("tile", [3, 20, 64])
+def test_identical_sets_score_one_whatever_the_tile(rng, monkeypatch, tile):
+    monkeypatch.setattr(neighbours, "TILE", tile)
+    points = 100 + torch.randn(64, 6, generator=rng)
+    assert neighbour_scores(points, points.clone(), 4) == (1, 1, 1, 1)
 
 
 def test_too_few_features_are_refused_in_one_line(rng):
