@@ -41,13 +41,15 @@ def reflected_interval(values: Float64[np.ndarray, " draws_and_one"]) -> Interva
 
     As far as the squares of the draws lie above the value's, the value's is taken to lie above the truth's (the basic
     bootstrap, Davison and Hinkley 1997, section 5.2): of squares, since noise adds to these. What falls below 0 is 0.
+    That has no upper end above √2 times the value, however near to 0 this happens to be: the end is that of the draws
+    where they reach further.
     """
     interval = percentile_interval(values)
     if np.isnan(interval.low):
         return interval
     drawn = np.percentile(values[1:][~np.isnan(values[1:])], [97.5, 2.5])
     low, high = np.sqrt(np.clip(2 * interval.value**2 - drawn**2, 0, None))
-    return Interval(interval.value, min(float(low), interval.value), max(float(high), interval.value))
+    return Interval(interval.value, min(float(low), interval.value), max(float(high), interval.high))
 
 
 def wilson_share(count: int, total: int) -> Interval:

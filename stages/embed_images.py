@@ -67,8 +67,8 @@ def main(
     settings = load_params("embed_images", Settings)
     positive = positive_label(settings.classes, settings.positive)
     shown = {} if pairs is None else {"a": (classifier, both_of_pairs(read_pairs(pairs), settings))}
-    real = unseen_images(images, split, settings)
     fake = read_image_set(synthetic, settings.classes, image_size(images))
+    real = unseen_images(images, split, counts_of(fake.labels), settings)
     chosen = draw(fake.labels, counts_of(real.labels), settings)
     shown["b"] = (synthetic_classifier, {"real": real, "synthetic": fake.at(chosen)})
     rows, of_clusters, found = [], [], {}
@@ -95,11 +95,12 @@ def both_of_pairs(pairs: Pairs, settings: Settings) -> dict[str, Images]:
     return {kind: Images(pairs.ids, pixels, pairs.labels).at(chosen) for kind, pixels in sides.items()}
 
 
-def unseen_images(images: Path, split: Path, settings: Settings) -> Images:
-    """Real images that no classifier was trained on."""
+def unseen_images(images: Path, split: Path, synthetic: Mapping[int, int], settings: Settings) -> Images:
+    """Real images that no classifier was trained on, of each class at most as many as there are synthetic ones."""
     rows = images_of(read_split(split), "test")
     labels = rows["label"].to_numpy(np.int64)
-    chosen = draw(labels, counts_of(labels), settings)
+    most_of = {label: min(count, synthetic.get(label, 0)) for label, count in counts_of(labels).items()}
+    chosen = draw(labels, most_of, settings)
     return read_archive(images, rows["image_id"].iloc[chosen].tolist())
 
 

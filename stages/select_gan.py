@@ -16,6 +16,7 @@ from skinsynth.images.sets import read_image_set
 from skinsynth.partition.split import images_of, read_split
 from skinsynth.quality.by_class import Labelled, Sides, drawn_of_each, features_of, score_by_class
 from skinsynth.quality.fidelity import FidelityConfig, FidelityScores
+from skinsynth.quality.image_set import patients_of
 from skinsynth.quality.selection import Candidate, rank, ranking_rows, selection_headlines, verdicts
 from skinsynth.settings import Count, Names, Seed
 from skinsynth.stage import best_device, cache_folder, entry_of, load_params, run, seed_of, write_metrics, write_rows
@@ -55,7 +56,7 @@ def main(
     train = images_of(read_split(split), "train")
     count = min(settings.images_per_class, train["label"].value_counts().min())
     rows = train.groupby("label").sample(count, random_state=settings.seed)
-    real = features_of(extract, read_archive(images, rows["image_id"].tolist()))
+    real = features_of(extract, read_archive(images, rows["image_id"].tolist()), patients_of(rows))
     folder_of = {folder.name: folder for folder in gans}
     labels = torch.arange(len(settings.classes)).repeat_interleave(count)
     judge = partial(scored, real, settings, extract)

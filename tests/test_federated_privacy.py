@@ -109,6 +109,17 @@ def test_rounds_of_some_noise_are_one_round_of_less():
     assert spent(privacy(noise_multiplier=2.0), 9) == pytest.approx(one)
 
 
+@pytest.mark.parametrize(("z", "sigma"), [(1.0, 1.0), (1.0, 0.55), (3.0, 1.6)])
+def test_where_the_norm_adapts_one_without_a_change_differs_by_a_whole_bit_from_one_that_is_clipped(z, sigma):
+    """Against the divergence of the two Gaussians of a round: weights one norm apart, counts of clipped ones by 1."""
+    of_weights = (z**-2 - (2 * sigma) ** -2) ** -0.5  # Flower's noise on the weights
+    apart = math.hypot(1 / of_weights, 1 / sigma)
+    adaptive = privacy(noise_multiplier=z, adaptive=AdaptiveConfig(0.5, 0.2, sigma))
+    told = spent(adaptive, 6)["epsilon"]
+    assert told == pytest.approx(spent(privacy(noise_multiplier=1 / apart), 6)["epsilon"])
+    assert told > spent(privacy(noise_multiplier=z), 6)["epsilon"]
+
+
 def test_epsilon_falls_with_noise_grows_with_rounds_and_begins_at_nothing():
     by_noise = [spent(privacy(noise_multiplier=z), 5)["epsilon"] for z in (0.5, 1.0, 2.0, 8.0)]
     by_round = [spent(PRIVACY, releases)["epsilon"] for releases in range(4)]

@@ -111,6 +111,19 @@ def test_intervals_of_every_metric_cover_the_truth_with_images_that_share_patien
     assert min(hits.values()) / 60 >= 0.85, hits
 
 
+@pytest.mark.parametrize("error", [0.02, 0.1])
+def test_the_interval_of_a_calibration_error_covers_that_of_a_constant_answer(error):
+    """Two hundred studies of 48 patients: what is said is off by so much, and one sample may happen to hide it."""
+    hits, rng = 0, np.random.default_rng(2)
+    for _ in range(200):
+        labels = (rng.random(48).repeat(4) < 0.3).astype(int)
+        said = np.full(len(labels), 0.3 + error)
+        rows = score_predictions(labels, np.stack([1 - said, said], axis=1)[None], np.arange(48).repeat(4), 1, 100, rng)
+        row = next(row for row in rows if row["metric"] == "calibration_error")
+        hits += row["high"] >= error
+    assert hits / 200 >= 0.93
+
+
 def test_probabilities_that_are_not_finite_are_refused(draws):
     labels, probabilities, groups = predictions(draws)
     probabilities[0, 3, 1] = np.nan

@@ -364,6 +364,27 @@ def test_a_set_from_elsewhere_is_judged_by_every_stage_and_needs_no_generator(co
     assert "projection_median_cosine" not in metrics(copied, "score_authenticity")
 
 
+def test_a_set_of_one_class_is_mapped_beside_test_images_of_that_class_alone(copied, monkeypatch):
+    place = vendor(copied)
+    shutil.rmtree(place / "Benign")
+    given = without("--pairs", command("embed_images", None))
+    given[given.index("--synthetic") + 1] = str(place)
+    call_with("embed_images", given, monkeypatch)
+    points = pd.read_csv(copied / "metrics/embed_images/points.csv")
+    assert set(points["class"]) == {"malignant"}
+    assert points.groupby("kind").size().nunique() == 1
+
+
+def test_candidates_are_ranked_by_halves_of_patients(copied, monkeypatch):
+    stage, seen = importlib.import_module("stages.select_gan"), []
+    judge = stage.score_by_class
+    monkeypatch.setattr(stage, "score_by_class", lambda sides, *more: seen.append(sides.real) or judge(sides, *more))
+    call("select_gan", None, monkeypatch)
+    group_of = pd.read_csv(copied / "data/splits/main.csv", dtype=str).set_index("image_id")["group"]
+    assert all(real.patients is not None for real in seen)
+    assert 1 < len(seen[0].patients.unique()) <= group_of.nunique()
+
+
 def test_copies_in_a_set_from_elsewhere_are_counted_and_named_and_none_is_left_out(copied, monkeypatch):
     place = vendor(copied)
     sides = pd.read_csv(copied / "data/splits/main.csv", dtype=str)

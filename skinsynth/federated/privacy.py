@@ -159,11 +159,7 @@ def check_everybody_is_needed(privacy: PrivacyConfig, least: int, hospitals: int
 
 
 def spent(privacy: PrivacyConfig | None, releases: int) -> dict[str, float]:
-    """Epsilon at delta after so many rounds that released weights, by Rényi's divergence; empty without privacy.
-
-    Where the norm adapts, z is the multiplier of update and count together (Andrew et al. 2021, theorem 1); who stays
-    away then counts as half a clipped hospital.
-    """
+    """Epsilon at delta after so many rounds that released weights, by Rényi's divergence; empty without privacy."""
     if privacy is None:
         return {}
     # All hospitals take part in each round: nothing is amplified, and their number does not matter.
@@ -171,8 +167,19 @@ def spent(privacy: PrivacyConfig | None, releases: int) -> dict[str, float]:
     sampling = privacy_accounting.SamplingMethod.NO_AMPLIFICATION
     accountant = RdpAccountant(privacy_accounting.PrivacyConfig(privacy.delta, 1, relation, sampling))
     if releases > 0:
-        accountant.compose(privacy_accounting.GaussianPrivacyEvent(privacy.noise_multiplier, 1, 1), releases)
+        accountant.compose(privacy_accounting.GaussianPrivacyEvent(multiplier_of(privacy), 1, 1), releases)
     return {"epsilon": accountant.get_privacy_spent().epsilon, "delta": privacy.delta}
+
+
+def multiplier_of(privacy: PrivacyConfig) -> float:
+    """The noise of a round over how far one hospital that sends no change in its place moves what the round tells.
+
+    Where the norm adapts, Flower makes the update's noise so that update and count together have the multiplier z if
+    who stays away counts as half a clipped hospital: 1/z² = 1/z_Δ² + 1/(2σ_b)² (Andrew et al. 2021, theorem 1). Who
+    sends no change was not clipped, which moves the count by 1 and not by 1/2: 1/z_Δ² + 1/σ_b².
+    """
+    z = privacy.noise_multiplier
+    return z if privacy.adaptive is None else (z**-2 + 0.75 * privacy.adaptive.clipped_count_stddev**-2) ** -0.5
 
 
 def affords(privacy: PrivacyConfig | None, releases: int) -> bool:
