@@ -94,7 +94,7 @@ def study_of(
     hospitals = tuple(sorted(set(rows["hospital"])))
     real = read_archive(IMAGES, rows["image_id"].tolist())
     config = configure(shared_config(settings, real.pixels.shape), settings.gan)
-    initial = initial_weights(INITIAL, settings.start_from, config.frozen_levels)
+    initial = initial_weights(INITIAL, settings.start_from, config.frozen_levels, settings.preset)
     federation = federation_of(settings.federation)
     start = weights_at_start(config, real, federation.averaged, initial)
     like = hospitals_of(hospitals[:1], rows, real, config, best_device(), initial)[0].trainer

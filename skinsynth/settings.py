@@ -2,7 +2,7 @@
 
 import difflib
 import math
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Collection, Hashable, Iterable, Iterator, Sized
 from dataclasses import dataclass, fields, is_dataclass
 from types import UnionType
 from typing import Annotated, Any, Protocol, Union, get_args, get_origin, get_type_hints, runtime_checkable
@@ -80,6 +80,15 @@ class NotEmpty:
         return "have one entry or more"
 
 
+@dataclass(frozen=True)
+class Distinct:
+    def holds(self, value: Collection[Hashable]) -> bool:
+        return len(set(value)) == len(value)
+
+    def __str__(self) -> str:
+        return "have each entry once"
+
+
 Count = Annotated[int, AtLeast(1)]
 Whole = Annotated[int, AtLeast(0)]
 Seed = Annotated[int, Between(0, 2**32 - 1)]  # as scikit-learn takes
@@ -90,7 +99,7 @@ Share = Annotated[float, Between(0, 1)]
 ShareBelowOne = Annotated[float, AtLeast(0), Below(1)]
 ProperShare = Annotated[float, Above(0), Below(1)]  # neither none nor all
 Numbers = Annotated[tuple[Number, ...], NotEmpty()]
-Names = Annotated[tuple[str, ...], NotEmpty()]
+Names = Annotated[tuple[str, ...], NotEmpty(), Distinct()]
 
 
 def closest(written: object, known: Iterable[object]) -> str | None:

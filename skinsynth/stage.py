@@ -174,8 +174,12 @@ def _section(section: str, path: Path) -> tuple[dict[str, Any], str]:
 
 
 def _check_same_classes(scale: Mapping[str, Any], where: str) -> None:
-    """Raises ValueError where two stages have other classes, or in another order: a label is a place among them."""
-    sections = ((name, values) for name, values in scale.items() if isinstance(values, dict))
+    """Raises ValueError where two stages have other classes, or in another order: a label is a place among them.
+
+    So does a federation's `gan`, which trains on the images of all.
+    """
+    sections = [(name, values) for name, values in scale.items() if isinstance(values, dict)]
+    sections += [(f"{name}.gan", values["gan"]) for name, values in sections if isinstance(values.get("gan"), dict)]
     classes = [(name, values["classes"]) for name, values in sections if "classes" in values]
     for name, own in classes:
         first, others = classes[0]

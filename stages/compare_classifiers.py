@@ -38,8 +38,8 @@ def main(
 ) -> None:
     """Compare on the same test patients.
 
-    Hard cases are those of the judge's first seed. Where the judge is one of the two there are none: what it finds hard
-    it would find hard again with another seed, and any other classifier would look better there.
+    Hard cases are those of the judge's first seed. Where the judge is one of the two, or a copy, there are none: what
+    it finds hard it would find hard again with another seed, and any other classifier would look better there.
     """
     settings = load_params("compare_classifiers", Settings)
     one, other, judging = (
@@ -50,11 +50,17 @@ def main(
         raise ValueError(f"{first}, {second} and {judge} predict different images: train all on one split")
     draws, seed = settings.bootstrap_draws, settings.bootstrap_seed
     parts = flag_parts(lesions, one.image_ids)
-    if judge not in (first, second):
+    if not (says_the_same(judging, one) or says_the_same(judging, other)):
         parts |= hard_parts(judging, settings.edge_share)
     rows = comparison_rows(one.outcomes, other.outcomes, parts, draws, seed)
     write_rows(comparison, [{"comparison": name, **row} for row in rows])
     write_metrics(metrics, headlines(rows))
+
+
+def says_the_same(judging: Predictions, other: Predictions) -> bool:
+    """Whether the judge's first seed is one of the other's, wherever their folders lie: linked and copied ones too."""
+    first = judging.outcomes.probabilities[0]
+    return any(np.array_equal(first, said) for said in other.outcomes.probabilities)
 
 
 def flag_parts(lesions: Path, image_ids: list[str]) -> dict[str, np.ndarray]:

@@ -153,13 +153,14 @@ def feature_spaces(
     What saw the set are classifiers that learnt from its images, but from none held out.
     """
     check_classifiers(classifiers, saw_the_set)
+    seers = {folder.resolve() for folder in saw_the_set}
     spaces = []
     for folder in classifiers:
         network = load_classifier(folder, device)
         extract = build_extractor(config, network, device, cache_folder("features"))
         if config.name != "classifier":
             return [Space(extract.name, extract.name, extract, saw_the_set=False)]
-        spaces.append(Space(folder.name, f"{extract.name} {network.name}", extract, folder in saw_the_set))
+        spaces.append(Space(folder.name, f"{extract.name} {network.name}", extract, folder.resolve() in seers))
     return spaces
 
 
@@ -173,8 +174,9 @@ def check_classifiers(classifiers: list[Path], saw_the_set: list[Path]) -> None:
                 f"{folder} is a detector of one artefact, in whose features lesions look alike: give classifiers of "
                 "lesions (models/classifier)"
             )
+    known = {folder.resolve() for folder in classifiers}
     for folder in saw_the_set:
-        if folder not in classifiers:
+        if folder.resolve() not in known:
             raise ValueError(f"{folder} saw the set, but no distances are measured in its features: drop it there")
 
 

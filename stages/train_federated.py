@@ -78,7 +78,7 @@ def main(
     rows = images_of(read_split(split), "train")
     real = read_archive(images, rows["image_id"].tolist())
     config = configure(shared_config(settings, real.pixels.shape), settings.gan)
-    weights = initial_weights(initial, settings.start_from, config.frozen_levels)
+    weights = initial_weights(initial, settings.start_from, config.frozen_levels, settings.preset)
     hospitals = hospitals_of(cohort, rows, real, config, best_device(), weights)
     like = hospitals[0].trainer
     labels = list(range(len(settings.gan.classes)))

@@ -80,7 +80,7 @@ def main(
         processes = team.size if started_by_torchrun() else settings.processes or max(torch.cuda.device_count(), 1)
         trainer = begin(settings, name, real, device or best_device(), team, processes)
         config = trainer.config
-        weights = initial_weights(initial, settings.start_from, config.frozen_levels)
+        weights = initial_weights(initial, settings.start_from, config.frozen_levels, settings.preset)
         for line in start_all([trainer], weights):
             print(line, file=sys.stderr)
         if dry_run:

@@ -78,6 +78,12 @@ def test_a_missing_detector_is_named_with_what_to_do(tmp_path):
         load_detector(tmp_path / "ruler", CPU)
 
 
+def test_no_folder_of_detectors_is_an_error_and_an_empty_one_is_none(tmp_path):
+    assert load_detectors(tmp_path, CPU) == {}
+    with pytest.raises(FileNotFoundError, match=r"^no folder of detectors at [^\n]*missing: run train_detectors"):
+        load_detectors(tmp_path / "missing", CPU)
+
+
 @pytest.mark.parametrize(
     "text", ['{"artefact": "ruler"}', "[]", "no JSON", '{"artefact": "ruler", "threshold": null, "auc": 1}']
 )

@@ -148,6 +148,13 @@ def test_a_preset_freezes_accumulates_and_starts_from_other_weights(params):
     assert (config.ema_rampup, config.augment.images_to_full) == (None, 100_000)
 
 
+@pytest.mark.parametrize("own", [["benign"], ["malignant", "benign"]])
+def test_a_federation_s_gan_is_of_all_classes_in_the_order_of_their_labels(params, own):
+    gan = {"classes": own, "conditional": True, "augment": "bgc", "adaptive": True}
+    with pytest.raises(ValueError, match=r"train_federated\.gan has \[[^\n]*give all stages the same ones in the same"):
+        params(gan=gan)
+
+
 def test_neither_both_nor_none_of_preset_and_trainer_are_given(params):
     for changes in ({"preset": {"name": "auto", "x_flip": True, "seed": 1}}, {"preset": None, "trainer": None}):
         with pytest.raises(ValueError, match="either preset or trainer"):

@@ -6,8 +6,11 @@ import pytest
 import torch
 
 from skinsynth.gan.model import save_gan
+from skinsynth.gan.presets import PresetConfig
 from skinsynth.gan.transfer import initial_weights, read_networks, start_all, start_from
 from tests.test_gan_trainer import CONFIG, Trainer, toy_images, trainer_of
+
+PRESET = PresetConfig("auto", x_flip=True, seed=1)
 
 
 def of_classes(count):
@@ -96,11 +99,24 @@ def test_all_trainers_begin_with_the_weights_of_one_place(teacher):
     pupils = [Trainer(dataclasses.replace(of_classes(0), seed=seed), *toy_images(CONFIG), "cpu") for seed in (1, 2)]
     assert start_all(pupils, []) == []
     assert not torch.equal(pupils[0].generator.mapping.fc0.weight, pupils[1].generator.mapping.fc0.weight)
-    assert start_all(pupils, [teacher]) == [f"starting from {teacher}, but from noise: nothing"]
+    starting, average = start_all(pupils, [teacher])
+    assert starting == f"starting from {teacher}, but from noise: nothing"
+    assert "forgets these weights, since ema_rampup is 0.05: set it to null" in average
     first, second = (pupil.generator.state_dict() for pupil in pupils)
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+def test_an_average_that_keeps_its_weights_is_not_spoken_of(teacher):
+    pupil = Trainer(dataclasses.replace(of_classes(0), ema_rampup=None), *toy_images(CONFIG), "cpu")
+    assert start_all([pupil], [teacher]) == [f"starting from {teacher}, but from noise: nothing"]
+
+
 def test_initial_weights_are_one_place_or_none(teacher):
-    assert initial_weights(teacher.parent, None, 0) == []
-    assert initial_weights(teacher.parent, "teacher", 1) == [teacher]
+    assert initial_weights(teacher.parent, None, 0, None) == []
+    assert initial_weights(teacher.parent, None, 0, PRESET) == []
+    assert initial_weights(teacher.parent, "teacher", 1, dataclasses.replace(PRESET, transfer=True)) == [teacher]
+
+
+def test_a_preset_for_transfer_is_refused_without_weights_to_start_from(tmp_path):
+    with pytest.raises(ValueError, match=r"^transfer: true is for weights of start_from, but that is null: set it"):
+        initial_weights(tmp_path, None, 0, dataclasses.replace(PRESET, transfer=True))

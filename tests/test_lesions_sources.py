@@ -174,6 +174,47 @@ def test_what_a_system_leaves_beside_train_and_test_is_no_image(tmp_path):
     assert len(load_catalogue("folders", configs(tmp_path), CLASSES).table) == 2
 
 
+def test_folders_read_webp_and_leave_texts_and_hidden_files_beside(tmp_path):
+    for path in ("benign/a.webp", "malignant/deep/b.WEBP", "malignant/.thumbnails/b.png", "__MACOSX/benign/a.png"):
+        image_at(tmp_path / path)
+    for path in ("benign/labels.csv", "benign/.DS_Store", "benign/desktop.ini", "README"):
+        (tmp_path / path).write_text("no image")
+    assert set(load_catalogue("folders", configs(tmp_path), CLASSES).pictures) == {"benign-a", "malignant-deep-b"}
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("benign/deep/b.gif", r"benign holds 1 files of no kind that is read .*'deep/b\.gif': convert them"),
+        ("b.jpg", r"holds 1 images in no class's folder, such as 'b\.jpg': move them"),
+    ],
+)
+@pytest.mark.parametrize("side", ["", "train/"])
+def test_what_folders_do_not_read_is_refused_by_name(tmp_path, side, path, words):
+    for name in ("benign/a.jpg", "malignant/a.jpg", path):
+        image_at(tmp_path / side / name)
+    with pytest.raises(ValueError, match=rf"^[^\n]*{words}[^\n]*$"):
+        load_catalogue("folders", configs(tmp_path), CLASSES)
+
+
+def test_an_image_beside_train_and_test_is_refused_by_name(tmp_path):
+    for name in ("train/benign/a.jpg", "test/malignant/a.jpg", "b.jpg"):
+        image_at(tmp_path / name)
+    with pytest.raises(ValueError, match=r"1 images in no class's folder, such as 'b\.jpg'"):
+        load_catalogue("folders", configs(tmp_path), CLASSES)
+
+
+def test_linked_folders_are_followed_at_the_top_of_a_class_and_refused_below(tmp_path):
+    root = tmp_path / "root"
+    for path in (root / "benign/a.jpg", root / "malignant/deep/a.jpg", tmp_path / "elsewhere/b.jpg"):
+        image_at(path)
+    (root / "benign/linked").symlink_to(tmp_path / "elsewhere")
+    assert "benign-linked-b" in load_catalogue("folders", configs(root), CLASSES).pictures
+    (root / "malignant/deep/linked").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match=r"malignant/deep/linked is a link to a folder: put the folder itself there"):
+        load_catalogue("folders", configs(root), CLASSES)
+
+
 def test_folders_take_a_folder_that_is_a_link(tmp_path):
     image_at(tmp_path / "elsewhere/benign/a.jpg")
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere")

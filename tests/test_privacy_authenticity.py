@@ -237,3 +237,12 @@ def test_a_detector_is_no_feature_space_and_what_saw_the_set_is_one(tmp_path):
         check_classifiers([real, hair], [])
     with pytest.raises(ValueError, match=r"^other saw the set, but no distances are measured in its features[^\n]*$"):
         check_classifiers([real], [Path("other")])
+
+
+def test_what_saw_the_set_is_known_by_its_place_and_not_by_its_text(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("real").mkdir()
+    Path("linked").symlink_to("real")
+    for other in (tmp_path / "real", Path("linked"), Path("linked/../real")):
+        check_classifiers([Path("real")], [other])
+        check_classifiers([other], [Path("real")])

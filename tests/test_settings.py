@@ -18,6 +18,7 @@ from skinsynth.settings import (
     Below,
     Between,
     Count,
+    Distinct,
     Finite,
     NotEmpty,
     NotNegative,
@@ -97,6 +98,11 @@ def test_a_sequence_that_may_not_be_empty_has_an_entry():
     assert not NotEmpty().holds(())
 
 
+def test_a_sequence_of_names_has_each_once():
+    assert Distinct().holds(("benign", "malignant"))
+    assert not Distinct().holds(("malignant", "malignant"))
+
+
 @pytest.mark.parametrize("changes", [{}, {"ramp": None, "beside": None}, {"images": {}, "runs": {}, "shares": []}])
 def test_settings_within_their_ranges_pass(changes):
     check_ranges(Settings(**(GOOD | changes)), "settings")
@@ -159,6 +165,9 @@ def load_with(name: str, tmp_path: Path, scale: str, key: str = "", value: Any =
         ("train_gan", "schedule.images_per_tick", 0),
         ("train_gan", "schedule.ticks_per_score", 0),
         ("train_gan", "runs.ben.classes", []),
+        ("train_gan", "runs.cgan.classes", ["malignant", "malignant"]),
+        ("train_gan", "classes", ["benign", "malignant", "benign"]),
+        ("train_federated", "cohorts.federated", ["small", "large", "small"]),
         ("train_gan", "extractor.batch_size", 0),
         ("train_gan", "trainer.batch_size", -16),
         ("train_gan", "trainer.batch_size", 0),

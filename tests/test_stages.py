@@ -828,7 +828,7 @@ def test_a_preset_stands_in_the_place_of_the_trainer_s_numbers(copied, monkeypat
 )
 def test_weights_to_start_from_lie_in_their_folder(tmp_path, name, frozen, message):
     with pytest.raises((ValueError, FileNotFoundError), match=message):
-        train_gan.initial_weights(tmp_path, name, frozen)
+        train_gan.initial_weights(tmp_path, name, frozen, None)
 
 
 @pytest.mark.slow

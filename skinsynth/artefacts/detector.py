@@ -88,6 +88,8 @@ def load_detector(folder: Path, device: torch.device) -> Detector:
 
 
 def load_detectors(folder: Path, device: torch.device) -> dict[str, Detector]:
-    """All of a folder, by artefact."""
+    """All of a folder, by artefact: none where every artefact was too rare; a FileNotFoundError where it is missing."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no folder of detectors at {folder}: run train_detectors, or give the one it wrote")
     places = sorted(place.parent for place in folder.glob(f"*/{ABOUT}"))
     return {place.name: load_detector(place, device) for place in places}

@@ -9,6 +9,7 @@ from torch import nn
 from skinsynth.gan.discriminator import Discriminator
 from skinsynth.gan.generator import Generator
 from skinsynth.gan.model import load_gan
+from skinsynth.gan.presets import PresetConfig
 from skinsynth.gan.snapshot import gan_of_snapshot, read_snapshot
 from skinsynth.gan.trainer import Trainer
 
@@ -19,9 +20,16 @@ SIZES = (
 )
 
 
-def initial_weights(folder: Path, name: str | None, frozen_levels: int) -> list[Path]:
-    """The file or folder of weights to start from, if any; the settings name it within `folder`."""
+def initial_weights(folder: Path, name: str | None, frozen_levels: int, preset: PresetConfig | None) -> list[Path]:
+    """The file or folder of weights to start from, if any; the settings name it within `folder`.
+
+    ValueError where settings that are for such weights come without.
+    """
     if name is None:
+        if preset is not None and preset.transfer:
+            raise ValueError(
+                "transfer: true is for weights of start_from, but that is null: set it, or transfer: false"
+            )
         if frozen_levels:
             raise ValueError("frozen_levels keeps the weights of start_from, but that is null: set it, or freeze none")
         return []
@@ -67,12 +75,19 @@ def start_from(trainer: Trainer, generator: Generator, discriminator: Discrimina
 
 
 def start_all(trainers: Sequence[Trainer], places: Sequence[Path]) -> list[str]:
-    """`start_from` for new trainers of one size; a line about each place, for whoever watches."""
+    """`start_from` for new trainers of one size; lines for whoever watches: one about each place, and one
+    where the average would not keep the weights."""
     lines = []
     for place in places:
         networks = read_networks(place)
         own = {name: None for trainer in trainers for name in start_from(trainer, *networks)}
         lines.append(f"starting from {place}, but from noise: {', '.join(own) or 'nothing'}")
+    ramps = [trainer.config.ema_rampup for trainer in trainers if trainer.config.ema_rampup is not None]
+    if places and ramps:
+        lines.append(
+            f"the averaged generator soon forgets these weights, since ema_rampup is {ramps[0]:g}: set it to null, or "
+            "with a preset transfer: true"
+        )
     return lines
 
 

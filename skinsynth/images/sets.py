@@ -16,19 +16,15 @@ import numpy as np
 from jaxtyping import UInt8
 from tqdm import tqdm
 
+from skinsynth.files import IMAGES, files_below, is_beside, is_image, is_text
 from skinsynth.images.archive import LABELS, Images
 from skinsynth.images.decode import BadImage, decode_bytes, pillow_warnings
 from skinsynth.settings import closest
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 # What a file of such a name may hold. Pillow would try its other readers too, one of which starts Ghostscript.
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
 # As many as the largest image that we decode (decode.MAX_PIXELS) takes without compression.
 MAX_BYTES = 2**28
-TEXTS = (".txt", ".md", ".csv", ".tsv", ".json", ".yaml", ".yml", ".xml", ".html", ".log")  # about images
-TEXT_NAMES = ("readme", "license", "licence", "copying", "notice")  # of texts without a suffix
-CLUTTER = ("__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini")
-BESIDE_MACOS = "._"  # how names begin that macOS puts beside those of files
 # Other methods inflate without a bound on what comes out.
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 ENCRYPTED = 0x1  # the bit of an entry's flags
@@ -52,13 +48,13 @@ def read_image_set(path: Path, classes: Sequence[str], size: int) -> Images:
             _check_all_are_listed(path, files.keys() - label_of.keys() if label_of else ())
         else:
             _check_all_are_images(path, files.keys())
-            readers = _without_top({name: read for name, read in files.items() if _is_image(name)}, classes)
+            readers = _without_top({name: read for name, read in files.items() if is_image(name)}, classes)
             label_of = _folder_labels(path, readers.keys(), classes)
         if not label_of:
             raise ValueError(
-                f"{path} holds no image: put images ({', '.join(SUFFIXES)}) in folders called {', '.join(classes)}"
+                f"{path} holds no image: put images ({', '.join(IMAGES)}) in folders called {', '.join(classes)}"
             )
-        _check_texts(path, {name: read for name, read in files.items() if _is_text(name)})
+        _check_texts(path, {name: read for name, read in files.items() if is_text(name)})
         pixels = _decode_all(path, {name: readers[name] for name in label_of}, size)
     return Images(_unique_ids(label_of), pixels, np.array(list(label_of.values()), dtype=np.int64))
 
@@ -66,22 +62,7 @@ def read_image_set(path: Path, classes: Sequence[str], size: int) -> Images:
 def left_aside(path: Path) -> list[str]:
     """Names of what a set holds beside its images: texts, and what macOS or Windows put there."""
     with _opened(path) as files:
-        return sorted(name for name in files if _is_beside(name) and name != LABELS)
-
-
-def files_below(root: Path) -> list[Path]:
-    """All files of a folder, in the order of their names. Folders at its top may be links; links to folders below them,
-    and what is no file, are a ValueError."""
-    found = []
-    for folder, folders, names in os.walk(root, followlinks=True):
-        for path in (Path(folder, name) for name in folders):
-            if path.is_symlink() and path.parent != root:
-                raise ValueError(f"{path} is a link to a folder: put the folder itself there, or leave it out")
-        for path in (Path(folder, name) for name in names):
-            if not path.is_file():
-                raise ValueError(f"{path} is no file: leave it out")
-            found.append(path)
-    return sorted(found)
+        return sorted(name for name in files if is_beside(name) and name != LABELS)
 
 
 @contextmanager
@@ -153,32 +134,9 @@ def _check_bytes(where: str, count: int) -> None:
         raise ValueError(f"{where} has {count:,} bytes, but a file may have {MAX_BYTES:,}: leave it out or shrink it")
 
 
-def _is_image(name: str) -> bool:
-    """By its suffix; what is hidden is no image that anybody means to give away."""
-    return not _is_beside(name) and name.lower().endswith(SUFFIXES) and not _is_hidden(name)
-
-
-def _is_beside(name: str) -> bool:
-    """Whether it is a text, or put beside images by macOS or Windows."""
-    return _is_text(name) or _is_clutter(name)
-
-
-def _is_text(name: str) -> bool:
-    last = name.rpartition("/")[2].lower()
-    return not _is_clutter(name) and not _is_hidden(name) and (last.endswith(TEXTS) or last in TEXT_NAMES)
-
-
-def _is_clutter(name: str) -> bool:
-    return any(part in CLUTTER or part.startswith(BESIDE_MACOS) for part in name.split("/"))
-
-
-def _is_hidden(name: str) -> bool:
-    return any(part.startswith(".") for part in name.split("/"))
-
-
 def _check_all_are_listed(path: Path, others: Collection[str]) -> None:
     """Raises ValueError where a file is in no list of labels: it would be given away unjudged."""
-    unlisted = sorted(name for name in others if not _is_beside(name))
+    unlisted = sorted(name for name in others if not is_beside(name))
     if unlisted:
         raise ValueError(
             f"{path}: {LABELS} does not list {len(unlisted)} of its files, such as {unlisted[0]!r}: list them or leave "
@@ -188,10 +146,10 @@ def _check_all_are_listed(path: Path, others: Collection[str]) -> None:
 
 def _check_all_are_images(path: Path, names: Collection[str]) -> None:
     """Raises ValueError where a file is neither image nor text: it would be left out without a word."""
-    others = sorted(name for name in names if not _is_image(name) and not _is_beside(name))
+    others = sorted(name for name in names if not is_image(name) and not is_beside(name))
     if others:
         raise ValueError(
-            f"{path}: {len(others)} files are hidden, or of no kind that is read ({', '.join(SUFFIXES)}; texts may lie "
+            f"{path}: {len(others)} files are hidden, or of no kind that is read ({', '.join(IMAGES)}; texts may lie "
             f"beside), such as {others[0]!r}: convert them or leave them out"
         )
 

@@ -7,13 +7,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from skinsynth.files import CLUTTER, IMAGES, files_below, is_beside, is_hidden, is_image
 from skinsynth.lesions.catalogue import Catalogue, Drawing
 from skinsynth.lesions.diagnoses import BENIGN, MALIGNANT
 from skinsynth.settings import closest
 
 SIDES = ("train", "test")
-CLUTTER = "__MACOSX"  # what a Mac adds to a ZIP
-SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
 
 
 @dataclass(frozen=True)
@@ -30,11 +29,14 @@ def read_folders(config: FoldersConfig, classes: Sequence[str]) -> Catalogue:
     sides = {side: root / side for side in SIDES if (root / side).is_dir()} or {"": root}
     if "" not in sides:
         _check_beside(root)
+    for folder in {root, *sides.values()}:
+        _check_none_is_loose(folder)
     rows: list[dict[str, str]] = []
     pictures: dict[str, Path | Drawing] = {}
     for side, folder in sides.items():
-        for class_folder in sorted(entry for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != "."):
+        for class_folder in _folders_in(folder):
             name = _class_of(class_folder, classes)
+            _check_all_are_images(class_folder)
             for path in _images_in(class_folder):
                 image_id = id_of(path.relative_to(root))
                 if image_id in pictures:
@@ -50,18 +52,43 @@ def read_folders(config: FoldersConfig, classes: Sequence[str]) -> Catalogue:
     return Catalogue(f"folders in {root}", table, pictures, [], notes)
 
 
-def _images_in(folder: Path) -> list[Path]:
+def _folders_in(folder: Path) -> list[Path]:
+    """Without hidden ones and what a system put there."""
     return sorted(
-        path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+        path for path in folder.iterdir() if path.is_dir() and path.name[0] != "." and path.name not in CLUTTER
     )
+
+
+def _images_in(folder: Path) -> list[Path]:
+    """Of all depths, by their suffix, but none that is hidden; a ValueError names a link that is not followed."""
+    return [path for path in files_below(folder) if is_image(path.relative_to(folder).as_posix())]
+
+
+def _check_all_are_images(folder: Path) -> None:
+    """ValueError where a class's folder holds a file of another kind, which would be left out unsaid."""
+    names = [path.relative_to(folder).as_posix() for path in files_below(folder)]
+    others = [name for name in names if not (is_image(name) or is_beside(name) or is_hidden(name))]
+    if others:
+        raise ValueError(
+            f"{folder} holds {len(others)} files of no kind that is read ({', '.join(IMAGES)}; texts may lie beside), "
+            f"such as {others[0]!r}: convert them or leave them out"
+        )
+
+
+def _check_none_is_loose(folder: Path) -> None:
+    """ValueError where an image lies beside the folders of classes, and would be left out unsaid."""
+    loose = sorted(path.name for path in folder.iterdir() if path.is_file() and is_image(path.name))
+    if loose:
+        raise ValueError(
+            f"{folder} holds {len(loose)} images in no class's folder, such as {loose[0]!r}: move them into one, or "
+            "elsewhere to leave them out"
+        )
 
 
 def _check_beside(root: Path) -> None:
     """ValueError where a folder beside train and test holds images, which would be left out unsaid."""
-    for folder in sorted(entry for entry in root.iterdir() if entry.is_dir() and entry.name[0] != "."):
-        if folder.name in (*SIDES, CLUTTER):
-            continue
-        if images := _images_in(folder):
+    for folder in _folders_in(root):
+        if folder.name not in SIDES and (images := _images_in(folder)):
             raise ValueError(
                 f"{folder} holds {len(images)} images beside {' and '.join(SIDES)}: move them into one of those, or "
                 f"out of {root} to leave them out"

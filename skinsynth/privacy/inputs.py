@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from skinsynth.files import sha256_of
+from skinsynth.files import files_below, sha256_of
 from skinsynth.images.archive import Images, read_archive
-from skinsynth.images.sets import files_below, left_aside
+from skinsynth.images.sets import left_aside
 from skinsynth.lesions.table import lesions_of
 from skinsynth.partition.split import held_out_of, images_of, read_split
 from skinsynth.privacy.authenticity import without_duplicates
