@@ -55,7 +55,7 @@ def measure(flags: argparse.Namespace, device: torch.device) -> dict[str, object
     )  # fmt: skip
     examples = noise(flags.images, flags.size)
     resident = _resident(examples, device)
-    network = build_network(flags.network, 2, False, 0.2).to(device)
+    network = build_network(flags.network, 2, False, 0.2, flags.size).to(device)
     rng = torch.Generator(device).manual_seed(0)
     run = _Run(network, resident, resident, config, 2, rng)
     epoch = median_seconds(run._train_epoch, device)

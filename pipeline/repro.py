@@ -22,6 +22,7 @@ from types import FrameType
 
 from tqdm import tqdm
 
+PIPELINE = Path("dvc.yaml")
 LOGS = Path(".repro")
 GIGABYTES_PER_JOB = 2  # the hungriest stage of the scales for a CPU takes 1.4
 SECONDS_BETWEEN_LOOKS = 0.2
@@ -33,6 +34,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=default_jobs(), help="stages at once (here: %(default)s)")
     jobs = parser.parse_args().jobs
+    if not PIPELINE.is_file():
+        sys.exit(f"repro: no {PIPELINE} here: run it from the project's root")
     dvc = str(Path(sys.executable).with_name("dvc"))
     heed_signals()
     try:

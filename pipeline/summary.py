@@ -24,6 +24,8 @@ STARTED = Path(".repro-started")
 def main() -> None:
     """Print the stages that ran since .repro-started was written."""
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    if not LOCK.is_file():
+        sys.exit(f"summary: no {LOCK} here: run it from the project's root, where `make repro` has run")
     began = float(STARTED.read_text()) if STARTED.is_file() else 0.0
     timings = [json.loads(file.read_text()) for file in TIMING.glob("*.json")]
     ran = sorted((t for t in timings if t["started"] >= began), key=lambda timing: timing["started"])

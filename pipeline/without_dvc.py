@@ -16,6 +16,8 @@ from pathlib import Path
 
 import yaml
 
+PIPELINE = Path("dvc.yaml")
+
 
 def commands(pipeline: dict) -> Iterator[tuple[str, str]]:
     """Name (`stage` or `stage@item`) and command line of each stage, items of `foreach` and `matrix` filled in."""
@@ -47,7 +49,9 @@ def main() -> None:
     parser.add_argument("stages", nargs="*", help="stage or stage@item; none: all")
     parser.add_argument("--dry", action="store_true", help="say the commands only")
     flags = parser.parse_args()
-    command_of = dict(commands(yaml.safe_load(Path("dvc.yaml").read_text())))
+    if not PIPELINE.is_file():
+        raise SystemExit(f"without_dvc: no {PIPELINE} here: run it from the project's root")
+    command_of = dict(commands(yaml.safe_load(PIPELINE.read_text())))
     for name in flags.stages or command_of:
         if name not in command_of:
             raise SystemExit(f"without_dvc: dvc.yaml has no {name}; it has {', '.join(command_of)}")

@@ -39,8 +39,10 @@ REFERENCE = "real"  # the scenario that the others are tested against
 
 
 def main(
-    gans: Annotated[list[Path], "folders of score_gan, in the order of the rows"],
-    trainings: Annotated[list[Path], "folders of train_gan, one for each of these GANs"],
+    gans: Annotated[
+        list[Path], "folders of score_gan, or of score_images (sets from elsewhere), in the order of the rows"
+    ],
+    trainings: Annotated[list[Path], "folders of train_gan, for those of them that were trained here"],
     scenarios: Annotated[list[Path], "folders of train_classifier, in the order of the rows"],
     split: Annotated[Path, "who is on which side"],
     tables: Annotated[Path, "folder for table1 and table2, each as .csv, .md and .tex"],
@@ -56,8 +58,6 @@ def main(
     if REFERENCE not in said:
         raise ValueError(f"scenarios are tested against {REFERENCE!r}, which is not among {', '.join(said)}: add it")
     strengths = {folder.name: mean_strength(folder) for folder in trainings}
-    if unknown := [folder.name for folder in gans if folder.name not in strengths]:
-        raise ValueError(f"--trainings has no folder of {', '.join(unknown)}: give one for each of --gans")
     rows_of = {folder.name: intervals(folder) for folder in scenarios}
     rows_of[MAJORITY] = majority_rows(said[REFERENCE], images_of(sides, "train")["label"], settings)
     others = [comparison_row(name, one, said[REFERENCE]) for name, one in said.items() if name != REFERENCE]
@@ -69,8 +69,8 @@ def main(
 
 
 def intervals(folder: Path) -> pd.DataFrame:
-    """The table that score_gan or train_classifier left in its folder."""
-    return read_rows(folder / "intervals.csv", "score_gan or train_classifier")
+    """The table that score_gan, score_images or train_classifier left in its folder."""
+    return read_rows(folder / "intervals.csv", "score_gan, score_images or train_classifier")
 
 
 def mean_strength(folder: Path) -> float:

@@ -118,6 +118,46 @@ def test_networks_of_the_libraries_stand_behind_the_same_head(name, dim):
     assert network(torch.zeros(2, 3, 32, 32)).shape == (2, 3)
 
 
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "levit_128s"])
+def test_networks_of_one_size_are_built_for_the_images_and_loaded_so(name, rng, tmp_path):
+    pixels = examples(rng, 4).pixels.repeat(1, 1, 2, 2)[:, :, :32, :32]
+    network = build_network(name, 2, pretrained=False, dropout=0.0, image_size=32)
+    classifier = Classifier(network, Architecture(name, 2, 0.0, network.image_size))
+    save_classifier(tmp_path / "model", classifier)
+    loaded = load_classifier(tmp_path / "model", CPU)
+    assert loaded.logits(pixels).equal(classifier.logits(pixels))
+    assert loaded.architecture.image_size == 32
+
+
+def test_a_training_builds_a_network_of_one_size_for_its_images(rng):
+    train = examples(rng, 8)
+    size = train.pixels.shape[-1]
+    classifier, history = train_classifier(
+        train, examples(rng, 8), replace(CONFIG, network="vit_tiny_patch16_224", epochs=1), 2, 1, CPU
+    )
+    assert classifier.architecture.image_size == size
+    assert len(history) == 1
+
+
+@pytest.mark.parametrize("name", ["inception_v3", "crossvit_9_240", "halonet26t"])
+def test_a_network_that_cannot_take_the_images_says_so_in_one_line(name):
+    with pytest.raises(ValueError, match=f"{name} takes no images of 32 px .*: choose another `network`") as caught:
+        build_network(name, 2, pretrained=False, dropout=0.0, image_size=32)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["cnn-108k", "resnet18"])
+def test_trying_a_network_changes_neither_weights_nor_random_numbers(name):
+    found = []
+    for size in (None, 32):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(7)
+            network = build_network(name, 2, pretrained=False, dropout=0.2, image_size=size)
+            found.append(torch.cat([tensor.flatten() for tensor in (*network.state_dict().values(), torch.rand(3))]))
+        assert all(module.training for module in network.modules())
+    assert found[0].equal(found[1])
+
+
 def test_an_unknown_network_names_the_known_ones():
     with pytest.raises(ValueError, match=r"no network is called 'efficientnet_b22': .*cnn-108k.*efficientnet_b"):
         build_network("efficientnet_b22", 2, pretrained=False, dropout=0.2)

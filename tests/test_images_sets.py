@@ -286,6 +286,11 @@ def test_a_class_folder_may_be_a_link(tmp_path, vendor):
         (["benign/1.png", "spots/1.png"], "'spots' is no class of benign, malignant: rename it"),
         (["1.png", "benign/1.png"], "'1.png' lies in no folder of a class: put it in one called benign or malignant"),
         (["1.png"], "'1.png' lies in no folder"),
+        (
+            ["flat/1.png", "flat/2.png"],
+            "'1.png' lies in no folder of a class: put it in one called benign or malignant",
+        ),
+        (["bening/1.png"], "did you mean 'benign'"),
         (["vendor/1.png", "vendor/benign/1.png"], "'1.png' lies in no folder"),
         (["benign/._1.png", "benign/Thumbs.db"], "holds no image"),
         ([], "holds no image"),

@@ -32,6 +32,20 @@ def test_help_explains_and_runs_no_stage(script, tmp_path):
     assert f"python {script}" in done.stdout
 
 
+@pytest.mark.parametrize(
+    "command", [["repro.py"], ["repro.py", "--jobs", "1"], ["summary.py"], ["without_dvc.py", "prepare_images"]]
+)
+def test_outside_of_the_project_s_root_one_line_says_so_and_nothing_is_left(command, tmp_path):
+    script, *flags = command
+    called = [sys.executable, PROJECT / "pipeline" / script, *flags]
+    done = subprocess.run(called, cwd=tmp_path, capture_output=True, text=True, check=False, env=QUIET)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1
+    assert "here: run it from the project's root" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
 def test_outputs_are_those_of_the_stages_that_there_are():
     assert outputs_of(LOCK, ["train", "judge"]) == ["models"]
 

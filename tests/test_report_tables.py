@@ -234,6 +234,15 @@ def test_augmentation_that_hardly_acted_is_said_under_the_table():
     assert not any(note.startswith(of_idle) for note in fidelity_of(rows, strength=0.01).notes)
 
 
+def test_a_set_that_was_not_trained_here_has_a_row_without_a_strength_and_is_not_called_idle():
+    rows = rows_of_gan()
+    table = fidelity_table({"cgan": rows, "vendor": rows[rows["metric"] != "ppl"]}, {"cgan": 0.0}, facts())
+    assert cells_of(table, 1, "augmentation p, mean") == {"cgan": "0.0000", "vendor": MISSING}
+    assert cells_of(table, 0, "PPL (classifier)")["vendor"] == MISSING
+    (note,) = (note for note in table.notes if note.startswith("Augmentation hardly acted"))
+    assert "in the training of cgan. GANs" in note
+
+
 def test_names_that_the_paper_does_not_know_make_a_table_too():
     assert cells_of(fidelity_of({"mine": rows_of_gan()}), 0, "FID (paper, inception)") == {"mine": ""}
     table = prediction_table({"mine": rows_of_scenario()}, comparisons().iloc[:0], facts())

@@ -654,6 +654,18 @@ def test_tables_hold_every_row_and_the_paper_s_values(study):
             assert number == 1 or any(one in text for one in said)
 
 
+def test_a_set_from_elsewhere_gets_a_row_in_table_1_without_a_training(copied, monkeypatch):
+    flags = command("write_tables", None)
+    flags.insert(flags.index("--trainings"), "metrics/score_images/selected")
+    call_with("write_tables", flags, monkeypatch)
+    first = pd.read_csv(copied / "metrics/write_tables/tables/table1.csv")
+    assert set(first["gan"]) == {*GANS, "selected"}
+    assert first.loc[first["gan"] == "selected", "value"].notna().any()
+    lines = (copied / "metrics/write_tables/tables/table1.md").read_text().splitlines()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("| selected ")]
+    assert rows[1][-1] == "not measured"  # Table 1b ends with the augmentation's strength
+
+
 def test_membership_attacks_are_three_and_have_intervals(study):
     attacks = pd.read_csv(study / "metrics/score_authenticity/details/attacks.csv")
     selected = metrics(study, "select_gan")["selected"]

@@ -31,6 +31,7 @@ class Architecture:
     network: str  # a key of NETWORKS or a name that timm knows
     class_count: int
     dropout: float
+    image_size: int | None = None  # of a network that takes no other, such as a ViT; not written where None
 
 
 class Examined(NamedTuple):
@@ -118,7 +119,8 @@ def _imagenet(device: torch.device, dtype: torch.dtype) -> tuple[Float[Tensor, "
 
 def save_classifier(folder: Path, classifier: Classifier) -> None:
     """Write weights as safetensors and the architecture as JSON; the folder is replaced as a whole."""
-    architecture = json.dumps(asdict(classifier.architecture), indent=2) + "\n"
+    said = {name: value for name, value in asdict(classifier.architecture).items() if value is not None}
+    architecture = json.dumps(said, indent=2) + "\n"
     with folder_written_whole(folder) as aside:
         save_file(classifier.state(), aside / WEIGHTS)
         (aside / ARCHITECTURE).write_text(architecture)
@@ -131,7 +133,9 @@ def load_classifier(folder: Path, device: torch.device) -> Classifier:
             raise FileNotFoundError(f"no classifier at {folder}: {name} is missing; train one with train_classifier")
     try:
         architecture = Architecture(**json.loads((folder / ARCHITECTURE).read_text()))
-        network = build_network(architecture.network, architecture.class_count, False, architecture.dropout)
+        network = build_network(
+            architecture.network, architecture.class_count, False, architecture.dropout, architecture.image_size
+        )
         network.load_state_dict(load_file(folder / WEIGHTS))
     except (TypeError, RuntimeError, SafetensorError, json.JSONDecodeError) as error:
         raise ValueError(f"{folder} holds no classifier of ours ({error}): train it again") from error

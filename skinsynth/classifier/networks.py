@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -16,8 +17,11 @@ PRETRAINED_HELP = (
 class Network(nn.Module):
     """A body that gives one feature vector an image, and a linear head that gives one logit a class."""
 
-    def __init__(self, body: nn.Module, dim: int, class_count: int, dropout: float) -> None:
+    def __init__(
+        self, body: nn.Module, dim: int, class_count: int, dropout: float, image_size: int | None = None
+    ) -> None:
         super().__init__()
+        self.image_size = image_size  # of a body that is built for one size; None: it takes others too
         self.body = body
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(dim, class_count)
@@ -86,8 +90,11 @@ def googlenet(class_count: int, pretrained: bool, dropout: float) -> Network:
     return Network(body, dim, class_count, dropout)
 
 
-def timm_network(name: str, class_count: int, pretrained: bool, dropout: float) -> Network:
-    """Any network of timm by its name there, pooled features under a head of ours."""
+def timm_network(name: str, class_count: int, pretrained: bool, dropout: float, image_size: int | None) -> Network:
+    """Any network of timm by its name there, pooled features under a head of ours.
+
+    One that takes a single size, such as a ViT, is built for `image_size`, or for timm's own where that is None.
+    """
     # timm brings torchvision along; only its own networks need it.
     import timm
 
@@ -97,29 +104,59 @@ def timm_network(name: str, class_count: int, pretrained: bool, dropout: float) 
             f"no network is called {name!r}: choose one of {sorted(NETWORKS)} or a name that timm knows"
             + (f", such as {', '.join(close)}" if close else "")
         )
+    own = timm.get_pretrained_cfg(name)
+    only_size = image_size if own is not None and own.fixed_input_size else None
+    size_of_images: dict[str, Any] = {} if only_size is None else {"img_size": only_size}
     try:
-        body = timm.create_model(name, pretrained=pretrained, num_classes=0)
+        body = timm.create_model(name, pretrained=pretrained, num_classes=0, **size_of_images)
     except (OSError, RuntimeError) as error:
         if not pretrained:
             raise
         raise ValueError(_pretrained_help(name, error, "~/.cache/huggingface")) from error
     # Some networks widen their features once more after pooling.
     dim: int = getattr(body, "head_hidden_size", None) or body.num_features  # type: ignore[assignment]
-    return Network(body, dim, class_count, dropout)
+    network = Network(body, dim, class_count, dropout, only_size)
+    if image_size is not None:
+        _check_takes(network, name, image_size)
+    return network
 
 
 def _pretrained_help(name: str, error: Exception, cache: str) -> str:
-    return PRETRAINED_HELP.format(name=name, error=str(error).split(". ", maxsplit=1)[0], cache=cache)
+    return PRETRAINED_HELP.format(name=name, error=_reason(error), cache=cache)
+
+
+def _reason(error: Exception) -> str:
+    """The first sentence of what libraries say, which may be long."""
+    return str(error).split("\n", maxsplit=1)[0].split(". ", maxsplit=1)[0] or type(error).__name__
+
+
+def _check_takes(network: Network, name: str, size: int) -> None:
+    """Raises ValueError where a blank image of this size cannot go through; weights and random state stay."""
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            network.eval()(torch.zeros(1, 3, size, size))
+    # Each network fails in its own way.
+    except Exception as error:
+        raise ValueError(
+            f"{name} takes no images of {size} px ({_reason(error)}): choose another `network` in params.yaml, or "
+            "another `size` in prepare_images"
+        ) from error
+    network.train()
 
 
 NETWORKS: dict[str, Callable[[int, bool, float], Network]] = {"cnn-108k": compact_cnn, "googlenet": googlenet}
 
 
-def build_network(name: str, class_count: int, pretrained: bool, dropout: float) -> Network:
+def build_network(
+    name: str, class_count: int, pretrained: bool, dropout: float, image_size: int | None = None
+) -> Network:
     """A fresh network with `class_count` outputs; its weights come from torch's generator of the moment.
 
-    Convolutions lie channels-last in memory, which is faster on CPUs and in 16 bits on GPUs.
+    A network of timm that does not take images of `image_size`, where this is given, is a ValueError. Convolutions lie
+    channels-last in memory, which is faster on CPUs and in 16 bits on GPUs.
     """
-    build = NETWORKS.get(name)
-    network = build(class_count, pretrained, dropout) if build else timm_network(name, class_count, pretrained, dropout)
+    if build := NETWORKS.get(name):
+        network = build(class_count, pretrained, dropout)
+    else:
+        network = timm_network(name, class_count, pretrained, dropout, image_size)
     return network.to(memory_format=torch.channels_last)

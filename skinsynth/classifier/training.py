@@ -99,7 +99,9 @@ def train_classifier(
     # Dropout and timm's initialisation take no generator of their own: torch's is seeded for this block only.
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
-        network = build_network(config.network, class_count, config.pretrained, config.dropout).to(device)
+        network = build_network(
+            config.network, class_count, config.pretrained, config.dropout, train.pixels.shape[-1]
+        ).to(device)
         run = _Run(network, train, validation, config, class_count, torch.Generator(device).manual_seed(seed))
         history = list(tqdm(run.epochs(), total=config.epochs, unit="epoch", desc=f"{config.network}, seed {seed}"))
     if not math.isfinite(run.best_loss):
@@ -108,7 +110,7 @@ def train_classifier(
             "lower learning_rate in params.yaml"
         )
     network.load_state_dict(run.best_weights)
-    return Classifier(network, Architecture(config.network, class_count, config.dropout)), history
+    return Classifier(network, Architecture(config.network, class_count, config.dropout, network.image_size)), history
 
 
 class Trained(NamedTuple):

@@ -166,10 +166,13 @@ def _check_texts(path: Path, readers: Mapping[str, Reader]) -> None:
 
 
 def _without_top(readers: dict[str, Reader], classes: Sequence[str]) -> dict[str, Reader]:
-    """The same files without the one folder that holds the folders of all classes, where there is such a folder."""
+    """The same files without the one folder that holds them all, where there is one and it is no class."""
     top = next(iter(readers), "").partition("/")[0] + "/"
     is_common = all(name.startswith(top) for name in readers)
-    if not is_common or _label_of(top[:-1], classes) is not None or all(name.count("/") < 2 for name in readers):
+    has_folders = any(name.count("/") > 1 for name in readers)
+    # A lone folder keeps a name that is nearly a class, for the hint.
+    is_meant = _label_of(top[:-1], classes) is not None or (not has_folders and closest(top[:-1], classes))
+    if not is_common or is_meant:
         return readers
     return {name.removeprefix(top): reader for name, reader in readers.items()}
 

@@ -84,8 +84,8 @@ class Table(NamedTuple):
 def fidelity_table(rows_of: Mapping[str, pd.DataFrame], strengths: Mapping[str, float], facts: Facts) -> Table:
     """Table 1 from intervals.csv of each GAN, pooled over its classes, against training images.
 
-    `strengths` are the mean of the augmentation's p over each GAN's training. Other extractors measure other things:
-    GANs scored with different ones are a ValueError.
+    `strengths` are the mean of the augmentation's p over each GAN's training; a set of images from elsewhere has none.
+    Other extractors measure other things: GANs scored with different ones are a ValueError.
     """
     numbers = _fidelity_numbers(rows_of)
     paths = numbers["metric"].eq("ppl")
@@ -318,7 +318,7 @@ def _against(numbers: pd.DataFrame, compared: str, reference: str) -> pd.DataFra
 
 def _idle(gans: Iterable[str], strengths: Mapping[str, float]) -> list[str]:
     """Which GANs were hardly augmented: what tells these apart is not their augmentation."""
-    idle = [gan for gan in gans if strengths[gan] < IDLE]
+    idle = [gan for gan in gans if gan in strengths and strengths[gan] < IDLE]
     if not idle:
         return []
     return [
@@ -345,7 +345,7 @@ def _beyond(
             "generated images": _count(images, gan, "compared_count"),
             "training images": _count(images, gan, "real_count"),
             **{headers[name]: ours.get((gan, name), MISSING) for name in shown},
-            "augmentation p, mean": f"{strengths[gan]:.4f}",
+            "augmentation p, mean": f"{strengths[gan]:.4f}" if gan in strengths else MISSING,
         }
         for gan in gans
     )
