@@ -2,10 +2,12 @@
 their names tell."""
 
 import contextlib
+import errno
 import hashlib
 import os
+import secrets
 import shutil
-import tempfile
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,46 +16,87 @@ TEXTS = (".txt", ".md", ".csv", ".tsv", ".json", ".yaml", ".yml", ".xml", ".html
 TEXT_NAMES = ("readme", "license", "licence", "copying", "notice")  # of texts without a suffix
 CLUTTER = ("__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini")
 BESIDE_MACOS = "._"  # how names begin that macOS puts beside those of files
+FULL = "No space left"
 
 
 @contextlib.contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
     """A neighbour of `path` to write to; it takes the place of `path` only when the block ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-    os.close(handle)
-    aside = Path(name)
+    aside = _aside(path)
     try:
-        yield aside
-        aside.chmod(0o644)
-        aside.replace(path)
+        with _said_of(path, aside):
+            # Made here, and not by tempfile, whose files are for their owner alone: the umask is the user's to set.
+            handle = os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+            mode = stat.S_IMODE(os.fstat(handle).st_mode)
+            os.close(handle)
+            yield aside
+            aside.chmod(mode)  # safetensors puts a file of its own there
+            aside.replace(path)
     finally:
-        aside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # in a folder that cannot be written, say: the first error tells more
+            aside.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def folder_written_whole(path: Path) -> Iterator[Path]:
     """An empty neighbouring folder to fill; it takes the place of `path` only when the block ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    aside = _aside(path)
     try:
-        yield aside
-        aside.chmod(0o755)
-        if path.exists():
-            _replace_folder(aside, path)
-        else:
-            aside.rename(path)
+        with _said_of(path, aside):
+            aside.mkdir()
+            mode = stat.S_IMODE(aside.stat().st_mode)
+            yield aside
+            _open_up(aside, mode)
+            if path.exists():
+                _replace_folder(aside, path)
+            else:
+                aside.rename(path)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _replace_folder(aside: Path, path: Path) -> None:
-    """A folder that is not empty cannot be renamed over: the old one steps aside first."""
-    old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old."))
+def _aside(path: Path) -> Path:
+    """A new name beside `path`, which .gitignore and .dvcignore know: a killed run leaves it there."""
+    return path.with_name(f".{path.name}.aside-{secrets.token_hex(4)}{path.suffix}")
+
+
+@contextlib.contextmanager
+def _said_of(path: Path, aside: Path) -> Iterator[None]:
+    """Errors of `aside`, and those of a full disk that name no place, are said of the path that the user gave."""
     try:
-        path.rename(old / path.name)
+        yield
+    except Exception as error:
+        place = getattr(error, "filename", None)
+        if isinstance(error, OSError) and isinstance(place, str | os.PathLike):
+            within = Path(place).absolute()
+            if within.is_relative_to(aside.absolute()):
+                place = path / within.relative_to(aside.absolute())
+                raise OSError(error.errno, error.strerror, str(place)) from error
+        elif place is None and FULL in str(error):  # also of libraries that have error types of their own
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        raise
+
+
+def _open_up(folder: Path, mode: int) -> None:
+    """What lies in the folder is for whom the folder is for; libraries make files for their owner alone."""
+    for entry in folder.rglob("*"):
+        if not entry.is_symlink():
+            entry.chmod(mode if entry.is_dir() else mode & 0o666)
+
+
+def _replace_folder(aside: Path, path: Path) -> None:
+    """A folder that is not empty cannot be renamed over: the old one steps aside first, and back on an error."""
+    old = _aside(path)
+    old.mkdir()
+    kept = old / path.name
+    try:
+        path.rename(kept)
         aside.rename(path)
     finally:
+        if os.path.lexists(kept) and not os.path.lexists(path):
+            kept.rename(path)
         shutil.rmtree(old, ignore_errors=True)
 
 

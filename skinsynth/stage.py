@@ -1,6 +1,7 @@
 """What stages need and the library must not know: flags, params.yaml, one-line errors, metrics, timings."""
 
 import argparse
+import contextlib
 import dataclasses
 import errno
 import hashlib
@@ -9,18 +10,20 @@ import json
 import math
 import os
 import resource
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import NoneType, UnionType
+from types import FrameType, NoneType, UnionType
 from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 import dacite
 import yaml
 from threadpoolctl import threadpool_limits
 
-from skinsynth.files import sha256_of, written_whole
+from skinsynth.files import FULL, sha256_of, written_whole
 from skinsynth.settings import check_ranges, closest
 
 INTERRUPTED = 130
@@ -37,20 +40,42 @@ def run(main: Callable[..., None]) -> None:
     start = time.time()
     _use_one_thread()
     try:
-        _refuse_code_from_elsewhere()
-        main(**flags)
+        with _sigterm_cleans_up():
+            _refuse_code_from_elsewhere()
+            main(**flags)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
         sys.exit(0)  # the reader (head, say) has seen enough
     except Exception as error:
         # Libraries that write weights have error types of their own for a full disk.
-        if not isinstance(error, ValueError | OSError | ArithmeticError) and "No space left" not in str(error):
+        if not isinstance(error, ValueError | OSError | ArithmeticError) and FULL not in str(error):
             raise
         # Of several processes that fail alike, the first one speaks.
         sys.exit(f"{Path(sys.argv[0]).stem}: {_one_line(error)}" if _first_process() else 1)
     if not flags.get("dry_run") and _first_process():
         _write_timing(Path(sys.argv[0]).stem, flags.get("name"), start)
+
+
+@contextlib.contextmanager
+def _sigterm_cleans_up() -> Iterator[None]:
+    """SIGTERM ends the block as an error does, so that nothing is left aside; one that is ignored (nohup) stays so."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield  # only the main thread may set signals, and who has set this one has a reason
+        return
+    process = os.getpid()
+
+    def leave(number: int, _: FrameType | None) -> None:
+        if os.getpid() != process:  # a forked worker: what lies aside is its parent's
+            os._exit(128 + number)
+        signal.signal(number, signal.SIG_IGN)  # a second one must not cut the cleaning up
+        sys.exit(128 + number)
+
+    signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _refuse_code_from_elsewhere() -> None:
@@ -79,7 +104,7 @@ def _use_one_thread() -> None:
 
 def _parser(main: Callable[..., None]) -> argparse.ArgumentParser:
     module = sys.modules[main.__module__].__doc__
-    description = f"{main.__doc__}\n\n{module or ''}"
+    description = f"{inspect.getdoc(main) or ''}\n\n{module or ''}"
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, parameter in inspect.signature(main, eval_str=True).parameters.items():
         kind, help_text = parameter.annotation, ""
@@ -99,7 +124,7 @@ def _parser(main: Callable[..., None]) -> argparse.ArgumentParser:
 
 
 def _one_line(error: Exception) -> str:
-    if (isinstance(error, OSError) and error.errno == errno.ENOSPC) or "No space left" in str(error):
+    if (isinstance(error, OSError) and error.errno == errno.ENOSPC) or FULL in str(error):
         place = getattr(error, "filename", None) or "a result"
         return f"the disk is full at {place}: free some space and run again"
     return " ".join(str(error).split())

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import torch
@@ -13,7 +13,8 @@ from torch import Tensor
 from skinsynth.artefacts.detector import ABOUT
 from skinsynth.classifier.classifier import load_classifier
 from skinsynth.features.extractor import ExtractorConfig, build_extractor
-from skinsynth.gan.family import load_family
+from skinsynth.files import folder_written_whole
+from skinsynth.gan.family import Family, load_family
 from skinsynth.images.archive import Images, image_size
 from skinsynth.images.sets import read_image_set
 from skinsynth.privacy.distances import extreme_places, paired
@@ -50,6 +51,19 @@ from skinsynth.stage import best_device, cache_folder, load_params, run, write_m
 LISTED = 50
 # Pairs in a group of the figure, though more are marked: closest.csv names all of them.
 MOST_SHOWN = 60
+TABLES = (
+    "authenticity",
+    "planted",
+    "copies",
+    "copies_of_held_out",
+    "disguises",
+    "pixels",
+    "distances",
+    "histogram",
+    "attacks",
+    "judged",
+)
+HISTOGRAM = "histogram.png"
 Row = dict[str, str | float | int]
 Tables = dict[str, list[Row]]
 
@@ -93,42 +107,88 @@ def main(
     among real images of all classes.
     """
     settings = load_params("score_authenticity", Settings)
+    check_details(details, [metrics, nearest_pairs, closest])
     device = best_device()
     spaces = feature_spaces(classifiers, saw_the_set or [], settings.extractor, device)
     family = None if gan is None else load_family([gan], device)
     sets = read_sets(synthetic, images, lesions, split, pairs, settings)
-    coverage = coverage_within(settings.novelty.neighbours)
-    tables: Tables = defaultdict(list)
-    views, shown = [view_of_pixels(sets)], list[PairGroup]()
-    for space in spaces:
-        features = features_in(space, sets, settings.novelty)
-        found = judge(space, sets, features, settings.novelty, settings.attacks, coverage)
-        add_to(tables, found, space.name, space.extractor, space.saw_the_set)
-        views.append(view_of_features(space, sets, features))
-        if space is spaces[-1] and sets.pairs is not None and features.pairs is not None:
-            title = f"real image and its projection, {{}} by cosine distance in features of {space.name}"
-            shown += closest_and_furthest(title, *sets.pairs, paired(*features.pairs, "cosine"), settings.shown_pairs)
+    found = judged(sets, spaces, family, settings)
+    found.tables["pixels"] = [pixel_row(sets.fake, images, split)]
+    found.tables["judged"] = [*judged_rows(synthetic, sets), *judged_by(images, lesions, split)]
+    draw_pairs(nearest_pairs, found.shown)
+    write_rows(closest, found.closest)
+    write_details(details, found.tables)
+    write_metrics(metrics, headlines(found.tables, [space.name for space in spaces]))
+
+
+class Found(NamedTuple):
+    """What is found of a set: tables, pairs to look at, and the rows that name its nearest images."""
+
+    tables: Tables
+    shown: list[PairGroup]
+    closest: list[Row]
+
+
+def judged(sets: Sets, spaces: list[Space], family: Family | None, settings: Settings) -> Found:
+    """By features in every space, by pixels, and by what needs neither."""
+    found = Found(defaultdict(list), [], [])
+    views = [view_of_pixels(sets), *judged_in_spaces(found, sets, spaces, settings)]
     in_disguise = disguise_rows(views, sets, settings.novelty.planted_images, settings.novelty.seed)
     for view, disguises in zip(views, in_disguise, strict=True):
         copies = view.lookalikes.rows(settings.classes)
-        add_to(tables, {"copies": copies, "disguises": disguises}, view.name, view.extractor, view.saw_the_set)
-        shown += closest_of_each(view, "training", sets.searched, sets.classes, settings.shown_pairs)
+        add_to(found.tables, {"copies": copies, "disguises": disguises}, view.name, view.extractor, view.saw_the_set)
+        add_closest(found, view, "training", sets.searched, settings)
     reverse = views[0]._replace(lookalikes=of_held_out(sets))
-    add_to(tables, {"copies_of_held_out": held_out_rows(reverse.lookalikes, settings.classes)}, PIXELS, THUMBNAILS)
-    shown += closest_of_each(reverse, "held-out", sets.held_out_searched, sets.classes, settings.shown_pairs)
-    draw_pairs(nearest_pairs, shown)
-    near_training = [row for view in views for row in closest_rows(view, "training", sets.searched, sets.classes)]
-    write_rows(closest, [*near_training, *closest_rows(reverse, "held-out", sets.held_out_searched, sets.classes)])
+    held_out = held_out_rows(reverse.lookalikes, settings.classes)
+    add_to(found.tables, {"copies_of_held_out": held_out}, PIXELS, THUMBNAILS)
+    add_closest(found, reverse, "held-out", sets.held_out_searched, settings)
     by_pixels = pixel_attack_rows(sets.train, sets.held_out, sets.fake.pixels[sets.pooled.numpy()], settings.attacks)
-    add_to(tables, {"attacks": by_pixels}, PIXELS, THUMBNAILS)
+    add_to(found.tables, {"attacks": by_pixels}, PIXELS, THUMBNAILS)
     others = other_attack_rows(sets.train, sets.held_out, family, settings.attacks)
-    add_to(tables, {"attacks": others}, NO_FEATURES, NO_FEATURES)
-    tables["pixels"] = [pixel_row(sets.fake, images, split)]
-    tables["judged"] = [*judged_rows(synthetic, sets), *judged_by(images, lesions, split)]
-    for name, rows in tables.items():
-        write_rows(details / f"{name}.csv", rows)
-    draw_distances(details / "histogram.png", tables["histogram"])
-    write_metrics(metrics, headlines(tables, [space.name for space in spaces]))
+    add_to(found.tables, {"attacks": others}, NO_FEATURES, NO_FEATURES)
+    return found
+
+
+def judged_in_spaces(found: Found, sets: Sets, spaces: list[Space], settings: Settings) -> list[View]:
+    """Add what the spaces' features tell, and the pairs of projections in the last one; a view of each space."""
+    views, coverage = [], coverage_within(settings.novelty.neighbours)
+    for space in spaces:
+        features = features_in(space, sets, settings.novelty)
+        tables = judge(space, sets, features, settings.novelty, settings.attacks, coverage)
+        add_to(found.tables, tables, space.name, space.extractor, space.saw_the_set)
+        views.append(view_of_features(space, sets, features))
+        if space is spaces[-1] and sets.pairs is not None and features.pairs is not None:
+            title = f"real image and its projection, {{}} by cosine distance in features of {space.name}"
+            distances = paired(*features.pairs, "cosine")
+            found.shown.extend(closest_and_furthest(title, *sets.pairs, distances, settings.shown_pairs))
+    return views
+
+
+def add_closest(found: Found, view: View, side: str, real: Images, settings: Settings) -> None:
+    """Add the synthetic images that are nearest to this side's: pairs to look at, and rows that name them."""
+    found.shown.extend(closest_of_each(view, side, real, settings.classes, settings.shown_pairs))
+    found.closest.extend(closest_rows(view, side, real, settings.classes))
+
+
+def write_details(details: Path, tables: Tables) -> None:
+    """All tables and their figure at once: of two runs, check_release would judge neither set."""
+    with folder_written_whole(details) as aside:
+        for name, rows in tables.items():
+            write_rows(aside / f"{name}.csv", rows)
+        draw_distances(aside / HISTOGRAM, tables["histogram"])
+
+
+def check_details(details: Path, results: list[Path]) -> None:
+    """Raises ValueError where the folder holds more than its tables, or is to: it is replaced as a whole."""
+    for path in results:
+        if path.absolute().is_relative_to(details.absolute()):
+            raise ValueError(f"{path} would lie in {details}, which the tables have for themselves: put it elsewhere")
+    ours = {HISTOGRAM, *(f"{name}.csv" for name in TABLES)}
+    for entry in sorted(details.iterdir()) if details.is_dir() else ():
+        if entry.name not in ours and not entry.name.startswith("."):
+            raise ValueError(
+                f"{entry} is no table of score_authenticity, and would be lost: give --details another folder"
+            )
 
 
 def read_sets(

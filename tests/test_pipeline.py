@@ -122,6 +122,8 @@ def test_what_shows_a_real_image_is_neither_cached_nor_committed():
         ("prepare_images", "data/images.zip"),
         ("project_images", "data/projections/pairs.zip"),
         ("project_images", "data/projections/latents.safetensors"),
+        ("augment_edges", "data/projections/edges.zip"),
+        ("augment_edges", "data/projections/edges.csv"),
         ("score_authenticity", "metrics/score_authenticity/nearest_pairs.png"),
         ("score_authenticity", "metrics/score_authenticity/closest.csv"),
         ("explain_classifier", "metrics/explain_classifier/regions.png"),
@@ -130,8 +132,15 @@ def test_what_shows_a_real_image_is_neither_cached_nor_committed():
         # persist keeps the ZIP where a run fails, and keeps it out of DVC's run cache.
         assert options == {"cache": False, "persist": True}
         aside = str(Path(out).with_name(f".{Path(out).name}.abc{Path(out).suffix}"))
-        for path in (out, aside):
+        by_hand = f"elsewhere/{Path(out).name}"
+        for path in (out, aside, by_hand):
             assert not subprocess.run(["git", "check-ignore", "-q", path], cwd=ROOT, check=False).returncode, path
+
+
+def test_what_git_has_is_nothing_that_it_is_told_to_leave_alone():
+    command = ["git", "ls-files", "--cached", "--ignored", "--exclude-standard"]
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert told.stdout == ""
 
 
 @pytest.mark.parametrize("scale", PARAMS["scales"])

@@ -23,7 +23,15 @@ from skinsynth.privacy.authenticity import (
 from skinsynth.privacy.copying import copying_statistic, rank_z_score
 from skinsynth.privacy.distances import extreme_places, nearest, nearest_other, paired, summary
 from skinsynth.privacy.inputs import digests, distinct_sides
-from stages.score_authenticity import MOST_SHOWN, check_classifiers, closest_of_each
+from stages import score_authenticity
+from stages.score_authenticity import (
+    HISTOGRAM,
+    MOST_SHOWN,
+    check_classifiers,
+    check_details,
+    closest_of_each,
+    write_details,
+)
 
 
 def test_authenticity_is_the_reference_value(golden):
@@ -246,3 +254,46 @@ def test_what_saw_the_set_is_known_by_its_place_and_not_by_its_text(tmp_path, mo
     for other in (tmp_path / "real", Path("linked"), Path("linked/../real")):
         check_classifiers([Path("real")], [other])
         check_classifiers([other], [Path("real")])
+
+
+@pytest.fixture
+def details(tmp_path):
+    """A folder of tables that an earlier run wrote, one of them no longer made."""
+    bins = [{"features_of": "real", "of": "generated", "cosine_distance": 0.0, "share": 1.0}]
+    tables = {"pixels": [{"images": 3}], "histogram": bins, "judged": [{"sha256": "old"}]}
+    write_details(tmp_path / "details", tables)
+    return tmp_path / "details"
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir())
+
+
+def test_tables_of_two_sets_never_lie_together(details, monkeypatch):
+    def full(path: Path, rows: list) -> None:
+        raise OSError(28, "No space left on device")
+
+    before = names_in(details)
+    monkeypatch.setattr(score_authenticity, "draw_distances", full)
+    with pytest.raises(OSError, match="/details'$"):
+        write_details(details, {"pixels": [{"images": 4}], "judged": [{"sha256": "new"}], "histogram": []})
+    assert pd.read_csv(details / "pixels.csv")["images"].tolist() == [3]
+    assert pd.read_csv(details / "judged.csv")["sha256"].tolist() == ["old"]
+    assert names_in(details) == before
+    assert names_in(details.parent) == ["details"]
+
+
+def test_a_table_that_is_no_longer_made_does_not_stay(details):
+    bins = pd.read_csv(details / "histogram.csv").to_dict("records")
+    write_details(details, {"histogram": bins})
+    assert names_in(details) == ["histogram.csv", HISTOGRAM]
+
+
+def test_a_folder_with_more_than_tables_is_not_replaced(details):
+    check_details(details, [details.parent / "metrics.json"])
+    check_details(details / "none yet", [details.parent / "metrics.json"])
+    with pytest.raises(ValueError, match=r"details/closest\.csv would lie in .*details, which the tables have for"):
+        check_details(details, [details / "closest.csv"])
+    (details / "lesions.csv").touch()
+    with pytest.raises(ValueError, match=r"lesions\.csv is no table of score_authenticity, and would be lost"):
+        check_details(details, [])

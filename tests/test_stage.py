@@ -2,6 +2,8 @@
 
 import errno
 import os
+import signal
+import stat
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -9,9 +11,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 
 from skinsynth.files import folder_written_whole, sha256_of, written_whole
-from skinsynth.stage import checkpoint_folder, load_params, seed_of, write_metrics
+from skinsynth.stage import checkpoint_folder, load_params, run, seed_of, write_metrics
 
 ROOT = Path(__file__).parent.parent
 
@@ -104,6 +108,109 @@ def test_a_folder_is_replaced_only_when_the_new_one_is_whole(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["model"]
 
 
+@pytest.fixture(params=[0o022, 0o077, 0o002])
+def umask(request):
+    """One after another, those of users who share with all, with nobody and with their group."""
+    before = os.umask(request.param)
+    yield request.param
+    os.umask(before)
+
+
+def mode_of(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_whoever_the_umask_lets_can_read_a_result(tmp_path, umask):
+    with folder_written_whole(tmp_path / "model") as aside:
+        save_file({"weights": torch.zeros(1)}, aside / "weights.safetensors")
+        (aside / "member").mkdir()
+        (aside / "member" / "about.json").write_text("{}")
+    with written_whole(tmp_path / "state.safetensors") as aside:
+        save_file({"weights": torch.zeros(1)}, aside)
+    write_metrics(tmp_path / "metrics.json", {})
+    folders = {path.relative_to(tmp_path): mode_of(path) for path in tmp_path.rglob("*") if path.is_dir()}
+    assert set(folders.values()) == {0o777 & ~umask}, folders
+    files = {path.relative_to(tmp_path): mode_of(path) for path in tmp_path.rglob("*") if path.is_file()}
+    assert len(files) == 4
+    assert set(files.values()) == {0o666 & ~umask}, files
+
+
+def test_what_a_link_in_a_folder_points_to_keeps_its_permissions(tmp_path):
+    (tmp_path / "secret").touch(0o600)
+    with folder_written_whole(tmp_path / "model") as aside:
+        (aside / "link").symlink_to(tmp_path / "secret")
+    assert mode_of(tmp_path / "secret") == 0o600
+
+
+def test_the_old_folder_stays_where_the_new_one_cannot_take_its_place(tmp_path, monkeypatch):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "weights").write_text("old")
+    rename = Path.rename
+
+    def fails_for_the_new_one(self: Path, target: Path) -> Path:
+        if (self / "weights").read_text() == "new":
+            raise OSError(errno.EIO, "Input/output error", str(self))
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", fails_for_the_new_one)
+    with pytest.raises(OSError, match="/model'$"), folder_written_whole(tmp_path / "model") as aside:
+        (aside / "weights").write_text("new")
+    assert (tmp_path / "model" / "weights").read_text() == "old"
+    assert [file.name for file in tmp_path.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize("write", [written_whole, folder_written_whole])
+def test_a_full_disk_is_said_of_the_path_that_was_asked_for(tmp_path, write):
+    with pytest.raises(OSError, match="No space left") as error, write(tmp_path / "out"):
+        Path("/dev/full").write_text("a")
+    assert (error.value.errno, error.value.filename) == (errno.ENOSPC, str(tmp_path / "out"))
+
+    with pytest.raises(OSError, match="No space left") as error, write(tmp_path / "out"):
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+    assert error.value.filename == str(tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_never_names_what_is_written_aside(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(IsADirectoryError) as error, written_whole(Path("taken")):
+        pass
+    assert str(error.value) == "[Errno 21] Is a directory: 'taken'"
+    with pytest.raises(FileNotFoundError) as error, folder_written_whole(Path("model")) as aside:
+        (aside.absolute() / "no" / "weights").write_text("a")
+    assert str(error.value) == "[Errno 2] No such file or directory: 'model/no/weights'"
+    with monkeypatch.context() as patch, pytest.raises(PermissionError) as error:
+        patch.setattr(os, "open", refused)
+        with written_whole(Path("main.csv")):
+            pass
+    assert str(error.value) == "[Errno 13] Permission denied: 'main.csv'"
+    with pytest.raises(FileNotFoundError, match=r"raw/table\.csv"), folder_written_whole(Path("model")):
+        Path("raw/table.csv").read_text()
+    assert [file.name for file in tmp_path.iterdir()] == ["taken"]
+
+
+def refused(path: Path, *_: int) -> int:
+    """What os.open says in a folder that is not the user's (root, who runs tests in containers, is refused nothing)."""
+    raise PermissionError(errno.EACCES, "Permission denied", path)
+
+
+@pytest.mark.parametrize("name", ["images.zip", "gan", ".selected"])
+def test_git_and_dvc_are_told_to_leave_alone_what_a_killed_run_left_aside(tmp_path, name):
+    left = []
+    for write in (written_whole, folder_written_whole):
+        with write(tmp_path / name) as aside:
+            left.append(aside.name)
+        (tmp_path / name).unlink() if write is written_whole else (tmp_path / name).rmdir()
+    places = [f"{folder}/{file}" for folder in ("elsewhere", "metrics/x/details") for file in left]
+    told = subprocess.run(["git", "check-ignore", *places], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert told.stdout.split() == places
+    local = pytest.importorskip("dvc.fs").LocalFileSystem()
+    dvc = pytest.importorskip("dvc.ignore").DvcIgnorePatterns.from_file(str(ROOT / ".dvcignore"), local, ".dvcignore")
+    assert all(dvc.matches(str(ROOT / "elsewhere"), file) for file in left)
+    assert not dvc.matches(str(ROOT / "elsewhere"), name)
+
+
 def test_a_checkpoint_belongs_to_its_settings_and_data(tmp_path):
     data = tmp_path / "data.csv"
     data.write_text("a")
@@ -117,19 +224,49 @@ def test_a_checkpoint_belongs_to_its_settings_and_data(tmp_path):
 SCRIPT = '''
 """A stage."""
 import errno
+import os
+import signal
 import sys
+import time
 from pathlib import Path
 from typing import Annotated
+from skinsynth.files import folder_written_whole, written_whole
 from skinsynth.stage import run
 def main(images: Annotated[Path, "where images are"], dry_run: bool = False) -> None:
-    """Do a thing."""
+    """Do a thing.
+
+    In a way.
+    """
     if images.name == "full":
         raise OSError(errno.ENOSPC, "No space left on device", "out.zip")
+    if images.name == "terminated":
+        with written_whole(Path("out.zip")), folder_written_whole(Path("models")):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
     if not images.is_file():
         raise FileNotFoundError(f"no images at {images}:\\n run prepare_images")
     print("dry" if dry_run else "wet")
 run(main)
 '''
+
+
+SCRIPT_THAT_FORKS = """
+import os
+import signal
+import time
+from pathlib import Path
+from skinsynth.files import written_whole
+from skinsynth.stage import run
+def main() -> None:
+    with written_whole(Path("out.zip")) as aside:
+        worker = os.fork()
+        if worker == 0:
+            time.sleep(60)
+        os.kill(worker, signal.SIGTERM)
+        status = os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1])
+        aside.write_text(str(status))
+run(main)
+"""
 
 
 def call(tmp_path: Path, *flags: str, script: str = "look.py") -> subprocess.CompletedProcess:
@@ -166,8 +303,33 @@ def test_a_full_disk_is_said_in_one_line(tmp_path):
     assert (ended.returncode, ended.stderr) == (1, "look: the disk is full at out.zip: free some space and run again\n")
 
 
+def test_a_terminated_stage_leaves_nothing_aside(tmp_path):
+    ended = call(tmp_path, "--images", "terminated")
+    assert (ended.returncode, ended.stderr) == (128 + signal.SIGTERM, "")
+    assert [file.name for file in tmp_path.iterdir()] == ["look.py"]
+
+
+def test_a_terminated_worker_leaves_alone_what_its_stage_writes(tmp_path):
+    (tmp_path / "forks.py").write_text(SCRIPT_THAT_FORKS)
+    environment = {"PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "forks.py"], cwd=tmp_path, env=environment, check=True)
+    assert (tmp_path / "out.zip").read_text() == str(128 + signal.SIGTERM)
+
+
+def test_a_stage_that_was_told_to_ignore_sigterm_goes_on(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["look.py"])
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        run(lambda: os.kill(os.getpid(), signal.SIGTERM))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def test_help_teaches_and_flags_come_from_the_signature(tmp_path):
-    assert "where images are" in call(tmp_path, "--help").stdout
+    said = call(tmp_path, "--help").stdout
+    assert "where images are" in said
+    assert "\nDo a thing.\n\nIn a way.\n\nA stage.\n" in said
     timing = tmp_path / "metrics" / "timing" / "look.json"
     assert call(tmp_path, "--images", "look.py", "--dry-run").stdout == "dry\n"
     assert not timing.exists()

@@ -28,7 +28,7 @@ from skinsynth.gan.family import Family
 from skinsynth.images.archive import read_archive, write_archive
 from skinsynth.privacy.inputs import fingerprint
 from skinsynth.stage import load_params, run
-from stages import train_gan
+from stages import score_authenticity, train_gan
 from tests.tiny import ROOT, tiny_params, write_params
 
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())
@@ -112,6 +112,11 @@ def fails_in_one_line(stage: str, item: str | None, monkeypatch: pytest.MonkeyPa
         call(stage, item, monkeypatch)
     assert "\n" not in stop.value.code
     return stop.value.code
+
+
+def test_the_folder_of_authenticity_holds_the_tables_that_it_may_lose(study):
+    found = {file.name for file in (study / "metrics/score_authenticity/details").iterdir()}
+    assert found == {score_authenticity.HISTOGRAM, *(f"{name}.csv" for name in score_authenticity.TABLES)}
 
 
 def test_every_headline_file_has_few_named_numbers(study):
