@@ -8,13 +8,14 @@ import pytest
 import torch
 from flwr.app import Array, ArrayRecord, Context, RecordDict
 
+from skinsynth import stage
 from skinsynth.federated.client import client_app
 from skinsynth.federated.hospital import Hospital, weights_of
 from skinsynth.federated.in_process import InProcessGrid, run_in_process
 from skinsynth.federated.messages import ARRAYS, IMAGES, METRICS
 from skinsynth.federated.server import FederationConfig, FederationStalled, FederationState, Server
 from skinsynth.federated.strategies import StrategyConfig
-from skinsynth.gan.checkpoint import keep_finished
+from skinsynth.gan.checkpoint import keep_finished, read_checkpoint
 from tests.test_federated_hospital import ALL, TINY, assert_same, distance, tiny_trainer
 
 FEDERATION = FederationConfig(
@@ -311,7 +312,9 @@ def test_an_average_that_overflows_changes_nothing(tmp_path):
     config = federation(
         rounds=2, strategy=StrategyConfig("FedAvgM", {"server_learning_rate": 3.0, "server_momentum": 0.0})
     )
-    state = run_in_process(config, hospitals(6), START, tmp_path, mods=[spoiling("a", overflow)])
+    with pytest.raises(FederationStalled, match="their average is not finite: the weights stay"):
+        run_in_process(config, hospitals(6), START, tmp_path, mods=[spoiling("a", overflow)])
+    state = FederationState.of_parts(*read_checkpoint(tmp_path))
     assert_same(state.weights, START)
     assert [row["reason"] for row in state.incidents] == ["their average is not finite: the weights stay"] * 2
 
@@ -322,6 +325,24 @@ def test_rounds_that_change_nothing_end_the_run_which_goes_on_once_mended(tmp_pa
         run_in_process(config, hospitals(6), START, tmp_path, mods=[spoiling("a", raise_)])
     state = run_in_process(config, hospitals(6), START, tmp_path)
     assert [row["changed"] for row in state.rounds] == [0, 0, 0, 1]
+
+
+def test_a_run_that_ends_before_its_patience_without_any_change_is_no_success_and_goes_on_with_more_rounds(tmp_path):
+    with pytest.raises(FederationStalled, match="none of 2 rounds changed a weight .*the disk is full.*more rounds"):
+        run_in_process(SHORT, hospitals(6), GENERATOR, tmp_path, mods=[spoiling("a", raise_)])
+    state = run_in_process(dataclasses.replace(SHORT, rounds=3), hospitals(6), GENERATOR, tmp_path)
+    assert [row["changed"] for row in state.rounds] == [0, 0, 1]
+
+
+def test_a_stalled_federation_ends_a_stage_in_one_line(monkeypatch, tmp_path):
+    def main() -> None:
+        """A federation whose only hospital fails."""
+        run_in_process(SHORT, hospitals(6), GENERATOR, tmp_path, mods=[spoiling("a", raise_)])
+
+    monkeypatch.setattr("sys.argv", ["train_federated.py"])
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # else the stage sets it for all tests to come
+    with pytest.raises(SystemExit, match="^train_federated: none of 2 rounds changed a weight [^\n]*$"):
+        stage.run(main)
 
 
 @pytest.fixture(scope="module")

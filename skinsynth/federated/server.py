@@ -92,16 +92,16 @@ class FederationState:
         return cls({name: weights[name] for name in numbers["order"]}, under(tensors, "strategy"), **numbers["state"])
 
 
-class FederationStalled(RuntimeError):  # noqa: N818 - it tells what happened, not who erred
-    """Round after round too few hospitals send whole weights."""
+class FederationStalled(ValueError):  # noqa: N818 - it tells what happened, not who erred
+    """Round after round too few hospitals send whole weights; what a stage tells of it is one line."""
 
 
 class Server:
     """Goes on from a state to the last round; `save` is called with the state after each.
 
-    Replies count under the names of `hospitals`, where these are given. Where round after round changes nothing it
-    raises FederationStalled; what it has reached is saved. Where the next round would spend more privacy than there is,
-    the run is over, which is an incident.
+    Replies count under the names of `hospitals`, where these are given. Where round after round changes nothing, or
+    none has at the end, it raises FederationStalled; what it has reached is saved. Where the next round would spend
+    more privacy than there is, the run is over, which is an incident.
     """
 
     def __init__(
@@ -142,6 +142,7 @@ class Server:
                 self._score()
             self.save(self.state)
             self._check_progress()
+        self._check_change()
         # Not part of what was saved: a longer federation has no score there.
         if self.score is not None and self.state.scores[-1]["round"] < self.state.round:
             self._score()
@@ -164,11 +165,21 @@ class Server:
     def _check_progress(self) -> None:
         latest = self.state.rounds[-self.config.patience_rounds :]
         if len(latest) == self.config.patience_rounds and not any(row["changed"] for row in latest):
-            reasons = "; ".join(f"{row['hospital']}: {row['reason']}" for row in self.state.incidents[-3:])
             raise FederationStalled(
-                f"{len(latest)} rounds in a row changed nothing ({reasons}): mend the hospitals and start again, the "
-                "run goes on from here"
+                f"{len(latest)} rounds in a row changed nothing ({self._latest_reasons()}): mend the hospitals and "
+                "start again, the run goes on from here"
             )
+
+    def _check_change(self) -> None:
+        """Raises FederationStalled where the run is over and no round has changed a weight."""
+        if not any(row["changed"] for row in self.state.rounds):
+            raise FederationStalled(
+                f"none of {len(self.state.rounds)} rounds changed a weight ({self._latest_reasons()}), so there is no "
+                "GAN: mend the hospitals and ask for more rounds, or correct the settings"
+            )
+
+    def _latest_reasons(self) -> str:
+        return "; ".join(f"{row['hospital']}: {row['reason']}" for row in self.state.incidents[-3:])
 
     def _renew_strategy(self) -> None:
         """A strategy as it was after the last round that is over."""
