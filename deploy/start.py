@@ -34,6 +34,8 @@ GREETING = re.compile(r"Using SuperLink: .*")  # with which Flower's command lin
 APP, SHELL = Path(__file__).parent / "app", "shell"
 # Files are looked at often; Flower's command line takes seconds of a processor for each question.
 SECONDS_PER_LOOK, SECONDS_PER_QUESTION = 1.0, 15.0
+PATIENCE_QUESTIONS = 4  # without an answer, one after another
+UNKNOWN = "unknown"
 
 
 def main() -> None:
@@ -138,10 +140,10 @@ def refusal(said: str, superlink: str, folder: Path) -> str:
 
 
 def wait(number: str, run: Path, rounds: int) -> bool:
-    """Show each round until the run is over; whether it came to its end."""
-    told, asked_at, status = 0, -SECONDS_PER_QUESTION, "running"
+    """Show each round until the run is over or the SuperLink is gone; whether the run came to its end."""
+    told, asked_at, status, unanswered = 0, -SECONDS_PER_QUESTION, "running", 0
     with tqdm(total=rounds, unit="round") as bar:
-        while not status.startswith("finished"):
+        while not status.startswith("finished") and unanswered < PATIENCE_QUESTIONS:
             over = [json.loads(line) for line in _lines(run / "rounds.jsonl")]
             bar.update(len(over) - bar.n)
             incidents = [json.loads(line) for line in _lines(run / "incidents.jsonl")]
@@ -150,14 +152,17 @@ def wait(number: str, run: Path, rounds: int) -> bool:
             told = len(incidents)
             if time.monotonic() - asked_at > (SECONDS_PER_LOOK if bar.n == rounds else SECONDS_PER_QUESTION):
                 status, asked_at = status_of(number), time.monotonic()
+                unanswered = unanswered + 1 if status == UNKNOWN else 0
             time.sleep(SECONDS_PER_LOOK)
+    if unanswered:
+        print("start: the SuperLink does not answer: start it, then this command again", file=sys.stderr)
     return status == "finished:completed"
 
 
 def status_of(number: str) -> str:
-    """As in running, finished:completed, finished:failed."""
+    """As in running, finished:completed, finished:failed; UNKNOWN where the SuperLink tells of no such run."""
     runs = flwr("list", "superlink", "--run-id", number).get("runs", [])
-    return str(runs[0]["status"]) if runs else "unknown"
+    return str(runs[0]["status"]) if runs else UNKNOWN
 
 
 def flwr(*command: str) -> dict:

@@ -32,7 +32,7 @@ from deploy.environment import ENVIRONMENT
 from deploy.hospital import images_line, keep_running
 from deploy.make_keys import make_node_key, make_server_keys
 from deploy.rehearse import main as rehearse
-from deploy.start import deployment_of, refusal, who, write_app
+from deploy.start import PATIENCE_QUESTIONS, deployment_of, refusal, wait, who, write_app
 from deploy.start import main as start
 from skinsynth.federated.deployment import (
     Deployment,
@@ -499,6 +499,36 @@ def test_a_run_without_a_superlink_is_told_in_one_line_with_the_remedy(authoriti
 def test_what_else_flower_says_against_a_run_is_one_line_too(tmp_path):
     said = refusal("Using SuperLink: superlink (a:1)\n\nNo such\nfederation.", "a:1", tmp_path)
     assert said == "the SuperLink at a:1 took no run: No such federation."
+
+
+def answering(monkeypatch, *answers):
+    """Flower's command line gives these answers, one a question; what has been asked."""
+    asked, left = [], iter(answers)
+    for name in ("SECONDS_PER_LOOK", "SECONDS_PER_QUESTION"):
+        monkeypatch.setattr(f"deploy.start.{name}", 0.0)
+
+    def flwr(*command):
+        asked.append(command)
+        return next(left)
+
+    monkeypatch.setattr("deploy.start.flwr", flwr)
+    return asked
+
+
+def test_a_superlink_that_is_gone_ends_the_wait_in_one_line(monkeypatch, tmp_path, capsys):
+    asked = answering(monkeypatch, *[{"error-message": "Connection refused"}] * PATIENCE_QUESTIONS)
+    assert not wait("7", tmp_path, 3)
+    assert len(asked) == PATIENCE_QUESTIONS
+    assert "the SuperLink does not answer: start it, then this command again\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("status", ["completed", "failed"])
+def test_a_superlink_that_answers_again_is_waited_for(monkeypatch, tmp_path, capsys, status):
+    silent, running = [{"error-message": "busy"}] * (PATIENCE_QUESTIONS - 1), {"runs": [{"status": "running"}]}
+    over = {"runs": [{"status": f"finished:{status}"}]}
+    answering(monkeypatch, *silent, running, *silent, over)
+    assert wait("7", tmp_path, 3) == (status == "completed")
+    assert "does not answer" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("missing", ["images.zip", "main.csv"])
