@@ -164,7 +164,7 @@ def test_many_images_of_few_patients_are_too_few(draws, patients, rare):
 
 def test_a_value_that_no_lesion_has_is_answered_with_the_one_that_was_meant():
     table = lesions(source=["ISIC 2019", "ISIC 2020"], hair=["0", "1"])
-    assert check_arms(table, {"2020-only": {"source": "ISIC 2020", "hair": "0"}, "all": {}}) == []
+    assert check_arms(table, {"2020-only": {"source": "ISIC 2020", "hair": "0"}, "every": {}}) == []
     for wrong in ("isic2020", "ISIC 202O", "isic 2020"):
         with pytest.raises(ValueError, match=f"the arm new asks for source '{wrong}', .* did you mean 'ISIC 2020'"):
             check_arms(table, {"old": {"source": "ISIC 2019"}, "new": {"source": wrong}})
@@ -172,6 +172,11 @@ def test_a_value_that_no_lesion_has_is_answered_with_the_one_that_was_meant():
     assert "hair 'yes', which no row of lesions.csv has: it has '0', '1'; its numbers will say 'too few'" in line
     with pytest.raises(ValueError, match="no column 'sauce': did you mean 'source'"):
         check_arms(table, {"new": {"sauce": "ISIC 2020"}})
+
+
+def test_no_arm_takes_the_name_of_the_whole_test_set():
+    with pytest.raises(ValueError, match=r"an arm is called 'all', as the whole test set is: rename it \(train_clas"):
+        check_arms(lesions(source=["ISIC 2019"]), {"all": {"source": "ISIC 2019"}})
 
 
 def test_of_many_values_the_first_few_are_told():

@@ -69,8 +69,12 @@ class Outcomes:
 def check_arms(lesions: pd.DataFrame, arms: Mapping[str, Mapping[str, str]]) -> list[str]:
     """A line for each value that an arm asks for and not one of all lesions has: of other data, its rows say "too few".
 
-    ValueError where another value was perhaps meant.
+    ValueError where another value was perhaps meant, or an arm has the name of the whole test set.
     """
+    if WHOLE in arms:
+        raise ValueError(
+            f"an arm is called {WHOLE!r}, as the whole test set is: rename it (train_classifier, arms in params.yaml)"
+        )
     empty = []
     for name, condition in arms.items():
         check_columns(Path("lesions.csv"), lesions, condition)
