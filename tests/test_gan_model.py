@@ -6,8 +6,17 @@ import pytest
 import torch
 
 from skinsynth.gan.discriminator import Discriminator, DiscriminatorConfig
+from skinsynth.gan.family import Cost, load_family, save_cost
 from skinsynth.gan.generator import Generator, GeneratorConfig
-from skinsynth.gan.model import Gan, flops_per_image, load_gan, sample_images, save_gan, training_flops_per_image
+from skinsynth.gan.model import (
+    FORMAT,
+    Gan,
+    flops_per_image,
+    load_gan,
+    sample_images,
+    save_gan,
+    training_flops_per_image,
+)
 
 
 def networks_of(class_count):
@@ -84,6 +93,43 @@ def test_broken_folders_are_named(folder, tmp_path):
     (folder / "config.json").write_text(json.dumps(index | {"format": "another"}))
     with pytest.raises(ValueError, match="another"):
         load_gan(folder, "cpu")
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda _: {"format": FORMAT},
+        lambda index: index | {"generator": None},
+        lambda index: index | {"classes": 2},
+        lambda index: index | {"discriminator": index["discriminator"] | {"resolution": "8"}},
+        lambda index: [index],
+    ],
+)
+def test_an_index_that_is_of_no_gan_is_named_in_one_line(folder, spoil):
+    file = folder / "config.json"
+    file.write_text(json.dumps(spoil(json.loads(file.read_text()))))
+    with pytest.raises(ValueError, match=r"gan/config\.json (is of no GAN of ours|says format None).*: train[^\n]*$"):
+        load_gan(folder, "cpu")
+
+
+def test_an_index_that_was_cut_off_is_named(folder):
+    whole = (folder / "config.json").read_text()
+    (folder / "config.json").write_text(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"gan/config\.json is damaged \(.*train the GAN again$"):
+        load_gan(folder, "cpu")
+
+
+@pytest.mark.parametrize("damaged", ["{}", "[]", '{"images_seen": 1', '{"images": 1, "flops_per_image": 2}'])
+def test_a_gan_without_its_cost_is_named(folder, damaged):
+    with pytest.raises(
+        FileNotFoundError, match=r"its cost\.json beside its weights, but .*gan has none: train it again"
+    ):
+        load_family([folder], torch.device("cpu"))
+    (folder / "cost.json").write_text(damaged)
+    with pytest.raises(ValueError, match=r"gan/cost\.json says no cost of a GAN \(.*train it again$"):
+        load_family([folder], torch.device("cpu"))
+    save_cost(folder, Cost(3, 4))
+    assert load_family([folder], torch.device("cpu")).cost() == Cost(3, 4)
 
 
 def test_a_conditional_gan_names_as_many_labels_as_it_has_classes(tmp_path):

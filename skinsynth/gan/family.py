@@ -75,6 +75,16 @@ def save_cost(folder: Path, cost: Cost) -> None:
         aside.write_text(json.dumps(cost.__dict__, indent=2) + "\n")
 
 
+def load_cost(folder: Path) -> Cost:
+    """What `save_cost` wrote; a FileNotFoundError or ValueError names the file that is missing or damaged."""
+    if not (folder / COST).is_file():
+        raise FileNotFoundError(f"a GAN has its {COST} beside its weights, but {folder} has none: train it again")
+    try:
+        return Cost(**json.loads((folder / COST).read_text()))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{folder / COST} says no cost of a GAN ({error}): train it again") from error
+
+
 def load_family(folders: Sequence[Path], device: torch.device) -> Family:
     """The GANs in the folders; a folder without weights of its own holds one folder for each member."""
     members: dict[str, Gan] = {}
@@ -82,7 +92,7 @@ def load_family(folders: Sequence[Path], device: torch.device) -> Family:
     for folder in dict.fromkeys(folders):
         for place in _members_of(folder):
             members[place.name] = load_gan(place, device)
-            costs[place.name] = Cost(**json.loads((place / COST).read_text()))
+            costs[place.name] = load_cost(place)
     family = Family(members, costs)
     if len(set(family.labels)) < len(family.labels):
         raise ValueError(f"two of {', '.join(members)} make the same class: give GANs of different classes")

@@ -135,16 +135,30 @@ def load_gan(folder: Path, device: torch.device | str) -> Gan:
     index_file = folder / "config.json"
     if not index_file.is_file():
         raise FileNotFoundError(f"a GAN is a folder with a config.json, but {folder} has none: train it first")
-    index = json.loads(index_file.read_text())
-    if index.get("format") != FORMAT:
-        raise ValueError(f"{index_file} says format {index.get('format')!r}, but {FORMAT!r} is read: train it again")
+    index = _index(index_file)
     rng = torch.Generator().manual_seed(0)
-    generator = Generator(_config(GeneratorConfig, index["generator"], index_file), rng)
-    discriminator = Discriminator(_config(DiscriminatorConfig, index["discriminator"], index_file), rng)
+    try:
+        generator = Generator(_config(GeneratorConfig, index["generator"], index_file), rng)
+        discriminator = Discriminator(_config(DiscriminatorConfig, index["discriminator"], index_file), rng)
+        classes = [int(label) for label in index["classes"]]
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(f"{index_file} is of no GAN of ours ({error!r}): train the GAN again") from error
     for name, network in (("generator", generator), ("discriminator", discriminator)):
         _load_weights(network, folder / FILES[name])
         network.to(device).requires_grad_(False).eval()
-    return Gan(generator, discriminator, index["classes"])
+    return Gan(generator, discriminator, classes)
+
+
+def _index(index_file: Path) -> dict[str, Any]:
+    """What stands in a config.json of `save_gan`."""
+    try:
+        index = json.loads(index_file.read_text())
+    except ValueError as error:
+        raise ValueError(f"{index_file} is damaged ({error}): train the GAN again") from error
+    found = index.get("format") if isinstance(index, dict) else None
+    if found != FORMAT:
+        raise ValueError(f"{index_file} says format {found!r}, but {FORMAT!r} is read: train it again")
+    return index
 
 
 def _config(schema: type[C], values: dict[str, Any], index_file: Path) -> C:
