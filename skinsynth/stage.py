@@ -155,7 +155,7 @@ def load_params(section: str, schema: type[T], path: Path = Path("params.yaml"))
     """
     values, name = _section(section, path)
     _check_lists(values, schema, f"{path}: {name}")
-    config = dacite.Config(strict=True, cast=[tuple], type_hooks={float: float})
+    config = dacite.Config(strict=True, cast=[tuple], type_hooks={float: _as_float})
     try:
         settings = dacite.from_dict(schema, values, config=config)
     except dacite.UnexpectedDataError as error:
@@ -213,6 +213,16 @@ def _check_same_classes(scale: Mapping[str, Any], where: str) -> None:
                 f"{where}: {first} has classes {others}, but {name} has {own}: a label is the place of its class, so "
                 "give all stages the same ones in the same order"
             )
+
+
+def _as_float(value: Any) -> Any:
+    """Whole numbers and numbers that YAML takes for text, such as 1e-4, as floats; all else as it is."""
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        return value
+    try:
+        return float(value)
+    except (ValueError, OverflowError):
+        return value
 
 
 def _check_lists(values: Mapping[str, Any], schema: Any, where: str) -> None:

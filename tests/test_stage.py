@@ -43,6 +43,14 @@ def test_settings_are_read_with_their_nested_ones(tmp_path):
     assert load_params("train", Settings, path) == Settings(3, Inner(0.0005, (1, 2)))
 
 
+@pytest.mark.parametrize(("written", "read"), [("1", 1.0), ("1e-4", 0.0001), ("'0.5'", 0.5), (".inf", float("inf"))])
+def test_numbers_are_floats_however_yaml_takes_them(tmp_path, written, read):
+    rate = load_params(
+        "train", Settings, params(tmp_path, f"images: 3, inner: {{learning_rate: {written}, seeds: []}}")
+    ).inner.learning_rate
+    assert (rate, type(rate)) == (read, float)
+
+
 @pytest.mark.parametrize(
     ("section", "message"),
     [
@@ -50,7 +58,12 @@ def test_settings_are_read_with_their_nested_ones(tmp_path):
         ("images: 3, inner: {learning_rat: 1, seeds: []}", "'learning_rat': did you mean 'learning_rate'"),
         ("images: 3, inner: {learning_rate: 1}", "inner.seeds is missing"),
         ("images: many, inner: {learning_rate: 1, seeds: []}", "images is 'many', but it takes int"),
-        ("images: 3, inner: {learning_rate: fast, seeds: []}", "could not convert string to float: 'fast'"),
+        ("images: 3, inner: {learning_rate: fast, seeds: []}", r"inner\.learning_rate is 'fast', but it takes float"),
+        (
+            "images: 3, inner: {learning_rate: true, seeds: []}",
+            r"inner\.learning_rate is true, but it must be a number",
+        ),
+        ("images: 3, inner: {learning_rate: , seeds: []}", r"inner\.learning_rate is None, but it takes float"),
         ("images: 3, inner: {learning_rate: 1, seeds: 7}", r"inner\.seeds is 7, but it takes a list: write \[7\]"),
         ("images: 3, inner: {learning_rate: 1, seeds: seven}", r"it takes a list: write \[seven\]"),
         ("images: true, inner: {learning_rate: 1, seeds: []}", "images is true, but it must be a number"),
