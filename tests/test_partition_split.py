@@ -212,6 +212,25 @@ def test_a_file_that_is_no_split_is_refused(tmp_path):
         read_split(tmp_path / "split.csv")
 
 
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        (b"", "is no split .*run split_patients again"),
+        (b"PK\x03\x04\xff\xfe", "is no split .*run split_patients again"),
+        (b"image_id,label,split,hospital,group\n", "has no rows: run split_patients again"),
+        (b"image_id,label,split,hospital,group\na,0,train,h,1\nb,0,tra", "1 rows are not whole .*'image_id': 'b'"),
+        (b"image_id,label,split,hospital,group\na,0,train,h,1\nb,0,train,h,", "1 rows are not whole .*'group': ''"),
+        (b"image_id,label,split,hospital,group\na,0,Train,h,1\n", "on no side of train, validation, test .*'Train'"),
+    ],
+)
+@pytest.mark.parametrize("name", ["split.csv", "split.zip"])
+def test_a_split_that_is_damaged_or_cut_off_is_refused_in_one_line_that_names_it(tmp_path, name, written, message):
+    (tmp_path / name).write_bytes(written)
+    with pytest.raises(ValueError, match=message) as error:
+        read_split(tmp_path / name)
+    assert str(tmp_path / name) in str(error.value)
+
+
 def test_equal_shares_are_what_they_were_before_they_could_be_skewed(crowd):
     """A split that is published stays what it is: these are its bytes."""
     written = split_patients(crowd, CONFIG).to_csv(index=False, lineterminator="\n")

@@ -81,6 +81,20 @@ def test_a_table_of_another_kind_is_refused_in_one_line(said, tmp_path):
         read_predictions(tmp_path / "none.csv", CLASSES, "malignant")
 
 
+def test_predictions_that_are_empty_or_cut_off_are_refused_in_one_line(said, tmp_path):
+    path = written(tmp_path / "predictions.csv", said)
+    whole = path.read_text()
+    header, first = whole.splitlines()[:2]
+    for text, message in (
+        ("", "holds no predictions .*: run train_classifier again"),
+        (header + "\n", "has no rows, or rows that are not whole: run train_classifier again"),
+        (whole + first.rpartition(",")[0], "has no rows, or rows that are not whole: run train_classifier again"),
+    ):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=f"predictions.csv {message}"):
+            read_predictions(path, CLASSES, "malignant")
+
+
 def test_always_saying_the_most_frequent_class_is_chance(said):
     rows = arm_rows(always_most_frequent(said, np.array([0.7, 0.3])), pd.DataFrame(), {}, 50, 1)
     value = {row["metric"]: row["value"] for row in rows}

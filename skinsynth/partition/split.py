@@ -172,11 +172,30 @@ def read_split(path: Path) -> pd.DataFrame:
     """A split as `split_patients` wrote it; labels and groups are whole numbers, an unknown hospital is ""."""
     if not path.is_file():
         raise FileNotFoundError(f"no split at {path}: run split_patients")
-    table = pd.read_csv(path, dtype={"image_id": str, "hospital": str}, keep_default_na=False)
+    try:
+        # Without a look at the file's name: a ZIP is a damaged table, too.
+        table = pd.read_csv(path, dtype={"image_id": str, "hospital": str}, keep_default_na=False, compression=None)
+    except ValueError as error:  # pandas' own for no table, or of its text
+        raise ValueError(f"{path} is no split ({error}): run split_patients again") from error
     missing = [column for column in COLUMNS if column not in table]
     if missing:
         raise ValueError(f"{path}: no column {', '.join(missing)}: is this a file of split_patients?")
+    _check_rows(path, table)
     return table
+
+
+def _check_rows(path: Path, table: pd.DataFrame) -> None:
+    """Raises ValueError where there is no row, or one without an image, a label, a side or a group, as if cut off."""
+    if table.empty:
+        raise ValueError(f"{path} has no rows: run split_patients again")
+    empty = (table[["image_id", "label", "group"]].astype(str) == "").any(axis=1)
+    broken = empty | ~table["split"].isin(SIDES)
+    if broken.any():
+        first = table.loc[broken, list(COLUMNS)].iloc[0].astype(str).to_dict()
+        raise ValueError(
+            f"{path}: {int(broken.sum())} rows are not whole or are on no side of {', '.join(SIDES)} (the first: "
+            f"{first}): run split_patients again"
+        )
 
 
 def images_of(split: pd.DataFrame, side: str) -> pd.DataFrame:

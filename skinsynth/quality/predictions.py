@@ -45,11 +45,19 @@ def read_predictions(path: Path, classes: Sequence[str], positive: str) -> Predi
     """What `prediction_rows` wrote; images in their order there, the same for every seed, else a ValueError."""
     if not path.is_file():
         raise FileNotFoundError(f"no predictions at {path}: run train_classifier")
-    table = pd.read_csv(path, dtype={"image_id": str})
+    try:
+        table = pd.read_csv(
+            path, dtype={"image_id": str}, keep_default_na=False, na_values=[""], compression=None
+        )  # an image may be called NA
+    except ValueError as error:  # pandas' own for no table, or of its text
+        raise ValueError(f"{path} holds no predictions ({error}): run train_classifier again") from error
     columns = [f"{PREFIX}{name}" for name in classes]
-    missing = [column for column in ("seed", "image_id", "group", "label", *columns) if column not in table]
+    needed = ["seed", "image_id", "group", "label", *columns]
+    missing = [column for column in needed if column not in table]
     if missing:
         raise ValueError(f"{path}: no column {', '.join(missing)}: run train_classifier again")
+    if table.empty or table[needed].isna().any(axis=None):
+        raise ValueError(f"{path} has no rows, or rows that are not whole: run train_classifier again")
     parts = [part for _, part in table.groupby("seed", sort=True)]
     first = parts[0]
     if any(part["image_id"].tolist() != first["image_id"].tolist() for part in parts):
