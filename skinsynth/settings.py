@@ -92,6 +92,7 @@ class Distinct:
 Count = Annotated[int, AtLeast(1)]
 Whole = Annotated[int, AtLeast(0)]
 Seed = Annotated[int, Between(0, 2**32 - 1)]  # as scikit-learn takes
+Seeds = Annotated[tuple[Seed, ...], NotEmpty(), Distinct()]  # one training each
 Positive = Annotated[float, Above(0)]
 NotNegative = Annotated[float, AtLeast(0)]
 Number = Annotated[float, Finite()]

@@ -310,6 +310,13 @@ def test_a_last_batch_of_one_image_does_not_stop_batch_normalisation(rng):
     assert len(history) == 1
 
 
+@pytest.mark.parametrize("synthetic", [{}, {"benign": 0}])
+def test_a_scenario_without_images_is_refused_in_one_line(tmp_path, synthetic):
+    nothing = scenario.Scenario(real=False, synthetic=synthetic)
+    with pytest.raises(ValueError, match="neither real nor synthetic images: set real to true or add"):
+        scenario.training_examples(nothing, tmp_path / "images.zip", [], tmp_path / "synthetic.zip", ("benign",))
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

@@ -98,9 +98,9 @@ def test_a_sequence_that_may_not_be_empty_has_an_entry():
     assert not NotEmpty().holds(())
 
 
-def test_a_sequence_of_names_has_each_once():
-    assert Distinct().holds(("benign", "malignant"))
-    assert not Distinct().holds(("malignant", "malignant"))
+def test_a_distinct_sequence_has_each_entry_once():
+    assert all(Distinct().holds(value) for value in ((), (1,), (1, 2), [2, 1]))
+    assert not Distinct().holds((1, 2, 1))
 
 
 @pytest.mark.parametrize("changes", [{}, {"ramp": None, "beside": None}, {"images": {}, "runs": {}, "shares": []}])
@@ -156,6 +156,9 @@ def load_with(name: str, tmp_path: Path, scale: str, key: str = "", value: Any =
         ("split_patients", "classes", []),
         ("train_classifier", "classifier.epochs", 0),
         ("train_classifier", "classifier.seeds", []),
+        ("train_classifier", "classifier.seeds", [1, 1]),
+        ("train_classifier", "classifier.seeds", [2**70]),
+        ("measure_dose_response", "doses.seeds_below_all_patients", [2, 2]),
         ("train_classifier", "classifier.learning_rate", -1),
         ("train_classifier", "classifier.learning_rate", math.nan),
         ("train_classifier", "classifier.dropout", 1),

@@ -31,8 +31,13 @@ def training_examples(
     """Real and synthetic images as the scenario asks; the first synthetic ones of each class are taken.
 
     `synthetic` is a ZIP of ours or an image set brought from elsewhere, cropped and resized to the real images' size.
-    Raises ValueError where the scenario names another class or asks for more than there are.
+    Raises ValueError where the scenario names another class, asks for more than there are or for no images at all.
     """
+    if not scenario.real and not any(scenario.synthetic.values()):
+        raise ValueError(
+            "a scenario has neither real nor synthetic images: set real to true or add synthetic ones "
+            "(train_classifier, scenarios in params.yaml)"
+        )
     parts = [examples(images, real_ids)] if scenario.real else []
     if scenario.synthetic:
         pool = read_image_set(synthetic, classes, image_size(images))

@@ -4,7 +4,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int64, UInt8
@@ -17,7 +17,7 @@ from tqdm import tqdm
 from skinsynth.classifier.augmentation import augment
 from skinsynth.classifier.classifier import Architecture, Classifier, normalise
 from skinsynth.classifier.networks import Network, build_network
-from skinsynth.settings import Count, NotEmpty, NotNegative, Positive, ProperShare, ShareBelowOne, Whole
+from skinsynth.settings import Count, NotNegative, Positive, ProperShare, Seeds, ShareBelowOne, Whole
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class ClassifierConfig:
     plateau_factor: ProperShare  # what the learning rate is multiplied by on a plateau
     plateau_patience: Whole  # epochs without a lower validation loss before that
     mixed_precision: bool  # bfloat16 where there is a GPU
-    seeds: Annotated[tuple[Whole, ...], NotEmpty()]  # one training each
+    seeds: Seeds  # one training each
 
 
 class Examples(NamedTuple):

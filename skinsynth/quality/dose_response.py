@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from skinsynth.files import written_whole
 from skinsynth.intervals import percentile_interval
 from skinsynth.quality.classification import Predictions, positive_auc
 from skinsynth.quality.proportions import counts_in_proportion
-from skinsynth.settings import NotEmpty, NotNegative, Share, Whole
+from skinsynth.settings import NotNegative, Seeds, Share
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class DoseConfig:
     beside_synthetic: tuple[Share, ...]  # patient shares
     classifier: ClassifierConfig  # its seeds are those of doses with all patients
     # Of doses with some patients or none. A seed decides who is taken, the initialisation and the batches.
-    seeds_below_all_patients: Annotated[tuple[Whole, ...], NotEmpty()]
+    seeds_below_all_patients: Seeds
 
     def seeds_of(self, dose: "Dose") -> tuple[int, ...]:
         """One training each."""
