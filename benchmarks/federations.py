@@ -16,6 +16,7 @@ from flwr.clientapp.typing import Mod
 from jaxtyping import UInt8
 from torch import Tensor
 
+from benchmarks.gans import CLASSIFIER, IMAGES
 from skinsynth.federated.hospital import Weights
 from skinsynth.federated.in_process import run_in_process
 from skinsynth.federated.server import FederationConfig, FederationState
@@ -29,7 +30,7 @@ from skinsynth.quality.curve import CurveScorer, scorer_of
 from skinsynth.stage import best_device, cache_folder, checkpoint_folder, load_params
 from stages.train_federated import Settings, hospitals_of, weights_at_start
 
-IMAGES, CLASSIFIER, INITIAL = Path("data/images.zip"), Path("models/classifier/real"), Path("data/initial")
+INITIAL = Path("data/initial")
 SHOWN = 8  # a strip: half of the first class, half of the last
 
 Row = dict[str, Any]
