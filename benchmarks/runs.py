@@ -2,9 +2,9 @@
 
     python benchmarks/runs.py [--to docs/results/runs]
 
-Intervals are over test patients; what another training of the same networks would have given is not in them. This reads
-it off the project's own history: the headlines (`metrics/`) that were committed with each run, through Git, and those
-that lie here as the last. Writes table.csv, README.md and aucs.png. Needs the whole history (no shallow clone); seconds.
+Intervals are over test patients; what another training of the same networks would have given is not in them. This
+reads it off the project's own history: the headlines (`metrics/`) that were committed with each run, through Git, and
+those that lie here as the last. Writes table.csv, README.md and aucs.png. Needs the whole history (no shallow clone).
 """
 
 import argparse
@@ -23,7 +23,7 @@ from skinsynth.report.png import save_figure
 
 
 class Run(NamedTuple):
-    """A run of the default study on the same data and split, and what made its networks others than the run before's."""
+    """One of the default study on the same data and split, and what made its networks others than the run before's."""
 
     commit: str  # empty: the files that lie here
     differs: str
@@ -82,15 +82,17 @@ def files_in(commit: str, folder: str) -> list[str]:
 
 
 def headlines(commit: str, path: str) -> dict[str, float]:
+    """The numbers of a metrics file as committed there."""
     return json.loads(git("show", f"{commit}:{path}") if commit else Path(path).read_text())
 
 
 def git(*words: str) -> str:
+    """What it prints."""
     return subprocess.run(["git", *words], capture_output=True, text=True, check=True).stdout
 
 
 def names(aucs: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """All that the last run has: real images first, then each alone and added; whatever fewer than three runs have not."""
+    """What the last run and three or more have: real images, each scenario alone, each added to real ones, doses."""
     *_, last = aucs.values()
     shared = [name for name in last if sum(name in run for run in aucs.values()) >= 3]
     return sorted(shared, key=lambda name: ("doses" in name, not name.startswith(REAL), name.startswith(ADDED)))
@@ -118,8 +120,8 @@ def page(aucs: Mapping[str, Mapping[str, float]]) -> str:
     most = [f"`{name}` ({count})" for name, count in above.items() if count]
     return (
         "# The same study, trained anew\n\n"
-        "Phantom, same data and split; AUC on the same 308 test images of 48 patient groups. By `python "
-        "benchmarks/runs.py`, from the metrics committed with each run.\n\n"
+        "Phantom, same data and split; AUC on the same test patients. By `python benchmarks/runs.py`, from the\n"
+        "metrics committed with each run.\n\n"
         f"{table}\n\nRuns in which the AUC is above that of real images, by whatever little: {', '.join(most)}.\n\n"
         f"What made a run's networks others than those of the run before:\n\n{runs}\n\n![AUC by run](aucs.png)\n"
     )
