@@ -272,9 +272,13 @@ from skinsynth.files import written_whole
 from skinsynth.stage import run
 def main() -> None:
     with written_whole(Path("out.zip")) as aside:
+        awake, wake = os.pipe()
         worker = os.fork()
         if worker == 0:
+            os.write(wake, b"a")  # a signal that came before this would be lost: Python drops those of a fork's start
             time.sleep(60)
+            os._exit(0)
+        os.read(awake, 1)
         os.kill(worker, signal.SIGTERM)
         status = os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1])
         aside.write_text(str(status))
