@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 from torch.nn.functional import interpolate
 
@@ -17,8 +18,10 @@ from skinsynth.privacy.attacks import (
     attack_rows,
     auc,
     density_ratio,
+    density_ratios_of_each,
     discriminator_scores,
     reconstruction_scores,
+    reconstruction_scores_of_each,
     tpr_at_1_percent_fpr,
 )
 from skinsynth.privacy.membership import AttackConfig, feature_attack_rows, other_attack_rows, pixel_attack_rows
@@ -305,14 +308,69 @@ def test_a_discriminator_that_knows_no_class_of_the_set_is_not_asked(rng):
     assert {row["attack"] for row in rows} == {"discriminator of mal", "random guess"}
 
 
-def test_attacks_by_features_are_drawn_by_patient(rng, monkeypatch):
-    def counted(of_members, of_others, members, others, *_):
-        return [{"members": len(np.unique(members)), "others": len(np.unique(others))}]
+def feature_rows(train, held_out, generated, seed=1):
+    """AUCs by attack, each with its interval."""
+    config = AttackConfig(components=3, draws=60, batch_size=50, seed=seed)
+    rows = feature_attack_rows(train, held_out, generated, config)
+    return {row["attack"]: row for row in rows if row["metric"] == "auc"}
 
-    monkeypatch.setattr("skinsynth.privacy.membership.attack_rows", counted)
-    config = AttackConfig(components=3, draws=10, batch_size=50, seed=1)
-    found = feature_attack_rows(features(60, rng), features(80, rng), torch.randn(50, 6, generator=rng), config)
-    assert found == [{"members": 30, "others": 40}]  # two images each
+
+def test_attacks_by_features_are_drawn_by_patient(rng):
+    """Ten images of a patient that are nearly alike say little more than one of them."""
+    train, held_out = (torch.randn(count, 6, generator=rng).repeat_interleave(10, 0) for count in (20, 30))
+    features_of = train, held_out + 1e-3 * torch.randn(300, 6, generator=rng)
+    generated = torch.randn(100, 6, generator=rng)
+    width = []
+    for size in (1, 10):
+        sides = [PatientFeatures(side, np.arange(len(side)) // size) for side in features_of]
+        width.append({name: row["high"] - row["low"] for name, row in feature_rows(*sides, generated).items()})
+    assert width[1]["density_ratio"] > 2 * width[0]["density_ratio"]
+
+
+def test_intervals_of_attacks_by_features_know_that_other_halves_would_move_their_value(rng):
+    """Each held-out patient has a twin, and whom the halves part from his twin is told by his reference at once.
+    With scores of one draw of halves the intervals were half as wide as they must be."""
+    twins = torch.randn(10, 5, 6, generator=rng).repeat(2, 1, 1)
+    train = PatientFeatures(torch.randn(150, 6, generator=rng), np.arange(150))
+    held_out = PatientFeatures((twins + 1e-3 * torch.randn(20, 5, 6, generator=rng)).flatten(0, 1), np.arange(100) // 5)
+    generated = torch.randn(100, 6, generator=rng)
+    found = [feature_rows(train, held_out, generated, seed)["reconstruction"] for seed in range(20)]
+    deviation = np.std([row["value"] for row in found])
+    assert np.mean([row["high"] - row["low"] for row in found]) > 0.8 * 3.92 * deviation
+
+
+def test_scores_by_every_reference_are_those_by_this_reference_alone(rng):
+    """For the density ratio in as many dimensions as components, where whitening alone may differ, by their ranks."""
+    images, generated, among = torch.randn(60, 3, generator=rng), *torch.randn(2, 50, 3, generator=rng)
+    choices = [np.arange(25), np.arange(25, 50)]
+    reconstruction = reconstruction_scores_of_each(images, generated, among, choices)
+    ratio = density_ratios_of_each(images, generated, among, choices, 3)
+    for number, chosen in enumerate(choices):
+        reference = among[torch.from_numpy(chosen)]
+        expected = reconstruction_scores(images, generated, reference)
+        torch.testing.assert_close(reconstruction[number], expected, atol=1e-6, rtol=1e-6)
+        assert spearmanr(ratio[number], density_ratio(generated, reference, 3)(images)).statistic > 0.9
+
+
+def test_a_reference_far_from_an_image_has_a_density_still(rng):
+    images, generated, among = torch.randn(3, 40, 6, generator=rng)
+    images[0] *= 1e4
+    assert density_ratios_of_each(images, generated, among, [np.arange(20), np.arange(20, 40)], 4).isfinite().all()
+
+
+@pytest.mark.slow
+def test_intervals_of_attacks_by_features_are_as_wide_as_their_values_vary(rng):
+    """Without a leak, 300 training and 150 held-out images in patients of five: of 60 samples the limits of each attack
+    leave 0.5 out in 3 by chance, and in 9 or more less than once in 200."""
+    left = dict.fromkeys(FEATURE_ATTACKS, 0)
+    for seed in range(60):
+        sides = []
+        for count in (60, 30):
+            patients = torch.randn(count, 1, 16, generator=rng) + torch.randn(count, 5, 16, generator=rng)
+            sides.append(PatientFeatures(patients.flatten(0, 1) / 2**0.5, np.arange(5 * count) // 5))
+        for name, row in feature_rows(*sides, torch.randn(300, 16, generator=rng), seed).items():
+            left[name] += not row["low"] <= 0.5 <= row["high"]
+    assert max(left.values()) < 9
 
 
 def test_the_bandwidth_is_that_of_scott_for_the_smaller_set(rng):

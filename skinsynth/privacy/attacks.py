@@ -4,24 +4,26 @@ Each attack gives an image one number, the higher the more it takes the image fo
 that fails shows nothing but its own failure: no number here says "private".
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float64, Int64, UInt8
+from scipy.spatial.distance import cdist
 from scipy.stats import rankdata
 from torch import Tensor
 
 from skinsynth.gan.model import Gan
 from skinsynth.gan.pixels import from_pixels
 from skinsynth.intervals import group_draws, percentile_interval
-from skinsynth.privacy.distances import nearest
+from skinsynth.privacy.distances import ENTRIES_AT_ONCE, nearest, nearest_of_each
 from skinsynth.privacy.patients import Groups
 
 # Fewer non-members than this are not enough for a false positive rate of 1 %: it would be less than one image.
 FEWEST_NON_MEMBERS = 100
 
 Row = dict[str, str | float | int]
+Scores = tuple[Float64[np.ndarray, " _"], Float64[np.ndarray, " _"]]  # of members and of non-members
 
 
 @torch.no_grad()
@@ -58,6 +60,16 @@ def reconstruction_scores(
     return nearest(images, reference)[0] - nearest(images, generated)[0]
 
 
+def reconstruction_scores_of_each(
+    images: Float[Tensor, "n dim"],
+    generated: Float[Tensor, "m dim"],
+    among: Float[Tensor, "r dim"],
+    choices: Sequence[Int64[np.ndarray, " _"]],
+) -> Float64[Tensor, "choices n"]:
+    """The same with every choice of the others (places) as the reference."""
+    return nearest_of_each(images, among, choices) - nearest(images, generated)[0]
+
+
 def density_ratio(
     generated: Float[Tensor, "m dim"], reference: Float[Tensor, "r dim"], components: int
 ) -> Callable[[Float[Tensor, "n dim"]], Float64[Tensor, " n"]]:
@@ -71,9 +83,45 @@ def density_ratio(
     from sklearn.neighbors import KernelDensity  # 1.5 s to import, and nobody else here needs it
 
     place = _whitening(torch.cat([generated, reference]), components)
-    bandwidth = float(min(len(generated), len(reference)) ** (-1 / (components + 4)))
+    bandwidth = _bandwidth(len(generated), len(reference), components)
     made, real = (KernelDensity(bandwidth=bandwidth).fit(place(part)) for part in (generated, reference))
     return lambda images: torch.from_numpy(made.score_samples(place(images)) - real.score_samples(place(images)))
+
+
+def density_ratios_of_each(
+    images: Float[Tensor, "n dim"],
+    generated: Float[Tensor, "m dim"],
+    among: Float[Tensor, "r dim"],
+    choices: Sequence[Int64[np.ndarray, " _"]],
+    components: int,
+) -> Float64[Tensor, "choices n"]:
+    """The same with every choice of the others (places) as the reference, but for a constant: all kernels are found
+    once.
+
+    Components are those of the generated images and all that are scored together, members and non-members alike: of
+    many dimensions they fit whom they were found among. The bandwidth is that of half of the others.
+    """
+    from sklearn.neighbors import KernelDensity
+
+    place = _whitening(torch.cat([generated, images]), components)
+    bandwidth = _bandwidth(len(generated), max(len(among) // 2, 1), components)
+    asked, real = place(images), place(among)
+    made = KernelDensity(bandwidth=bandwidth).fit(place(generated)).score_samples(asked)
+    counts = np.stack([np.bincount(chosen, minlength=len(real)) / len(chosen) for chosen in choices], axis=1)
+    found = np.empty((len(choices), len(asked)))
+    step = max(1, ENTRIES_AT_ONCE // max(len(real), len(choices)))
+    for start in range(0, len(asked), step):
+        rows = slice(start, start + step)
+        exponents = -cdist(asked[rows], real, "sqeuclidean") / (2 * bandwidth**2)
+        largest = exponents.max(axis=1, keepdims=True)
+        # A reference that leaves out whoever is near may have a density of 0 in floating point.
+        sums = (np.exp(exponents - largest) @ counts).clip(np.finfo(np.float64).tiny)
+        found[:, rows] = made[rows] - (np.log(sums) + largest).T
+    return torch.from_numpy(found)
+
+
+def _bandwidth(generated: int, reference: int, components: int) -> float:
+    return float(min(generated, reference) ** (-1 / (components + 4)))
 
 
 def _whitening(
@@ -128,27 +176,36 @@ def attack_rows(
     The 95 % percentile intervals draw whole groups (patients) with replacement, the same ones for all attacks, members'
     and non-members' apart.
     """
-    _check(member_scores, non_member_scores, len(member_groups), len(non_member_groups))
+    check_scores(member_scores, non_member_scores, len(member_groups), len(non_member_groups))
     # One patient does not tell how patients differ: a side of one has the sample alone, which ends the pairs there.
     sides = _drawn_places(member_groups, draws, rng), _drawn_places(non_member_groups, draws, rng)
     samples = list(zip(*sides, strict=False))
     rows: list[Row] = []
     for attack in member_scores:
         members, non_members = (side[attack].cpu().numpy() for side in (member_scores, non_member_scores))
-        about: Row = {"members": len(members), "non_members": len(non_members)}
-        for metric, measure in METRICS.items():
-            values = [measure(members[of_members], non_members[of_others]) for of_members, of_others in samples]
-            too_few = metric == "tpr_at_1_percent_fpr" and len(non_members) < FEWEST_NON_MEMBERS
-            note = "too few" if too_few else ""
-            rows.append(
-                {
-                    "attack": attack,
-                    "metric": metric,
-                    **percentile_interval(np.array(values))._asdict(),
-                    **about,
-                    "note": note,
-                }
-            )
+        rows += rows_of_draws(
+            attack, [(members[of_members], non_members[of_others]) for of_members, of_others in samples]
+        )
+    return rows
+
+
+def rows_of_draws(attack: str, samples: Sequence[Scores]) -> list[Row]:
+    """The rows of one attack by its scores: the first are those of the sample, the others those of each draw."""
+    members, non_members = (len(side) for side in samples[0])
+    rows: list[Row] = []
+    for metric, measure in METRICS.items():
+        values = np.array([measure(of_members, of_others) for of_members, of_others in samples])
+        too_few = metric == "tpr_at_1_percent_fpr" and non_members < FEWEST_NON_MEMBERS
+        rows.append(
+            {
+                "attack": attack,
+                "metric": metric,
+                **percentile_interval(values)._asdict(),
+                "members": members,
+                "non_members": non_members,
+                "note": "too few" if too_few else "",
+            }
+        )
     return rows
 
 
@@ -158,9 +215,10 @@ def _drawn_places(groups: Groups, draws: int, rng: np.random.Generator) -> list[
     return [np.repeat(np.arange(len(groups)), count.astype(np.int64)) for count in counts]
 
 
-def _check(
+def check_scores(
     member_scores: Mapping[str, Tensor], non_member_scores: Mapping[str, Tensor], members: int, non_members: int
 ) -> None:
+    """Raises ValueError where an attack does not score each image of both sides by a number."""
     if member_scores.keys() != non_member_scores.keys():
         raise ValueError(
             f"members and non-members meet the same attacks, but these came: {sorted(member_scores)} and "

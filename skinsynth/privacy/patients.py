@@ -12,6 +12,7 @@ from torch import Tensor
 from skinsynth.images.archive import Images
 
 Groups = Sequence[str] | np.ndarray
+Halves = tuple[Int64[np.ndarray, " _"], Int64[np.ndarray, " _"]]  # places in the first and in the second
 Side = TypeVar("Side", bound="PatientFeatures")
 
 
@@ -40,9 +41,7 @@ class PatientFeatures:
         return replace(self, features=self.features[torch.from_numpy(chosen)], groups=self.groups[chosen])
 
 
-def halves_by_group(
-    groups: Groups, rng: np.random.Generator
-) -> tuple[Int64[np.ndarray, " first"], Int64[np.ndarray, " second"]]:
+def halves_by_group(groups: Groups, rng: np.random.Generator) -> Halves:
     """Places of two random halves that share no group (patient), their sizes at most the largest group apart.
 
     Of images held out, one half is the reference of the attacks, the other their non-members.
