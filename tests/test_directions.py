@@ -75,8 +75,9 @@ def test_every_layer_of_ws_has_one_style_weight_and_each_reads_its_own_w(generat
         weight.zero_()
         moved = move(ws, torch.ones(W_SIZE), [1.0], (layer, layer))[:, 0]
         change = (generator.synthesis(moved) - generator.synthesis(ws)).abs().max()
-        # Blind to w, a layer moves no pixel, but for 1 and 3, whose w a toRGB reads as well.
-        assert (change == 0) == (layer in {0, 2, 4, 5}), layer
+        # Blind to w, a layer moves no pixel, but for 1 and 3, whose w a toRGB reads as well. On some machines what was
+        # moved rounds otherwise, for where it lies in memory.
+        assert (change < 1e-5) == (layer in {0, 2, 4, 5}), (layer, change)
         weight.copy_(kept)
     assert torch.equal(generator.synthesis(ws), before)
 
