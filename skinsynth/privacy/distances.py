@@ -60,12 +60,14 @@ def nearest_of_each(
     once. Unlike those of `nearest` they are rounded, to some 1e-8 of the features' length at 0."""
     points, among = as_they_are(points), as_they_are(among)
     places = [torch.from_numpy(chosen).to(among.device) for chosen in choices]
-    own = points.square().sum(dim=1)
-    found = [
-        torch.stack([ranking.index_select(1, chosen).amin(dim=1) for chosen in places]) + own[rows]
-        for rows, ranking in _rankings(points, among)
-    ]
-    return torch.cat(found, dim=1).clamp(min=0).sqrt()
+    # One tensor for all minima: thousands of small ones, each allocated after a large copy that is freed, leave holes
+    # too small for the next copy.
+    found = points.new_empty(len(choices), len(points))
+    for rows, ranking in _rankings(points, among):
+        by_other = ranking.T.contiguous()  # whole rows are copied faster than columns
+        for row, chosen in zip(found, places, strict=True):
+            torch.amin(by_other.index_select(0, chosen), dim=0, out=row[rows])
+    return found.add_(points.square().sum(dim=1)).clamp_(min=0).sqrt_()
 
 
 def nearest_other(
