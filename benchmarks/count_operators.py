@@ -36,11 +36,14 @@ from skinsynth.projection.projector import LatentStatistics, Projector
 
 META = torch.device("meta")
 IMAGES = 256
-# Operators that only look at what is there in another way.
+# Operators that only look at what is there in another way, or set memory aside.
 VIEWS = frozenset([
-    "_unsafe_view", "alias", "as_strided", "detach", "expand", "lift_fresh", "permute", "select", "slice", "split",
-    "split_with_sizes", "squeeze", "t", "transpose", "unbind", "unsqueeze", "view",
+    "_unsafe_view", "alias", "as_strided", "detach", "empty", "empty_like", "expand", "lift_fresh", "new_empty",
+    "permute", "select", "slice", "split", "split_with_sizes", "squeeze", "t", "transpose", "unbind", "unsqueeze",
+    "view",
 ])  # fmt: skip
+# Products that PyTorch computes in full where numbers have 32 bits; convolutions are rounded to TF32.
+PRODUCTS = frozenset(["mm", "bmm", "addmm", "baddbmm"])
 CONVOLUTIONS = frozenset(["convolution", "convolution_backward"])
 
 
@@ -85,9 +88,12 @@ class Tally:
 class Gpu:
     bytes_per_second: float
     flops_per_second: dict[int, float]  # by the bytes of a number
+    product_flops_per_second: float  # of 32 bits, in full
 
-    def seconds(self, flops: int, moved: int, dtype: torch.dtype) -> float:
+    def seconds(self, name: str, flops: int, moved: int, dtype: torch.dtype) -> float:
         """At least, for one operator."""
+        if name in PRODUCTS and dtype == torch.float32:
+            return max(flops / self.product_flops_per_second, moved / self.bytes_per_second)
         return max(flops and flops / self.flops_per_second[dtype.itemsize], moved / self.bytes_per_second)
 
 
@@ -126,7 +132,7 @@ class Counting(TorchDispatchMode):
         count.flops += flops
         count.bytes_moved += moved
         count.by_operator[name] += moved
-        count.floor_seconds += self.gpu.seconds(flops, moved, dtype)
+        count.floor_seconds += self.gpu.seconds(name, flops, moved, dtype)
 
     def _see(self, tensor: Tensor) -> None:
         storage = tensor.untyped_storage()
@@ -164,7 +170,7 @@ class MetaTrainer(Trainer):
         self.rng = MetaGenerator()
         self.real = self.data.batch(0, config.batch_size, self.decisions)
 
-    def _descend(self, adam: torch.optim.Adam) -> None:  # noqa: ARG002 - it holds the weights that had contents
+    def _descend(self, adam: torch.optim.Adam, raised: float = 1.0) -> None:  # noqa: ARG002 - weights have no contents
         for network in (self.generator, self.discriminator):
             network.zero_grad(set_to_none=True)
 
@@ -230,8 +236,9 @@ def main() -> None:
     parser.add_argument("--terabytes", type=float, default=4.8, help="the GPU moves a second (H200: 4.8, H100: 3.35)")
     parser.add_argument("--tflops", type=float, default=989, help="it does a second in 16 bits, dense")
     parser.add_argument("--tflops-32", type=float, default=495, help="in 32 bits (TF32, as convolutions do)")
+    parser.add_argument("--tflops-full", type=float, default=67, help="in 32 bits in full (as products of matrices do)")
     flags = parser.parse_args()
-    gpu = Gpu(flags.terabytes * 1e12, {2: flags.tflops * 1e12, 4: flags.tflops_32 * 1e12})
+    gpu = Gpu(flags.terabytes * 1e12, {2: flags.tflops * 1e12, 4: flags.tflops_32 * 1e12}, flags.tflops_full * 1e12)
     if flags.projection:
         counts = counted_projection(flags.projection, flags.noise_maps, gpu)
     else:

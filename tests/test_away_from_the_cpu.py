@@ -14,7 +14,7 @@ from skinsynth.gan.generator import Generator
 from skinsynth.gan.layers import HALF_TYPES
 from tests.test_gan_trainer import CONFIG
 
-ONE_A_SECOND = Gpu(1.0, {2: 1.0, 4: 1.0})
+ONE_A_SECOND = Gpu(1.0, {2: 1.0, 4: 1.0}, 1.0)
 
 
 def config_of(channels=8, **changes):

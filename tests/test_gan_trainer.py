@@ -4,15 +4,20 @@ import copy
 import dataclasses
 import json
 from contextlib import nullcontext
+from functools import partial
 
 import pytest
 import torch
 
+from skinsynth.gan import discriminator as discriminator_module
+from skinsynth.gan import generator as generator_module
+from skinsynth.gan import trainer as trainer_module
 from skinsynth.gan.augment import AugmentConfig
 from skinsynth.gan.batches import data_order, parts_of
 from skinsynth.gan.checkpoint import INDEX, read_checkpoint, write_checkpoint
 from skinsynth.gan.discriminator import DiscriminatorConfig
 from skinsynth.gan.generator import GeneratorConfig
+from skinsynth.gan.layers import HALF_TYPES
 from skinsynth.gan.presets import trainer_config
 from skinsynth.gan.team import Team
 from skinsynth.gan.trainer import StepReport, Trainer, TrainerConfig, TrainingDiverged, count_distinct, ema_decay
@@ -474,3 +479,42 @@ def test_keeping_freed_memory_changes_no_result():
     keep_freed_memory()
     second = trainer_of()
     assert [second.step() for _ in range(2)] == reports
+
+
+@pytest.fixture
+def halves_on_the_cpu(monkeypatch):
+    """Levels that a GPU would compute in 16 bits are so here, too."""
+    for module in (generator_module, discriminator_module, trainer_module):
+        monkeypatch.setattr(module, "compute_type", lambda x, half, name: HALF_TYPES[name] if half else x.dtype)
+
+
+def note_gradients(network, found):
+    found.append(torch.cat([weight.grad.flatten() for weight in network.parameters()]))
+
+
+def likeness_to_32_bits(half_levels, monkeypatch):
+    """Cosine between a generator update's gradients and those in 32 bits, at a discriminator as flat as a new one of
+    256 px is."""
+    found = []
+    for levels in (0, half_levels):
+        config = dataclasses.replace(
+            CONFIG,
+            generator=dataclasses.replace(CONFIG.generator, resolution=16, half_levels=levels),
+            discriminator=dataclasses.replace(CONFIG.discriminator, resolution=16, half_levels=levels),
+            augment=dataclasses.replace(CONFIG.augment, preset="none", initial_p=0.0, adaptive=False),
+        )
+        trainer = trainer_of(config)
+        with torch.no_grad():
+            for weight in (trainer.discriminator.b4.out.weight, trainer.discriminator.b4.out.bias):
+                weight.mul_(1e-5)
+        with monkeypatch.context() as patch:
+            patch.setattr(trainer.generator_adam, "step", partial(note_gradients, trainer.generator, found))
+            trainer._update_generator()
+    return float(torch.cosine_similarity(*found, dim=0))
+
+
+@pytest.mark.usefixtures("halves_on_the_cpu")
+def test_gradients_too_small_for_float16_reach_the_generator(monkeypatch):
+    assert likeness_to_32_bits(2, monkeypatch) > 0.99
+    monkeypatch.setattr(trainer_module, "FLOAT16_LOSS_SCALE", 1.0)
+    assert likeness_to_32_bits(2, monkeypatch) < 0.9

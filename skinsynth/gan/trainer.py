@@ -16,7 +16,7 @@ from skinsynth.gan.augment import AdaController, AugmentConfig, augment, changes
 from skinsynth.gan.batches import Part, TrainingImages, parts_of
 from skinsynth.gan.discriminator import Discriminator, DiscriminatorConfig, check_pair
 from skinsynth.gan.generator import Generator, GeneratorConfig
-from skinsynth.gan.layers import channels_at
+from skinsynth.gan.layers import channels_at, compute_type
 from skinsynth.gan.losses import (
     discriminator_loss,
     generator_loss,
@@ -33,6 +33,10 @@ from skinsynth.settings import Count, NotNegative, Positive, Seed, Share, ShareB
 PATH_BATCH_SHRINK = 2
 # Gradients in 16 bits may overflow; they are cut to this.
 HALF_GRADIENT_BOUND = 1e5
+# float16 holds nothing below 6e-8, and of the mean loss of 64 images an untrained discriminator's gradients at 256 px
+# are a tenth of that: such a loss is raised by this power of two before gradients are taken. Gradients of R1 and of
+# path lengths are large enough as they are.
+FLOAT16_LOSS_SCALE = 256.0
 # Images of each class that the watch looks at, and what share of real images' deviation says that all are one.
 WATCHED_IMAGES, COLLAPSED_DIVERSITY = 32, 0.01
 # Images nearer than this share of the deviation show the same thing, and so few, of as many real ones, are a collapse:
@@ -241,8 +245,8 @@ class Trainer:
         for part in self._main_parts():
             fakes, c = self._fakes(part)
             losses.append(self._share(generator_loss(self._logits(fakes, c, part))))
-            losses[-1].backward()
-        self._descend(self.generator_adam)
+            (losses[-1] * self._loss_scale).backward()
+        self._descend(self.generator_adam, self._loss_scale)
         return self._over_team(losses)
 
     def _regularise_generator(self) -> None:
@@ -286,9 +290,9 @@ class Trainer:
             logits = self._logits(torch.cat([own, fakes]), torch.cat([part.of(c), fake_classes]), part, batches=2)
             real_logits, fake_logits = logits.chunk(2)
             losses.append(self._share(discriminator_loss(real_logits, fake_logits)))
-            losses[-1].backward()
+            (losses[-1] * self._loss_scale).backward()
             signs.append(real_logits.detach().sign().sum())
-        self._descend(self.discriminator_adam)
+        self._descend(self.discriminator_adam, self._loss_scale)
         self._train_discriminator(False)
         return self._over_team(losses), self._over_team(signs)
 
@@ -339,11 +343,24 @@ class Trainer:
         for weight in _weights_of(self.discriminator_adam):
             weight.requires_grad_(trains)
 
-    def _descend(self, adam: torch.optim.Adam) -> None:
-        """A step along the gradients of all processes together."""
+    @cached_property
+    def _half_types(self) -> set[torch.dtype]:
+        """The types of 16 bits that some level computes in."""
+        networks = self.config.generator, self.config.discriminator
+        like = torch.empty(0, device=self.device)
+        return {compute_type(like, network.half_levels > 0, network.half_type) for network in networks} - {like.dtype}
+
+    @property
+    def _loss_scale(self) -> float:
+        return FLOAT16_LOSS_SCALE if torch.float16 in self._half_types else 1.0
+
+    def _descend(self, adam: torch.optim.Adam, raised: float = 1.0) -> None:
+        """A step along the gradients of all processes together, of losses that were raised by a factor."""
         gradients = [weight.grad for weight in _weights_of(adam) if weight.grad is not None]
         self.team.sum_(gradients)
-        if self.device.type != "cpu" and max(self.config.generator.half_levels, self.config.discriminator.half_levels):
+        if raised != 1:
+            torch._foreach_mul_(gradients, 1 / raised)
+        if self._half_types:
             for gradient in gradients:
                 gradient.nan_to_num_(0, HALF_GRADIENT_BOUND, -HALF_GRADIENT_BOUND)
         adam.step()
