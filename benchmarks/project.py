@@ -23,7 +23,7 @@ from benchmarks.measuring import now, rounded
 from skinsynth.gan.discriminator import Discriminator
 from skinsynth.gan.generator import Generator
 from skinsynth.gan.model import Gan
-from skinsynth.gan.presets import FIXED_PRESETS, trainer_config
+from skinsynth.gan.presets import FIXED_PRESETS, PresetConfig, trainer_config
 from skinsynth.process import tune_process
 from skinsynth.projection.loss import VggLoss
 from skinsynth.projection.projector import ProjectionConfig, Projector
@@ -71,7 +71,7 @@ class StepClock:
 
 def random_gan(preset: str, resolution: int, device: torch.device) -> Gan:
     """An untrained GAN of a preset's sizes, without classes."""
-    config = trainer_config(preset, resolution, 3, 0, "none", x_flip=True, seed=0)
+    config = trainer_config(PresetConfig(preset, x_flip=True, seed=0), resolution, 3)
     rng = torch.Generator().manual_seed(0)
     generator = Generator(config.generator, rng).requires_grad_(False).to(device)
     return Gan(generator, Discriminator(config.discriminator, rng), [0])

@@ -25,7 +25,7 @@ import torch
 from benchmarks.measuring import now, rounded
 from skinsynth.gan.layers import HALF_TYPES
 from skinsynth.gan.model import flops_per_image, training_flops_per_image
-from skinsynth.gan.presets import trainer_config
+from skinsynth.gan.presets import PresetConfig, trainer_config
 from skinsynth.gan.trainer import StepReport, Trainer, TrainerConfig
 from skinsynth.process import keep_freed_memory
 
@@ -74,7 +74,7 @@ class TimedTrainer(Trainer):
 
 def small_config(channel_base: int, channel_max: int) -> TrainerConfig:
     """The reference's small networks at 32 px, without regularisers, augmentation and average."""
-    config = trainer_config("auto", 32, 3, 0, "none", x_flip=True, seed=0)
+    config = trainer_config(PresetConfig("auto", x_flip=True, seed=0), 32, 3)
     sizes: dict[str, Any] = {"channel_base": channel_base, "channel_max": channel_max}
     sizes |= {"activation_clamp": None, "half_levels": 0}
     return dataclasses.replace(
@@ -164,13 +164,13 @@ def measure_cpu() -> dict[str, Any]:
 
 def paper256(half_type: str, fused: bool) -> TrainerConfig:
     """`paper256`, conditional, ADA bgc at p = 0.3, everything included."""
-    config = trainer_config("paper256", 256, 3, 2, "bgc", x_flip=True, seed=0)
-    how: dict[str, Any] = {"half_type": half_type, "fused": fused}
+    config = trainer_config(PresetConfig("paper256", x_flip=True, seed=0), 256, 3)
+    how: dict[str, Any] = {"class_count": 2, "half_type": half_type, "fused": fused}
     return dataclasses.replace(
         config,
         generator=dataclasses.replace(config.generator, **how),
         discriminator=dataclasses.replace(config.discriminator, **how),
-        augment=dataclasses.replace(config.augment, initial_p=0.3, adaptive=False),
+        augment=dataclasses.replace(config.augment, preset="bgc", initial_p=0.3, adaptive=False),
     )
 
 

@@ -156,6 +156,7 @@ def test_a_federation_s_gan_is_of_all_classes_in_the_order_of_their_labels(param
 
 
 def test_neither_both_nor_none_of_preset_and_trainer_are_given(params):
-    for changes in ({"preset": {"name": "auto", "x_flip": True, "seed": 1}}, {"preset": None, "trainer": None}):
-        with pytest.raises(ValueError, match="either preset or trainer"):
+    preset = {"name": "auto", "x_flip": True, "seed": 1}
+    for changes, came in (({"preset": preset}, "given"), ({"preset": None, "trainer": None}, "null")):
+        with pytest.raises(ValueError, match=rf"exactly one of preset and trainer.*\(both are {came}\)"):
             shared_config(params(**changes), (100, 3, 64, 64))

@@ -26,9 +26,10 @@ from skinsynth.gan.losses import (
     r1_penalty,
 )
 from skinsynth.gan.pixels import from_pixels, to_pixels
-from skinsynth.gan.presets import FIXED_PRESETS, trainer_config
+from skinsynth.gan.presets import FIXED_PRESETS, PresetConfig, trainer_config
 from skinsynth.gan.published import from_arrays, to_arrays
 from skinsynth.gan.resample import conv_down2, conv_up2, downsample2d, filter2d, upsample2d
+from skinsynth.gan.training import RunConfig, configure
 
 GENERATOR = GeneratorConfig(16, 3, 8, 12, 2, 2, 128, 16, None, 0, "float16", False)
 DISCRIMINATOR = DiscriminatorConfig(16, 3, 2, 8, 128, 16, "resnet", 4, 1, None, 0, "float16", False)
@@ -291,7 +292,7 @@ def test_pixels_survive_the_way_into_the_networks_and_out():
 
 @pytest.mark.parametrize("name", ["auto", *FIXED_PRESETS])
 def test_presets_make_networks(rng, name):
-    config = trainer_config(name, 32, 3, 2, "bg", x_flip=True, seed=0)
+    config = trainer_config(PresetConfig(name, x_flip=True, seed=0), 32, 3)
     assert channels_at(4, config.generator.channel_base, config.generator.channel_max) == 512
     assert config.batch_size % config.discriminator.mbstd_group == 0
 
@@ -315,7 +316,7 @@ def test_presets_make_networks(rng, name):
     ],
 )
 def test_auto_preset_grows_with_the_processes_as_published(resolution, processes, batch_size, group):
-    config = trainer_config("auto", resolution, 3, 0, "bgc", x_flip=False, seed=0, processes=processes)
+    config = trainer_config(PresetConfig("auto", x_flip=False, seed=0), resolution, 3, processes)
     assert (config.batch_size, config.discriminator.mbstd_group) == (batch_size, group)
     assert config.r1_gamma == pytest.approx(0.0002 * resolution**2 / batch_size)
     assert config.ema_half_life_images == pytest.approx(batch_size * 10_000 / 32)
@@ -323,17 +324,15 @@ def test_auto_preset_grows_with_the_processes_as_published(resolution, processes
 
 @pytest.mark.parametrize("name", FIXED_PRESETS)
 def test_other_presets_do_not_depend_on_the_processes(name):
-    alone, together = (
-        trainer_config(name, 32, 3, 0, "bg", x_flip=True, seed=0, processes=processes) for processes in (1, 8)
-    )
-    assert alone == together
+    preset = PresetConfig(name, x_flip=True, seed=0)
+    assert trainer_config(preset, 32, 3, processes=1) == trainer_config(preset, 32, 3, processes=8)
 
 
 def test_auto_preset_at_256_is_the_published_one():
-    config = trainer_config("auto", 256, 3, 0, "bgc", x_flip=False, seed=0)
+    config = trainer_config(PresetConfig("auto", x_flip=False, seed=0), 256, 3)
     assert (config.batch_size, config.r1_gamma, config.ema_half_life_images) == (16, pytest.approx(0.8192), 5000)
     with pytest.raises(ValueError, match="paper256"):
-        trainer_config("paper", 256, 3, 0, "bgc", x_flip=False, seed=0)
+        trainer_config(PresetConfig("paper", x_flip=False, seed=0), 256, 3)
 
 
 def test_an_unknown_noise_mode_is_refused_with_those_there_are(generator):
@@ -385,7 +384,7 @@ def test_presets_have_the_published_numbers(
     style_mixing,
     architecture,
 ):
-    config = trainer_config(name, 256, 3, 2, "bgc", x_flip=True, seed=0)
+    config = trainer_config(PresetConfig(name, x_flip=True, seed=0), 256, 3)
     assert (config.batch_size, config.discriminator.mbstd_group) == (batch_size, mbstd_group)
     assert config.generator.channel_base == config.discriminator.channel_base == 32768 * channel_share
     assert (config.learning_rate, config.r1_gamma) == (learning_rate, pytest.approx(r1_gamma))
@@ -397,7 +396,8 @@ def test_presets_have_the_published_numbers(
 
 @pytest.mark.parametrize("name", ["auto", *FIXED_PRESETS])
 def test_what_all_presets_share_is_as_published(name):
-    config = trainer_config(name, 256, 3, 2, "bgc", x_flip=True, seed=0)
+    run = RunConfig(("benign", "malignant"), conditional=True, augment="bgc", adaptive=True)
+    config = configure(trainer_config(PresetConfig(name, x_flip=True, seed=0), 256, 3), run)
     assert config.augment == AugmentConfig(
         preset="bgc", initial_p=0.0, adaptive=True, target_sign=0.6, interval=4, images_to_full=500_000
     )

@@ -18,7 +18,7 @@ from skinsynth.gan.checkpoint import INDEX, read_checkpoint, write_checkpoint
 from skinsynth.gan.discriminator import DiscriminatorConfig
 from skinsynth.gan.generator import GeneratorConfig
 from skinsynth.gan.layers import HALF_TYPES
-from skinsynth.gan.presets import trainer_config
+from skinsynth.gan.presets import PresetConfig, trainer_config
 from skinsynth.gan.team import Team
 from skinsynth.gan.trainer import StepReport, Trainer, TrainerConfig, TrainingDiverged, count_distinct, ema_decay
 from skinsynth.gan.training import RunConfig, configure
@@ -335,7 +335,7 @@ def test_a_batch_that_cannot_be_divided_is_named(change, team):
 @pytest.mark.parametrize("processes", [1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 20, 32])
 @pytest.mark.parametrize("resolution", [32, 128, 256, 512, 1024])
 def test_the_auto_preset_falls_into_equal_parts_of_whole_groups(resolution, processes):
-    auto = trainer_config("auto", resolution, 3, 2, "none", x_flip=True, seed=0, processes=processes)
+    auto = trainer_config(PresetConfig("auto", x_flip=True, seed=0), resolution, 3, processes)
     # The networks' size does not matter here.
     group = auto.discriminator.mbstd_group
     networks = {
@@ -348,7 +348,7 @@ def test_the_auto_preset_falls_into_equal_parts_of_whole_groups(resolution, proc
 
 
 RUN = RunConfig(classes=("benign",), conditional=False, augment="bgc", adaptive=False)
-PRESET = trainer_config("paper256", 256, 3, 0, "none", x_flip=True, seed=0)
+PRESET = trainer_config(PresetConfig("paper256", x_flip=True, seed=0), 256, 3)
 
 
 def test_an_augmentation_that_stays_at_none_is_refused_and_says_how_to_set_its_strength():

@@ -832,7 +832,7 @@ def test_a_preset_stands_in_the_place_of_the_trainer_s_numbers(copied, monkeypat
     section = params["scales"]["phantom"]["train_gan"]
     section["preset"] = {"name": "stylegan2", "x_flip": True, "seed": 1}
     write_params(copied, params)
-    assert "either preset or trainer" in fails_in_one_line("train_gan", "cgan", monkeypatch)
+    assert "exactly one of preset and trainer" in fails_in_one_line("train_gan", "cgan", monkeypatch)
     section["trainer"] = None
     write_params(copied, params)
     config = train_gan.shared_config(load_params("train_gan", train_gan.Settings), (100, 3, 64, 64))

@@ -10,7 +10,8 @@ from skinsynth.gan.trainer import TrainerConfig
 from skinsynth.settings import Count, Seed, Whole
 
 CHANNEL_BASE = 32768  # feature maps times resolution in the full network
-TRANSFER_IMAGES_TO_FULL = 100_000  # of the augmentation's strength, where weights are not new: 500,000 otherwise
+# Of the augmentation's strength; the second where weights are not new.
+IMAGES_TO_FULL, TRANSFER_IMAGES_TO_FULL = 500_000, 100_000
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Preset:
     architecture: Architecture
 
 
-def preset_auto(resolution: int, processes: int = 1) -> Preset:
+def preset_auto(resolution: int, processes: int) -> Preset:
     """What so many processes, each on a GPU of its own, do well with at a resolution."""
     # The published rule, to the nearest share of whole groups: three processes take 60 images and not 64.
     share = min(processes * min(4096 // resolution, 32), 64) / processes
@@ -70,13 +71,50 @@ def preset_auto(resolution: int, processes: int = 1) -> Preset:
     )
 
 
+STYLEGAN2 = Preset(
+    batch_size=32,
+    mbstd_group=4,
+    channel_share=1.0,
+    learning_rate=0.002,
+    r1_gamma=10.0,
+    ema_half_life_images=10_000.0,
+    ema_rampup=None,
+    mapping_layers=8,
+    path_length_weight=2.0,
+    style_mixing_probability=0.9,
+    architecture="resnet",
+)
+PAPER512 = replace(
+    STYLEGAN2, batch_size=64, mbstd_group=8, learning_rate=0.0025, r1_gamma=0.5, ema_half_life_images=20_000.0
+)
 FIXED_PRESETS = {
-    "stylegan2": Preset(32, 4, 1.0, 0.002, 10.0, 10_000.0, None, 8, 2.0, 0.9, "resnet"),
-    "paper256": Preset(64, 8, 0.5, 0.0025, 1.0, 20_000.0, None, 8, 2.0, 0.9, "resnet"),
-    "paper512": Preset(64, 8, 1.0, 0.0025, 0.5, 20_000.0, None, 8, 2.0, 0.9, "resnet"),
-    "paper1024": Preset(32, 4, 1.0, 0.002, 2.0, 10_000.0, None, 8, 2.0, 0.9, "resnet"),
-    "cifar": Preset(64, 32, 1.0, 0.0025, 0.01, 500_000.0, 0.05, 2, 0.0, 0.0, "orig"),
+    "stylegan2": STYLEGAN2,
+    "paper256": replace(PAPER512, channel_share=0.5, r1_gamma=1.0),
+    "paper512": PAPER512,
+    "paper1024": replace(STYLEGAN2, r1_gamma=2.0),
+    "cifar": Preset(
+        batch_size=64,
+        mbstd_group=32,
+        channel_share=1.0,
+        learning_rate=0.0025,
+        r1_gamma=0.01,
+        ema_half_life_images=500_000.0,
+        ema_rampup=0.05,
+        mapping_layers=2,
+        path_length_weight=0.0,
+        style_mixing_probability=0.0,
+        architecture="orig",
+    ),
 }
+
+
+def preset_named(name: str, resolution: int, processes: int) -> Preset:
+    """`auto` for this resolution and so many processes, or one of FIXED_PRESETS, which depend on neither."""
+    if name == "auto":
+        return preset_auto(resolution, processes)
+    if name not in FIXED_PRESETS:
+        raise ValueError(f"a preset is one of auto, {', '.join(FIXED_PRESETS)}, but {name!r} came")
+    return FIXED_PRESETS[name]
 
 
 def shared_config(settings: GanSettings, shape: tuple[int, ...], processes: int = 1) -> TrainerConfig:
@@ -85,70 +123,27 @@ def shared_config(settings: GanSettings, shape: tuple[int, ...], processes: int 
     `processes` train together: the preset `auto` gives them a larger batch; other numbers do not depend on them.
     """
     preset, trainer = settings.preset, settings.trainer
+    if preset is not None and trainer is None:
+        return trainer_config(preset, shape[2], shape[1], processes)
     if preset is None and trainer is not None:
         return trainer
-    if preset is None or trainer is not None:
-        raise ValueError("params.yaml gives either preset or trainer: set one of the two to null")
-    config = trainer_config(
-        preset.name, shape[2], shape[1], 0, "none", x_flip=preset.x_flip, seed=preset.seed, processes=processes
-    )
-    config = replace(config, frozen_levels=preset.frozen_levels, images_per_pass=preset.images_per_pass)
-    if not preset.transfer:
-        return config
-    return replace(config, ema_rampup=None, augment=replace(config.augment, images_to_full=TRANSFER_IMAGES_TO_FULL))
+    came = "null" if preset is None else "given"
+    raise ValueError(f"params.yaml: set exactly one of preset and trainer, the other to null (both are {came})")
 
 
-def trainer_config(
-    name: str,
-    resolution: int,
-    image_channels: int,
-    class_count: int,
-    augment: str,
-    *,
-    x_flip: bool,
-    seed: int,
-    processes: int = 1,
-) -> TrainerConfig:
-    """The settings of a preset (`auto` or a key of FIXED_PRESETS) for images of one size.
-
-    `augment` is a key of the augmentation's PRESETS; `processes` train together and matter to `auto` alone.
-    """
-    if name != "auto" and name not in FIXED_PRESETS:
-        raise ValueError(f"a preset is one of auto, {', '.join(FIXED_PRESETS)}, but {name!r} came")
-    preset = preset_auto(resolution, processes) if name == "auto" else FIXED_PRESETS[name]
-    channel_base = int(CHANNEL_BASE * preset.channel_share)
+def trainer_config(config: PresetConfig, resolution: int, channels: int, processes: int = 1) -> TrainerConfig:
+    """A preset's settings for images of one size, without classes and augmentation: `configure` adds a run's own."""
+    preset = preset_named(config.name, resolution, processes)
     return TrainerConfig(
-        generator=GeneratorConfig(
-            resolution=resolution,
-            image_channels=image_channels,
-            z_size=512,
-            w_size=512,
-            class_count=class_count,
-            mapping_layers=preset.mapping_layers,
-            channel_base=channel_base,
-            channel_max=512,
-            activation_clamp=256.0,
-            half_levels=4,
-            half_type="float16",
-            fused=False,
-        ),
-        discriminator=DiscriminatorConfig(
-            resolution=resolution,
-            image_channels=image_channels,
-            class_count=class_count,
-            mapping_layers=8,
-            channel_base=channel_base,
-            channel_max=512,
-            architecture=preset.architecture,
-            mbstd_group=preset.mbstd_group,
-            mbstd_channels=1,
-            activation_clamp=256.0,
-            half_levels=4,
-            half_type="float16",
-            fused=False,
-        ),
+        generator=_generator_config(preset, resolution, channels),
+        discriminator=_discriminator_config(preset, resolution, channels),
         augment=AugmentConfig(
-            preset=augment, initial_p=0.0, adaptive=True, target_sign=0.6, interval=4, images_to_full=500_000
+            preset="none",
+            initial_p=0.0,
+            adaptive=True,
+            target_sign=0.6,
+            interval=4,
+            images_to_full=TRANSFER_IMAGES_TO_FULL if config.transfer else IMAGES_TO_FULL,
         ),
         batch_size=preset.batch_size,
         learning_rate=preset.learning_rate,
@@ -160,9 +155,44 @@ def trainer_config(
         path_length_decay=0.01,
         style_mixing_probability=preset.style_mixing_probability,
         ema_half_life_images=preset.ema_half_life_images,
-        ema_rampup=preset.ema_rampup,
-        x_flip=x_flip,
-        frozen_levels=0,
-        images_per_pass=None,
-        seed=seed,
+        ema_rampup=None if config.transfer else preset.ema_rampup,
+        x_flip=config.x_flip,
+        frozen_levels=config.frozen_levels,
+        images_per_pass=config.images_per_pass,
+        seed=config.seed,
+    )
+
+
+def _generator_config(preset: Preset, resolution: int, channels: int) -> GeneratorConfig:
+    return GeneratorConfig(
+        resolution=resolution,
+        image_channels=channels,
+        z_size=512,
+        w_size=512,
+        class_count=0,
+        mapping_layers=preset.mapping_layers,
+        channel_base=int(CHANNEL_BASE * preset.channel_share),
+        channel_max=512,
+        activation_clamp=256.0,
+        half_levels=4,
+        half_type="float16",
+        fused=False,
+    )
+
+
+def _discriminator_config(preset: Preset, resolution: int, channels: int) -> DiscriminatorConfig:
+    return DiscriminatorConfig(
+        resolution=resolution,
+        image_channels=channels,
+        class_count=0,
+        mapping_layers=8,
+        channel_base=int(CHANNEL_BASE * preset.channel_share),
+        channel_max=512,
+        architecture=preset.architecture,
+        mbstd_group=preset.mbstd_group,
+        mbstd_channels=1,
+        activation_clamp=256.0,
+        half_levels=4,
+        half_type="float16",
+        fused=False,
     )
