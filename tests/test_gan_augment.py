@@ -10,7 +10,6 @@ from skinsynth.gan.augment import (
     PRESETS,
     AdaController,
     AugmentConfig,
-    QuantileDraws,
     augment,
     band_filters,
     band_gains,
@@ -19,11 +18,17 @@ from skinsynth.gan.augment import (
 )
 from skinsynth.gan.draws import RandomDraws
 from skinsynth.gan.warp import _doubling, _halving, reflect, sample, warp
+from tests.quantile_draws import QuantileDraws
 
 
 @pytest.fixture
 def images(rng):
     return torch.rand(6, 3, 16, 16, generator=rng) * 2 - 1
+
+
+def seeded_draws(seed):
+    """For the six images of the fixture."""
+    return RandomDraws(6, torch.Generator().manual_seed(seed))
 
 
 def controller(**changes):
@@ -40,9 +45,9 @@ def controller(**changes):
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_no_strength_is_the_identity(images, rng, preset):
-    assert torch.equal(augment(images, preset, p=0.0, rng=rng), images)
+    assert torch.equal(augment(images, preset, 0.0, RandomDraws(6, rng)), images)
     # So low a strength opens no gate, but all transforms are gone through.
-    torch.testing.assert_close(augment(images, preset, p=1e-9, rng=rng), images, atol=1e-5, rtol=0)
+    torch.testing.assert_close(augment(images, preset, 1e-9, RandomDraws(6, rng)), images, atol=1e-5, rtol=0)
 
 
 # Share of images that each transform changes where its gate opens in 0.3 of them: the rest of the draws change nothing.
@@ -58,14 +63,15 @@ CHANGED_SHARE = dict.fromkeys(PRESETS["bgcfnc"], 0.3) | {
 @pytest.mark.parametrize("transform", PRESETS["bgcfnc"])
 def test_each_transform_meets_its_share_of_the_images(rng, transform):
     image = torch.rand(1, 3, 8, 8, generator=rng) * 2 - 1
-    changed = augment(image.expand(4000, -1, -1, -1), transform, p=0.3, rng=rng)
+    changed = augment(image.expand(4000, -1, -1, -1), transform, 0.3, RandomDraws(4000, rng))
     share = ((changed - image).abs().amax(dim=(1, 2, 3)) > 1e-4).float().mean()
     assert share == pytest.approx(CHANGED_SHARE[transform], abs=0.03)
 
 
 def test_noise_has_a_half_normal_deviation(rng):
     """Of 0.1 in the root mean square, and less on average."""
-    deviation = augment(torch.zeros(4000, 1, 8, 8), "noise", p=1.0, rng=rng).square().mean(dim=(1, 2, 3)).sqrt()
+    noise = augment(torch.zeros(4000, 1, 8, 8), "noise", 1.0, RandomDraws(4000, rng))
+    deviation = noise.square().mean(dim=(1, 2, 3)).sqrt()
     assert deviation.square().mean().sqrt() == pytest.approx(0.1, rel=0.05)
     assert deviation.mean() == pytest.approx(0.1 * math.sqrt(2 / math.pi), rel=0.05)
 
@@ -78,7 +84,7 @@ class TurnedTwice(QuantileDraws):
 
 
 def test_stretching_lies_between_two_rotations():
-    inverse, _ = inverse_transform(("rotate", "aniso"), 1.0, TurnedTwice(1, torch.device("cpu"), 0.8), 16, 16)
+    inverse, _ = inverse_transform(("rotate", "aniso"), 1.0, TurnedTwice(1, 0.8), 16, 16)
     first, stretch = 0.6 * math.pi, 2 ** (-0.2 * torch.erfinv(torch.tensor(0.6)).item())
 
     def turn(angle):
@@ -97,7 +103,7 @@ def test_the_second_rotation_is_by_any_angle(rng):
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_preset_keeps_shape_and_stays_finite(images, rng, preset):
-    changed = augment(images, preset, p=1.0, rng=rng)
+    changed = augment(images, preset, 1.0, RandomDraws(6, rng))
     assert changed.shape == images.shape
     assert changed.isfinite().all()
     assert preset == "none" or not torch.equal(changed, images)
@@ -119,8 +125,8 @@ def test_identity_and_whole_pixels_are_exact(images):
 
 
 def test_images_with_closed_gates_stay_as_they_are(images):
-    _, moved = inverse_transform(PRESETS["bg"], 0.1, RandomDraws(6, torch.Generator().manual_seed(3)), 16, 16)
-    changed = augment(images, "bg", p=0.1, rng=torch.Generator().manual_seed(3))
+    _, moved = inverse_transform(PRESETS["bg"], 0.1, seeded_draws(3), 16, 16)
+    changed = augment(images, "bg", 0.1, seeded_draws(3))
     assert 0 < moved.sum() < 6
     assert torch.equal(changed[~moved], images[~moved])
 
@@ -148,7 +154,7 @@ def test_sampling_between_pixels_is_linear_interpolation():
 
 def test_augmentation_is_linear_in_the_images_but_for_offsets(images):
     def change(x):
-        return augment(x, "bgcfnc", p=0.8, rng=torch.Generator().manual_seed(5))
+        return augment(x, "bgcfnc", 0.8, seeded_draws(5))
 
     other = images.flip(0)
     torch.testing.assert_close(change((images + other) / 2), (change(images) + change(other)) / 2, atol=1e-5, rtol=0)
@@ -179,15 +185,15 @@ def test_octave_gains_keep_the_power_of_natural_images(rng):
 
 def test_colours_of_grey_images_and_of_odd_channels(rng):
     grey = torch.rand(4, 1, 8, 8, generator=rng)
-    brighter = augment(grey, "brightness", quantile=0.9)
+    brighter = augment(grey, "brightness", 1.0, QuantileDraws(4, 0.9))
     torch.testing.assert_close(brighter - grey, torch.full_like(grey, 0.2 * float(torch.erfinv(torch.tensor(0.8)))))
-    torch.testing.assert_close(augment(grey, "hue", quantile=0.9), grey)
+    torch.testing.assert_close(augment(grey, "hue", 1.0, QuantileDraws(4, 0.9)), grey)
     with pytest.raises(ValueError, match="channels"):
-        augment(torch.zeros(4, 2, 8, 8), "color", quantile=0.9)
+        augment(torch.zeros(4, 2, 8, 8), "color", 1.0, QuantileDraws(4, 0.9))
 
 
 def test_cut_out_removes_a_quarter_in_the_middle():
-    kept = augment(torch.ones(1, 3, 16, 16), "cutout", quantile=0.5)
+    kept = augment(torch.ones(1, 3, 16, 16), "cutout", 1.0, QuantileDraws(1, 0.5))
     assert kept.sum() == 3 * 256 * 3 / 4
     assert kept[..., 4:12, 4:12].abs().sum() == 0
 
@@ -197,9 +203,9 @@ def test_training_goes_on_after_an_augmentation_in_inference_mode(images, preset
     for cached in (_doubling, _halving, band_matrices):
         cached.cache_clear()
     with torch.inference_mode():
-        expected = augment(images, preset, quantile=0.7)
+        expected = augment(images, preset, 1.0, QuantileDraws(6, 0.7))
     images.requires_grad_()
-    changed = augment(images, preset, quantile=0.7)
+    changed = augment(images, preset, 1.0, QuantileDraws(6, 0.7))
     changed.sum().backward()
     assert torch.equal(changed, expected)
     assert images.grad.abs().sum() > 0
@@ -207,29 +213,27 @@ def test_training_goes_on_after_an_augmentation_in_inference_mode(images, preset
 
 @pytest.mark.parametrize(("dtype", "apart"), [(torch.float64, 1e-4), (torch.float16, 1e-2), (torch.bfloat16, 5e-2)])
 def test_images_of_other_types_change_as_those_of_32_bits_do(images, dtype, apart):
-    changed = augment(images.to(dtype), "bgcfnc", p=0.9, rng=torch.Generator().manual_seed(4))
-    same = augment(images.to(dtype).float(), "bgcfnc", p=0.9, rng=torch.Generator().manual_seed(4))
+    changed = augment(images.to(dtype), "bgcfnc", 0.9, seeded_draws(4))
+    same = augment(images.to(dtype).float(), "bgcfnc", 0.9, seeded_draws(4))
     assert changed.dtype == dtype
     torch.testing.assert_close(changed.float(), same, atol=apart, rtol=apart)
 
 
 def test_a_quarter_turn_turns(images):
-    turned = augment(images, "rotate90", quantile=0.3)
+    turned = augment(images, "rotate90", 1.0, QuantileDraws(6, 0.3))
     quarter = min((turned - images.rot90(k, (2, 3))).abs().max() for k in (1, 3))
     assert quarter < (turned - images).abs().max()
 
 
 def test_the_middle_quantile_leaves_unflipped_images(images):
-    draws = QuantileDraws(6, images.device, 0.5)
+    draws = QuantileDraws(6, 0.5)
     inverse, _ = inverse_transform(("xint", "scale", "rotate", "aniso", "xfrac"), 1.0, draws, 16, 16)
     torch.testing.assert_close(inverse, torch.eye(3).repeat(6, 1, 1))
 
 
-def test_bad_presets_and_missing_draws_are_named(images, rng):
+def test_bad_presets_are_named(images):
     with pytest.raises(ValueError, match="bgcfnc"):
-        augment(images, "everything", p=1.0, rng=rng)
-    with pytest.raises(ValueError, match="pass rng"):
-        augment(images, "bg", p=1.0)
+        augment(images, "everything", 1.0, seeded_draws(0))
 
 
 def test_strength_climbs_while_signs_are_high_and_stops_at_one():

@@ -12,6 +12,7 @@ from torch.func import functional_call
 
 from skinsynth.gan.augment import augment
 from skinsynth.gan.discriminator import Discriminator, DiscriminatorConfig, minibatch_deviation
+from skinsynth.gan.draws import RandomDraws
 from skinsynth.gan.generator import GeneratorConfig, StyledConv, Synthesis, ToRGB, bound_for_half, demodulation
 from skinsynth.gan.layers import Conv, Linear, Mapping, activate, unit_second_moment
 from skinsynth.gan.losses import discriminator_loss, generator_loss, path_lengths, r1_penalty
@@ -84,7 +85,7 @@ def test_gradients_of_sampling_at_inner_and_outer_points(rng):
 @pytest.mark.parametrize("preset", ["bg", "color", "filter", "noise", "cutout", "bgcfnc"])
 def test_gradients_of_augmentation(rng, preset):
     def change(images):
-        return augment(images, preset, p=0.8, rng=torch.Generator().manual_seed(2)).square()
+        return augment(images, preset, 0.8, RandomDraws(len(images), torch.Generator().manual_seed(2))).square()
 
     check(change, normal(rng, 2, 3, 8, 8))
 

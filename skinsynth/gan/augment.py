@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from skinsynth.gan.draws import RandomDraws, angle
+from skinsynth.gan.draws import angle
 from skinsynth.gan.warp import reflect, warp
 from skinsynth.settings import Between, Count, Share
 
@@ -124,49 +124,12 @@ class Draws(Protocol):
     def second_angle(self) -> Float[Tensor, " n"]: ...
 
 
-@dataclass(frozen=True)
-class QuantileDraws:
-    """Open gates and every draw at one quantile, as the reference values were made; a normal is erfinv(2u - 1)."""
-
-    count: int
-    device: torch.device
-    quantile: float
-
-    def gate(self, probability: float) -> Bool[Tensor, " n"]:  # noqa: ARG002 - open whatever it is
-        return torch.ones(self.count, dtype=torch.bool, device=self.device)
-
-    def uniform(self, *shape: int) -> Float[Tensor, "n ..."]:
-        return torch.full([self.count, *shape], self.quantile, device=self.device)
-
-    def normal(self, *shape: int) -> Float[Tensor, "n ..."]:
-        return torch.erfinv(2 * self.uniform(*shape) - 1)
-
-    def second_angle(self) -> Float[Tensor, " n"]:
-        return torch.zeros(self.count, device=self.device)
-
-
-def augment(
-    images: Float[Tensor, "n c h w"],
-    preset: str,
-    p: float = 1.0,
-    rng: torch.Generator | RandomDraws | None = None,
-    quantile: float | None = None,
-) -> Float[Tensor, "n c h w"]:
-    """The images, each transform of the preset applied with probability p; `preset` is a key of PRESETS.
-
-    Draws come from `rng` (a RandomDraws where the images are part of a batch), or all lie at one `quantile` in (0, 1)
-    with every gate open.
-    """
+def augment(images: Float[Tensor, "n c h w"], preset: str, p: float, draws: Draws) -> Float[Tensor, "n c h w"]:
+    """The images, each transform of the preset applied with probability p; `preset` is a key of PRESETS."""
     if preset not in PRESETS:
         raise ValueError(f"an augmentation preset is one of {', '.join(PRESETS)}, but {preset!r} came")
     transforms = PRESETS[preset]
-    if quantile is not None:
-        draws: Draws = QuantileDraws(len(images), images.device, quantile)
-    elif rng is not None:
-        draws = rng if isinstance(rng, RandomDraws) else RandomDraws(len(images), rng)
-    else:
-        raise ValueError("augmentation draws from a torch.Generator or at a quantile, but neither came: pass rng")
-    if not transforms or (p <= 0 and quantile is None):
+    if not transforms or p <= 0:
         return images
     # Fewer bits than the draws have would place pixels wrongly.
     dtype, images = images.dtype, images.to(torch.promote_types(images.dtype, torch.float32))
