@@ -16,7 +16,8 @@ import pytest
 import torch
 
 from skinsynth.gan.model import load_gan
-from skinsynth.gan.snapshot import GLOBALS, MOST_INSTRUCTIONS, convert_snapshot, gan_of_snapshot, read_snapshot
+from skinsynth.gan.pickles import GLOBALS, MOST_INSTRUCTIONS
+from skinsynth.gan.snapshot import convert_snapshot, gan_of_snapshot, read_snapshot
 
 ROOT = Path(__file__).parent.parent
 MODULE_SOURCE = "raise SystemExit('a source text was run')"
@@ -473,7 +474,7 @@ def test_every_allowed_global_is_inert(name):
     """None of them is what Python has under that name."""
     module, _, attribute = name.rpartition(".")
     stand_in = GLOBALS[module, attribute].call
-    assert stand_in.__module__ == "skinsynth.gan.snapshot"
+    assert stand_in.__module__ == "skinsynth.gan.pickles"
 
 
 VALUES = np.arange(6, dtype=np.float32)
@@ -568,7 +569,7 @@ BOMBS = {
 @pytest.mark.parametrize("bomb", BOMBS)
 def test_bombs_cost_neither_time_nor_memory(tmp_path, monkeypatch, bomb):
     # The checks of shapes, which only tests have on, make an instruction a hundred times as slow.
-    monkeypatch.setattr("skinsynth.gan.snapshot.MOST_INSTRUCTIONS", INSTRUCTIONS_OF_A_BOMB)
+    monkeypatch.setattr("skinsynth.gan.pickles.MOST_INSTRUCTIONS", INSTRUCTIONS_OF_A_BOMB)
     file = written(tmp_path, BOMBS[bomb]())
     tracemalloc.start()
     began = time.process_time()
