@@ -13,7 +13,8 @@ from skinsynth.gan.generator import in_full_precision
 from skinsynth.gan.losses import path_lengths, squared_gradient_norms
 from skinsynth.gan.model import load_gan, save_gan
 from skinsynth.gan.published import from_arrays, to_arrays
-from skinsynth.gan.resample import conv_down2, conv_up2, downsample2d, filter2d, upsample2d
+from skinsynth.gan.resample import conv_down2, conv_up2, downsample2d, upsample2d
+from tests.binomial import filter2d
 from tests.quantile_draws import QuantileDraws
 
 MBSTD_GROUP = {"stylegan2_unconditional_32": 4, "stylegan2_conditional_16": 3}

@@ -16,8 +16,9 @@ from skinsynth.gan.draws import RandomDraws
 from skinsynth.gan.generator import GeneratorConfig, StyledConv, Synthesis, ToRGB, bound_for_half, demodulation
 from skinsynth.gan.layers import Conv, Linear, Mapping, activate, unit_second_moment
 from skinsynth.gan.losses import discriminator_loss, generator_loss, path_lengths, r1_penalty
-from skinsynth.gan.resample import conv_down2, conv_up2, downsample2d, filter2d, upsample2d
+from skinsynth.gan.resample import conv_down2, conv_up2, downsample2d, upsample2d
 from skinsynth.gan.warp import sample
+from tests.binomial import filter2d
 
 GENERATOR = GeneratorConfig(8, 3, 3, 3, 2, 2, 16, 2, 2.0, 0, "float16", False)
 

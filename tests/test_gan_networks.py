@@ -28,8 +28,9 @@ from skinsynth.gan.losses import (
 from skinsynth.gan.pixels import from_pixels, to_pixels
 from skinsynth.gan.presets import FIXED_PRESETS, PresetConfig, trainer_config
 from skinsynth.gan.published import from_arrays, to_arrays
-from skinsynth.gan.resample import conv_down2, conv_up2, downsample2d, filter2d, upsample2d
+from skinsynth.gan.resample import conv_down2, conv_up2, downsample2d, upsample2d
 from skinsynth.gan.training import RunConfig, configure
+from tests.binomial import filter2d
 
 GENERATOR = GeneratorConfig(16, 3, 8, 12, 2, 2, 128, 16, None, 0, "float16", False)
 DISCRIMINATOR = DiscriminatorConfig(16, 3, 2, 8, 128, 16, "resnet", 4, 1, None, 0, "float16", False)

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from skinsynth.files import folder_written_whole
 from skinsynth.gan.discriminator import Discriminator, DiscriminatorConfig
-from skinsynth.gan.generator import Generator, GeneratorConfig, NoiseMode
+from skinsynth.gan.generator import Generator, GeneratorConfig
 from skinsynth.gan.pixels import to_pixels
 
 FORMAT = "skinsynth gan 1"
@@ -56,13 +56,9 @@ class Gan:
         z: Float[Tensor, "n z_size"],
         label: Int64[Tensor, " n"],
         truncation_psi: float = 1.0,
-        noise_mode: NoiseMode = "const",
-        rng: torch.Generator | None = None,
     ) -> Float[Tensor, "n c h w"]:
-        """Images in [-1, 1] of latents and labels of the dataset; random noise is drawn from `rng`."""
-        c = self.condition(label)
-        images = self.generator(z.to(self.device), c, truncation_psi, noise_mode, rng)
-        return images.clamp(-1, 1)
+        """Images in [-1, 1] of latents and labels of the dataset, with the generator's own noise."""
+        return self.generator(z.to(self.device), self.condition(label), truncation_psi).clamp(-1, 1)
 
     def condition(self, label: Int64[Tensor, " n"]) -> Float[Tensor, "n class_count"]:
         """One-hot classes of labels of the dataset."""
@@ -84,8 +80,6 @@ def sample_images(
     batch_size: int,
     rng: torch.Generator,
     truncation_psi: float = 1.0,
-    *,
-    noise_mode: NoiseMode = "const",
 ) -> UInt8[Tensor, "n c h w"]:
     """Pixels of one image for each label of the dataset, on the CPU; `rng` lies on the GAN's device.
 
@@ -97,7 +91,7 @@ def sample_images(
     with tqdm(total=len(labels), unit="image", desc="sampling", leave=False, delay=5) as bar:
         for start in range(0, len(labels), batch_size):
             batch = slice(start, start + batch_size)
-            pixels[batch] = to_pixels(gan.sample(z[batch], labels[batch], truncation_psi, noise_mode, rng)).cpu()
+            pixels[batch] = to_pixels(gan.sample(z[batch], labels[batch], truncation_psi)).cpu()
             bar.update(len(pixels[batch]))
     return pixels
 

@@ -68,11 +68,6 @@ def _filter(x: Float[Tensor, "n c h w"], padding: int, fused: bool = False) -> F
     return _Filter.apply(x, 1.0, 1, padding)
 
 
-def filter2d(x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-    """The image blurred; the even filter moves it by half a pixel to the lower right."""
-    return _filter(x, padding=2)[:, :, :-1, :-1]
-
-
 def upsample2d(x: Float[Tensor, "n c h w"], fused: bool = False) -> Float[Tensor, "n c 2*h 2*w"]:
     """The image at twice the size: zeros put between its pixels, then filtered with gain 4."""
     if (kernels := kernels_for(x, fused)) is not None:
