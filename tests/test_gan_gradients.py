@@ -14,7 +14,7 @@ from skinsynth.gan.augment import augment
 from skinsynth.gan.discriminator import Discriminator, DiscriminatorConfig, minibatch_deviation
 from skinsynth.gan.draws import RandomDraws
 from skinsynth.gan.generator import GeneratorConfig, StyledConv, Synthesis, ToRGB, bound_for_half, demodulation
-from skinsynth.gan.layers import Conv, Linear, Mapping, activate, unit_second_moment
+from skinsynth.gan.layers import Conv, Linear, MappingNetwork, activate, unit_second_moment
 from skinsynth.gan.losses import discriminator_loss, generator_loss, path_lengths, r1_penalty
 from skinsynth.gan.resample import conv_down2, conv_up2, downsample2d, upsample2d
 from skinsynth.gan.warp import sample
@@ -117,7 +117,7 @@ def test_gradients_of_convolutions(rng, kernel, down, active):
 
 
 def test_gradients_of_the_mapping(rng):
-    check_layer(rng, Mapping(3, 3, 2, 2, rng), [normal(rng, 2, 3), normal(rng, 2, 2)])
+    check_layer(rng, MappingNetwork(3, 3, 2, 2, rng), [normal(rng, 2, 3), normal(rng, 2, 2)])
 
 
 @pytest.mark.parametrize("noise_mode", ["const", "none"])

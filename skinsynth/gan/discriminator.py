@@ -13,7 +13,7 @@ from skinsynth.gan.layers import (
     Conv,
     HalfType,
     Linear,
-    Mapping,
+    MappingNetwork,
     channels_at,
     compute_type,
     half_resolutions,
@@ -150,7 +150,7 @@ class Discriminator(nn.Module):
         self.b4 = DiscriminatorHead(config, rng)
         features = channels_at(4, config.channel_base, config.channel_max)
         classes = config.class_count
-        self.mapping = Mapping(0, features, classes, config.mapping_layers, rng) if classes else None
+        self.mapping = MappingNetwork(0, features, classes, config.mapping_layers, rng) if classes else None
         self.register_load_state_dict_pre_hook(_take_class_width)
 
     def forward(

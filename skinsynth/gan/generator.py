@@ -17,7 +17,7 @@ from skinsynth.gan.layers import (
     W_AVERAGE_DECAY,
     HalfType,
     Linear,
-    Mapping,
+    MappingNetwork,
     activate,
     channels_at,
     compute_type,
@@ -48,7 +48,7 @@ class GeneratorConfig:
     fused: bool  # Triton kernels on a GPU
 
 
-class LatentMapping(Mapping):
+class LatentMapping(MappingNetwork):
     """The generator's mapping: keeps the running mean of w and gives one w to each layer."""
 
     w_avg: Tensor

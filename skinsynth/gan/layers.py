@@ -165,7 +165,7 @@ class Conv(nn.Module):
         return conv2d(x, weight, bias, padding=weight.shape[-1] // 2)
 
 
-class Mapping(nn.Module):
+class MappingNetwork(nn.Module):
     """From z and c to w: both normalised, joined, then active linear layers at a lower learning rate.
 
     `z_size` 0 is the discriminator's mapping of c alone, `class_count` 0 the mapping of z alone. All widths are
@@ -195,7 +195,7 @@ class Mapping(nn.Module):
         return w
 
 
-def _take_widths(mapping: Mapping, weights: dict[str, Tensor], prefix: str, *_: Any) -> None:
+def _take_widths(mapping: MappingNetwork, weights: dict[str, Tensor], prefix: str, *_: Any) -> None:
     """Give a mapping's embedding and all layers but the last the widths of weights that are about to be loaded."""
     in_size = mapping.z_size
     for name in [*(["embed"] if mapping.embed is not None else []), *mapping.stack]:

@@ -2,8 +2,7 @@
 
 import operator
 import re
-from collections.abc import Iterable
-from collections.abc import Mapping as ArrayMapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any, SupportsIndex, TypeVar
 
@@ -15,7 +14,7 @@ from skinsynth.gan.backend import TAPS
 from skinsynth.gan.discriminator import Architecture, Discriminator, DiscriminatorConfig, check_pair
 from skinsynth.gan.generator import Generator, GeneratorConfig
 
-Arrays = ArrayMapping[str, np.ndarray | Tensor]
+Arrays = Mapping[str, np.ndarray | Tensor]
 Shapes = dict[str, tuple[int, ...]]
 N = TypeVar("N", Generator, Discriminator)
 
@@ -48,7 +47,7 @@ class _Numberless(torch.Generator):
     device = torch.device("meta")
 
 
-def with_weights(kind: type[N], config: Any, weights: ArrayMapping[str, Tensor]) -> N:
+def with_weights(kind: type[N], config: Any, weights: Mapping[str, Tensor]) -> N:
     """A network that holds these weights; it takes memory only once they have proved to be all of it.
 
     Raises ValueError where names or shapes are not those of the network.
@@ -116,7 +115,7 @@ def _check_filters(weights: dict[str, Tensor]) -> None:
             raise ValueError(f"StyleGAN2 resamples with the filter {list(TAPS)}, but {name} is another: not supported")
 
 
-def _shapes(weights: ArrayMapping[str, Tensor]) -> Shapes:
+def _shapes(weights: Mapping[str, Tensor]) -> Shapes:
     return {name: tuple(weight.shape) for name, weight in weights.items()}
 
 
