@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from benchmarks.gans import CLASSIFIER, IMAGES, SPLIT, train_until, with_seed
+from benchmarks.gans import CLASSIFIER, IMAGES, SPLIT, begin_gan, labels_in, train_until, with_seed
 from benchmarks.measuring import rounded
 from skinsynth.gan.training import RunConfig
 from skinsynth.images.archive import Images
@@ -32,7 +32,7 @@ from skinsynth.quality.curve import CurveScorer, scorer_of
 from skinsynth.quality.fidelity import GENERATED, HELD_OUT, TRAIN
 from skinsynth.quality.image_set import RealSides, real_sides
 from skinsynth.stage import best_device, cache_folder, load_params
-from stages.train_gan import Settings, begin, labels_of
+from stages.train_gan import Settings
 
 COUNT, DRAWS, SHOWN = 1000, 200, 16  # generated images of each GAN, random halves, images in a row of the grid
 METRICS = ("hue_w1_degrees", "saturation_w1", "brightness_w1", "hue_leak_share", "saturation_leak_share")
@@ -50,7 +50,7 @@ def main() -> None:
     flags = parser.parse_args()
     settings = load_params("train_gan", Settings)
     tune_process()
-    real = real_sides(IMAGES, SPLIT, labels_of(settings, flags.gan))
+    real = real_sides(IMAGES, SPLIT, labels_in(settings, flags.gan))
     told({"images": HELD_OUT, **colours(real, None)})
     shown = []
     for run in runs(settings.runs[flags.gan], flags.presets, flags.strengths):
@@ -74,10 +74,10 @@ def runs(own: RunConfig, presets: list[str], strengths: list[float]) -> Iterator
 
 def trained(settings: Settings, name: str, real: Images, seed: int) -> tuple[np.ndarray, dict[str, float]]:
     """Images of the averaged generator at the end of the schedule, and their scores."""
-    trainer = begin(settings, name, real, best_device())
+    trainer = begin_gan(settings, name, real, best_device())
     with tqdm(total=settings.schedule.images, unit="image", desc=f"{name}, seed {seed}", delay=5, leave=False) as bar:
         train_until(trainer, settings.schedule.images, bar)
-    labels = labels_of(settings, name)
+    labels = labels_in(settings, name)
     scorer: CurveScorer = scorer_of(trainer, real, labels, settings, seed, CLASSIFIER, cache_folder("features"))
     return scorer.sample(trainer.generator_ema, COUNT).numpy(), scorer(trainer.generator_ema)
 

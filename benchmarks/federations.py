@@ -17,6 +17,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from benchmarks.gans import CLASSIFIER, IMAGES
+from skinsynth.federated.cohort import hospitals_of, weights_at_start
 from skinsynth.federated.hospital import Weights
 from skinsynth.federated.in_process import run_in_process
 from skinsynth.federated.server import FederationConfig, FederationState
@@ -28,7 +29,7 @@ from skinsynth.images.archive import Images, read_archive
 from skinsynth.process import tune_process
 from skinsynth.quality.curve import CurveScorer, scorer_of
 from skinsynth.stage import best_device, cache_folder, checkpoint_folder, load_params
-from stages.train_federated import Settings, hospitals_of, weights_at_start
+from stages.train_federated import Settings
 
 INITIAL = Path("data/initial")
 SHOWN = 8  # a strip: half of the first class, half of the last

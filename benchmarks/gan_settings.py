@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 from tqdm import tqdm
 
-from benchmarks.gans import CLASSIFIER, IMAGES, SPLIT, with_seed
+from benchmarks.gans import CLASSIFIER, IMAGES, SPLIT, begin_gan, labels_in, with_seed
 from benchmarks.measuring import rounded
 from skinsynth.images.archive import Images, read_archive
 from skinsynth.partition.split import images_of, read_split
@@ -24,7 +24,7 @@ from skinsynth.process import tune_process
 from skinsynth.quality.curve import scorer_of
 from skinsynth.settings import check_ranges
 from skinsynth.stage import best_device, cache_folder, load_params
-from stages.train_gan import Settings, begin, labels_of
+from stages.train_gan import Settings
 
 
 def main() -> None:
@@ -38,7 +38,7 @@ def main() -> None:
     flags = parser.parse_args()
     settings = load_params("train_gan", Settings)
     tune_process()
-    labels = labels_of(settings, flags.gan)
+    labels = labels_in(settings, flags.gan)
     rows = images_of(read_split(SPLIT), "train")
     real = read_archive(IMAGES, rows.loc[rows["label"].isin(labels), "image_id"].tolist())
     for variant in flags.variants or [[]]:
@@ -56,8 +56,8 @@ def main() -> None:
 def curve(settings: Settings, name: str, real: Images, seed: int) -> list[dict[str, Any]]:
     """Scores of the averaged generator at the start, and wherever the schedule has one."""
     schedule = settings.schedule
-    trainer = begin(with_seed(settings, seed), name, real, best_device())
-    labels = labels_of(settings, name)
+    trainer = begin_gan(with_seed(settings, seed), name, real, best_device())
+    labels = labels_in(settings, name)
     score = scorer_of(trainer, real, labels, settings, seed, CLASSIFIER, cache_folder("features"))
     points = [{"images": 0, **score(trainer.generator_ema)}]
     due = schedule.images_per_tick * schedule.ticks_per_score

@@ -20,7 +20,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from benchmarks.gans import CLASSIFIER, IMAGES, SPLIT, train_until
+from benchmarks.gans import CLASSIFIER, IMAGES, SPLIT, begin_gan, labels_in, train_until
 from benchmarks.measuring import rounded
 from skinsynth.classifier.classifier import load_classifier
 from skinsynth.features.extractor import Extractor, build_extractor
@@ -52,12 +52,12 @@ def main() -> None:
         parser.error(f"--images are lengths of one training, each longer than the last, but {flags.images} came")
     settings = load_params("train_gan", train_gan.Settings)
     judging = load_params("score_authenticity", score_authenticity.Settings)
-    labels = train_gan.labels_of(settings, flags.gan)
+    labels = labels_in(settings, flags.gan)
     rows = read_split(SPLIT)
     rows = rows[rows["label"].isin(labels)]
     train, held_out = one_of_each(images_of(rows, "train"), flags.patients), one_of_each(held_out_of(rows), None)
     tune_process()
-    trainer = train_gan.begin(settings, flags.gan, train.images, best_device())
+    trainer = begin_gan(settings, flags.gan, train.images, best_device())
     network = load_classifier(CLASSIFIER, trainer.device)
     extract = build_extractor(judging.extractor, network, trainer.device, cache_folder("features"))
     found = []

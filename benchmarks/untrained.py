@@ -17,14 +17,14 @@ from statistics import median
 
 from tqdm import tqdm
 
-from benchmarks.gans import CLASSIFIER, IMAGES, SPLIT, with_seed
+from benchmarks.gans import CLASSIFIER, IMAGES, SPLIT, begin_gan, labels_in, with_seed
 from benchmarks.measuring import rounded
 from skinsynth.images.archive import read_archive
 from skinsynth.partition.split import images_of, read_split
 from skinsynth.process import tune_process
 from skinsynth.quality.curve import scorer_of
 from skinsynth.stage import best_device, cache_folder, load_params
-from stages.train_gan import Settings, begin, labels_of
+from stages.train_gan import Settings
 
 
 def main() -> None:
@@ -38,7 +38,7 @@ def main() -> None:
     begun: dict[tuple[tuple[int, ...], bool], dict[int, float]] = {}
     found = {}
     for name in flags.gans or settings.runs:
-        alike = tuple(labels_of(settings, name)), settings.runs[name].conditional
+        alike = tuple(labels_in(settings, name)), settings.runs[name].conditional
         if alike not in begun:
             begun[alike] = starts(name, settings, flags.seeds)
         found[name] = about(name, begun[alike])
@@ -47,15 +47,15 @@ def main() -> None:
 
 def starts(name: str, settings: Settings, seeds: int) -> dict[int, float]:
     """FID of the untrained generator by seed."""
-    labels = labels_of(settings, name)
+    labels = labels_in(settings, name)
     rows = images_of(read_split(SPLIT), "train")
     real = read_archive(IMAGES, rows.loc[rows["label"].isin(labels), "image_id"].tolist())
     device = best_device()
-    any_start = begin(settings, name, real, device)
+    any_start = begin_gan(settings, name, real, device)
     score = scorer_of(any_start, real, labels, settings, 0, CLASSIFIER, cache_folder("features"))
     found = {}
     for seed in tqdm(range(1, seeds + 1), unit="start", desc=name, delay=5):
-        scores = replace(score, seed=seed)(begin(with_seed(settings, seed), name, real, device).generator_ema)
+        scores = replace(score, seed=seed)(begin_gan(with_seed(settings, seed), name, real, device).generator_ema)
         found[seed] = next(value for key, value in scores.items() if key.startswith("fid"))
     return found
 

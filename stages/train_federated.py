@@ -2,16 +2,13 @@
 
 import json
 import logging
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
-import pandas as pd
-import torch
-
 from skinsynth.features.extractor import ExtractorConfig
-from skinsynth.federated.hospital import Hospital, Weights, networks_in, weights_of
+from skinsynth.federated.cohort import hospitals_of, weights_at_start
+from skinsynth.federated.hospital import Weights, networks_in
 from skinsynth.federated.in_process import run_in_process
 from skinsynth.federated.privacy import PrivacyConfig, spent
 from skinsynth.federated.server import FederationConfig, FederationState
@@ -21,10 +18,10 @@ from skinsynth.gan.checkpoint import keep_finished
 from skinsynth.gan.family import Cost, save_cost
 from skinsynth.gan.model import flops_per_image, save_gan
 from skinsynth.gan.presets import PresetConfig, shared_config
-from skinsynth.gan.trainer import Trainer, TrainerConfig
+from skinsynth.gan.trainer import TrainerConfig
 from skinsynth.gan.training import RunConfig, configure
-from skinsynth.gan.transfer import initial_weights, start_all
-from skinsynth.images.archive import Images, read_archive
+from skinsynth.gan.transfer import initial_weights
+from skinsynth.images.archive import read_archive
 from skinsynth.images.grid import save_grid
 from skinsynth.partition.split import images_of, read_split
 from skinsynth.process import tune_process
@@ -113,47 +110,6 @@ def federation_of(config: FederationConfig, hospitals: int) -> FederationConfig:
     """The settings, but for a hospital alone: it averages with nobody, and sends nothing that could tell of it."""
     alone = replace(config, strategy=StrategyConfig("FedAvg", {}), least_hospitals=1, privacy=None)
     return alone if hospitals == 1 else config
-
-
-def hospitals_of(
-    cohort: tuple[str, ...],
-    rows: pd.DataFrame,
-    real: Images,
-    config: TrainerConfig,
-    device: torch.device,
-    initial: list[Path],
-) -> list[Hospital]:
-    """Each with the images of its rows of the split, which are those of `real`, and with the initial weights if any."""
-    pixels, labels = torch.from_numpy(real.pixels), torch.from_numpy(real.labels)
-    seed_of = seeds_of(rows, config.seed)
-    trainers = {
-        name: Trainer(replace(config, seed=seed_of[name]), pixels[own], labels[own], device)
-        for name, own in parts_of(cohort, rows).items()
-    }
-    start_all(list(trainers.values()), initial)
-    return [Hospital(name, trainer) for name, trainer in trainers.items()]
-
-
-def parts_of(cohort: tuple[str, ...], rows: pd.DataFrame) -> dict[str, torch.Tensor]:
-    """Which rows of the split are whose; a ValueError names a hospital that has none."""
-    parts = {name: torch.tensor([own == name for own in rows["hospital"]]) for name in cohort}
-    empty = [name for name, own in parts.items() if not bool(own.any())]
-    if empty:
-        raise ValueError(f"the split has no training image of {', '.join(empty)}: see split_patients, hospitals")
-    return parts
-
-
-def seeds_of(rows: pd.DataFrame, seed: int) -> dict[str, int]:
-    """Hospital k of all in the split, by name, draws from seed + k: the same in a federation as alone."""
-    return {name: seed + place for place, name in enumerate(sorted(set(rows["hospital"])))}
-
-
-def weights_at_start(config: TrainerConfig, real: Images, averaged: tuple[str, ...], initial: list[Path]) -> Weights:
-    """Those that a federation begins with, whoever is in it: the initial ones, or noise of the settings' own seed."""
-    first = Trainer(config, torch.from_numpy(real.pixels[:1]), torch.from_numpy(real.labels[:1]), "cpu")
-    for line in start_all([first], initial):
-        print(line, file=sys.stderr)
-    return weights_of(first, averaged)
 
 
 def headlines(state: FederationState, privacy: PrivacyConfig | None, hospitals: int) -> dict[str, float]:

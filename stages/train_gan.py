@@ -13,11 +13,11 @@ from skinsynth.gan.checkpoint import keep_finished
 from skinsynth.gan.family import Cost, save_cost
 from skinsynth.gan.model import flops_per_image, save_gan
 from skinsynth.gan.presets import PresetConfig, shared_config
-from skinsynth.gan.team import ALONE, Team, join_team, run_as_team, started_by_torchrun
-from skinsynth.gan.trainer import Trainer, TrainerConfig
-from skinsynth.gan.training import RunConfig, Schedule, columns_of, configure, plan, train
+from skinsynth.gan.team import join_team, run_as_team, started_by_torchrun
+from skinsynth.gan.trainer import TrainerConfig
+from skinsynth.gan.training import RunConfig, Schedule, begin, configure, labels_of, plan, train
 from skinsynth.gan.transfer import initial_weights, start_all
-from skinsynth.images.archive import Images, read_archive
+from skinsynth.images.archive import read_archive
 from skinsynth.images.grid import save_grid
 from skinsynth.partition.split import images_of, read_split
 from skinsynth.process import tune_process
@@ -70,16 +70,16 @@ def main(
     settings = load_params("train_gan", Settings)
     if settings.processes != 1 and not dry_run and not started_by_torchrun():
         sys.exit(run_as_team(settings.processes))
-    labels = labels_of(settings, name)
-    own = settings.runs[name]
+    own = entry_of(settings.runs, name, "train_gan, runs")
+    labels = labels_of(own, settings.classes)
     rows = images_of(read_split(split), "train")
     real = read_archive(images, rows.loc[rows["label"].isin(labels), "image_id"].tolist())
     tune_process()
     with join_team() as (team, device):
         # A dry run is alone, and plans for all.
         processes = team.size if started_by_torchrun() else settings.processes or max(torch.cuda.device_count(), 1)
-        trainer = begin(settings, name, real, device or best_device(), team, processes)
-        config = trainer.config
+        config = configure(shared_config(settings, real.pixels.shape, processes), own)
+        trainer = begin(config, real, labels, device or best_device(), team)
         weights = initial_weights(initial, settings.start_from, config.frozen_levels, settings.preset)
         for line in start_all([trainer], weights):
             print(line, file=sys.stderr)
@@ -111,22 +111,6 @@ def main(
     start = {f"{key}_at_start": value for key, value in first.items() if key.startswith("fid")}
     write_metrics(metrics, {**last, **start})
     keep_finished(checkpoints)
-
-
-def labels_of(settings: Settings, name: str) -> list[int]:
-    """The dataset's labels that a GAN is trained on, in the order of c's columns."""
-    label_of = {known: label for label, known in enumerate(settings.classes)}
-    own = entry_of(settings.runs, name, "train_gan, runs")
-    return sorted(entry_of(label_of, known, "train_gan, classes") for known in own.classes)
-
-
-def begin(
-    settings: Settings, name: str, real: Images, device: torch.device, team: Team = ALONE, processes: int = 1
-) -> Trainer:
-    """A GAN before its first step, on real images of its classes alone; `processes` will train it together."""
-    config = configure(shared_config(settings, real.pixels.shape, processes), settings.runs[name])
-    columns = columns_of(torch.from_numpy(real.labels), labels_of(settings, name))
-    return Trainer(config, torch.from_numpy(real.pixels), columns, device, team)
 
 
 if __name__ == "__main__":

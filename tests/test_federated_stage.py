@@ -8,6 +8,7 @@ import pytest
 import torch
 import yaml
 
+from skinsynth.federated.cohort import hospitals_of, weights_at_start
 from skinsynth.federated.hospital import weights_of
 from skinsynth.federated.privacy import spent
 from skinsynth.federated.server import FederationConfig, FederationState
@@ -16,7 +17,7 @@ from skinsynth.gan.model import load_gan, save_gan
 from skinsynth.gan.presets import shared_config
 from skinsynth.images.archive import Images
 from skinsynth.stage import load_params
-from stages.train_federated import Settings, federation_of, headlines, hospitals_of, weights_at_start
+from stages.train_federated import Settings, federation_of, headlines
 from tests.test_federated_hospital import ALL, TINY, assert_same, tiny_trainer
 from tests.test_federated_privacy import PRIVACY
 from tests.test_federated_rounds import federation

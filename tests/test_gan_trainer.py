@@ -21,7 +21,7 @@ from skinsynth.gan.layers import HALF_TYPES
 from skinsynth.gan.presets import PresetConfig, trainer_config
 from skinsynth.gan.team import Team
 from skinsynth.gan.trainer import StepReport, Trainer, TrainerConfig, TrainingDiverged, count_distinct, ema_decay
-from skinsynth.gan.training import RunConfig, configure
+from skinsynth.gan.training import RunConfig, configure, labels_of
 from skinsynth.process import keep_freed_memory
 from skinsynth.settings import check_ranges
 
@@ -518,3 +518,10 @@ def test_gradients_too_small_for_float16_reach_the_generator(monkeypatch):
     assert likeness_to_32_bits(2, monkeypatch) > 0.99
     monkeypatch.setattr(trainer_module, "FLOAT16_LOSS_SCALE", 1.0)
     assert likeness_to_32_bits(2, monkeypatch) < 0.9
+
+
+def test_a_run_s_labels_are_the_places_of_its_classes_in_rising_order():
+    own = dataclasses.replace(RUN, classes=("naevus", "benign"))
+    assert labels_of(own, ("benign", "malignant", "naevus")) == [0, 2]
+    with pytest.raises(ValueError, match="among benign, malignant, but of naevus: correct"):
+        labels_of(own, ("benign", "malignant"))

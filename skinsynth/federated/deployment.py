@@ -18,6 +18,7 @@ from flwr.serverapp import Grid, ServerApp
 from safetensors.torch import load_file
 
 from skinsynth.federated.client import client_app
+from skinsynth.federated.cohort import seeds_of
 from skinsynth.federated.folder import alone_in
 from skinsynth.federated.hospital import Hospital, Weights, first_weights, networks_of
 from skinsynth.federated.privacy import mods_of
@@ -37,7 +38,7 @@ IMAGES, SPLIT, START = "images.zip", "split.csv", "start.safetensors"  # in a fo
 
 @dataclass(frozen=True)
 class Deployment:
-    hospitals: tuple[str, ...]  # names of all that may take part; the k-th of the sorted ones draws from seed + k
+    hospitals: tuple[str, ...]  # names of all that may take part; `seeds_of` says which seed is whose
     classes: tuple[str, ...]  # in the order of the labels
     trainer: TrainerConfig
     federation: FederationConfig
@@ -76,9 +77,8 @@ def hospital_in(folder: Path, name: str, deployment: Deployment, device: torch.d
     if name not in deployment.hospitals:
         raise ValueError(f"{name!r} is none of this federation's hospitals, {', '.join(deployment.hospitals)}")
     real = training_images(folder)
-    config = dataclasses.replace(
-        deployment.trainer, seed=deployment.trainer.seed + sorted(deployment.hospitals).index(name)
-    )
+    seed_of = seeds_of(deployment.hospitals, deployment.trainer.seed)
+    config = dataclasses.replace(deployment.trainer, seed=seed_of[name])
     return Hospital(name, Trainer(config, torch.from_numpy(real.pixels), torch.from_numpy(real.labels), device))
 
 

@@ -16,7 +16,9 @@ from tqdm import tqdm
 from skinsynth.gan.checkpoint import read_earlier, write_checkpoint
 from skinsynth.gan.generator import Generator
 from skinsynth.gan.model import training_flops_per_image
+from skinsynth.gan.team import ALONE, Team
 from skinsynth.gan.trainer import StepReport, Trainer, TrainerConfig
+from skinsynth.images.archive import Images
 from skinsynth.settings import Count, Names, Share
 
 Row = dict[str, float | int]
@@ -65,9 +67,22 @@ def configure(shared: TrainerConfig, run: RunConfig) -> TrainerConfig:
     )
 
 
+def labels_of(run: RunConfig, classes: Sequence[str]) -> list[int]:
+    """The dataset's labels that a run is trained on, in the order of c's columns; `classes` are in theirs."""
+    if unknown := [name for name in run.classes if name not in classes]:
+        raise ValueError(f"a run is of classes among {', '.join(classes)}, but of {', '.join(unknown)}: correct them")
+    return sorted(classes.index(name) for name in run.classes)
+
+
 def columns_of(labels: Int64[Tensor, " n"], own: Sequence[int]) -> Int64[Tensor, " n"]:
     """The column of c of each label: its place among the run's own labels, which are sorted."""
     return torch.searchsorted(torch.tensor(own), labels)
+
+
+def begin(config: TrainerConfig, real: Images, own: Sequence[int], device: torch.device, team: Team = ALONE) -> Trainer:
+    """A GAN before its first step, on real images, all of the run's own labels."""
+    columns = columns_of(torch.from_numpy(real.labels), own)
+    return Trainer(config, torch.from_numpy(real.pixels), columns, device, team)
 
 
 def plan(trainer: Trainer, run: RunConfig, schedule: Schedule) -> dict[str, Any]:
