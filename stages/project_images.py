@@ -1,7 +1,6 @@
 """Find real training images again in the latent space of the selected GAN."""
 
 import shutil
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +12,7 @@ from safetensors.torch import save_file
 from skinsynth.classifier.classifier import load_classifier
 from skinsynth.files import written_whole
 from skinsynth.gan.family import load_family
-from skinsynth.gan.team import join_team, run_as_team, started_by_torchrun
+from skinsynth.gan.team import ensure_team, join_team
 from skinsynth.images.archive import read_archive
 from skinsynth.partition.split import images_of, read_split
 from skinsynth.process import tune_process
@@ -48,8 +47,7 @@ def main(
 ) -> None:
     """Project images with their class, many at a time; a killed run goes on with the next batch."""
     settings = load_params("project_images", Settings)
-    if settings.processes != 1 and not started_by_torchrun():
-        sys.exit(run_as_team(settings.processes))
+    ensure_team(settings.processes)
     rows = images_of(read_split(split), "train")
     chosen = np.random.default_rng(settings.projection.seed).permutation(len(rows))[: settings.images]
     real = read_archive(images, rows["image_id"].iloc[np.sort(chosen)].tolist())

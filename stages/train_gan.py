@@ -6,16 +6,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
-import torch
-
 from skinsynth.features.extractor import ExtractorConfig
 from skinsynth.gan.checkpoint import keep_finished
 from skinsynth.gan.family import Cost, save_cost
 from skinsynth.gan.model import flops_per_image, save_gan
 from skinsynth.gan.presets import PresetConfig, shared_config
-from skinsynth.gan.team import join_team, run_as_team, started_by_torchrun
-from skinsynth.gan.trainer import TrainerConfig
-from skinsynth.gan.training import RunConfig, Schedule, begin, configure, labels_of, plan, train
+from skinsynth.gan.team import ensure_team, join_team, team_size
+from skinsynth.gan.trainer import Trainer, TrainerConfig
+from skinsynth.gan.training import History, RunConfig, Schedule, begin, configure, labels_of, plan, train
 from skinsynth.gan.transfer import initial_weights, start_all
 from skinsynth.images.archive import read_archive
 from skinsynth.images.grid import save_grid
@@ -68,8 +66,8 @@ def main(
     The state at the end is kept: with more images in params.yaml, training goes on from there.
     """
     settings = load_params("train_gan", Settings)
-    if settings.processes != 1 and not dry_run and not started_by_torchrun():
-        sys.exit(run_as_team(settings.processes))
+    if not dry_run:
+        ensure_team(settings.processes)
     own = entry_of(settings.runs, name, "train_gan, runs")
     labels = labels_of(own, settings.classes)
     rows = images_of(read_split(split), "train")
@@ -77,8 +75,7 @@ def main(
     tune_process()
     with join_team() as (team, device):
         # A dry run is alone, and plans for all.
-        processes = team.size if started_by_torchrun() else settings.processes or max(torch.cuda.device_count(), 1)
-        config = configure(shared_config(settings, real.pixels.shape, processes), own)
+        config = configure(shared_config(settings, real.pixels.shape, team_size(settings.processes)), own)
         trainer = begin(config, real, labels, device or best_device(), team)
         weights = initial_weights(initial, settings.start_from, config.frozen_levels, settings.preset)
         for line in start_all([trainer], weights):
@@ -88,15 +85,7 @@ def main(
             return
         cache = cache_folder("features")
         scorer = scorer_of(trainer, real, labels, settings, config.seed, classifier, cache) if team.first else None
-        effective = (
-            replace(config, images_per_pass=None),
-            own,
-            # Without its end: a longer training goes on where a shorter one has ended.
-            (settings.schedule.images_per_tick, settings.schedule.ticks_per_score),
-            settings.scored_images,
-            settings.extractor,
-            trainer.device.type,  # whose random numbers the state holds
-        )
+        effective = settings_of_states(trainer, own, settings)
         checkpoints = checkpoint_folder("train_gan", name, effective, [images, split, classifier, *weights])
         history = train(trainer, settings.schedule, checkpoints, scorer, f"GAN {name}")
     if scorer is None:
@@ -105,12 +94,28 @@ def main(
     save_cost(model, Cost(trainer.images_seen, flops_per_image(trainer.generator_ema)))
     write_rows(curves / "losses.csv", history.losses)
     write_rows(curves / "scores.csv", history.scores)
-    shown = scorer.sample(trainer.generator_ema, settings.shown_images).numpy()
-    save_grid(curves / "samples.png", shown, columns=8)
-    first, last = history.scores[0], history.scores[-1]
-    start = {f"{key}_at_start": value for key, value in first.items() if key.startswith("fid")}
-    write_metrics(metrics, {**last, **start})
+    save_grid(curves / "samples.png", scorer.sample(trainer.generator_ema, settings.shown_images).numpy(), columns=8)
+    write_metrics(metrics, headlines(history))
     keep_finished(checkpoints)
+
+
+def settings_of_states(trainer: Trainer, own: RunConfig, settings: Settings) -> tuple[object, ...]:
+    """What two trainings have in common whose states may go on from one another."""
+    return (
+        replace(trainer.config, images_per_pass=None),
+        own,
+        # Without its end: a longer training goes on where a shorter one has ended.
+        (settings.schedule.images_per_tick, settings.schedule.ticks_per_score),
+        settings.scored_images,
+        settings.extractor,
+        trainer.device.type,  # whose random numbers the state holds
+    )
+
+
+def headlines(history: History) -> dict[str, float]:
+    """The last point of the curve, and FID at the start."""
+    start = {f"{key}_at_start": value for key, value in history.scores[0].items() if key.startswith("fid")}
+    return {**history.scores[-1], **start}
 
 
 if __name__ == "__main__":

@@ -69,8 +69,21 @@ def join_team() -> Iterator[tuple[Team, torch.device | None]]:
         dist.destroy_process_group()
 
 
-def run_as_team(processes: int) -> int:
-    """Run this very command as so many processes (0: one for each GPU) under torchrun; its exit code.
+def team_size(processes: int) -> int:
+    """How many work together: as many as torchrun has started, else what the settings ask for (0: one for each GPU)."""
+    if started_by_torchrun():
+        return int(os.environ["WORLD_SIZE"])
+    return processes or max(torch.cuda.device_count(), 1)
+
+
+def ensure_team(processes: int) -> None:
+    """Go on as one of so many processes (0: one for each GPU), or as what starts them, which ends here with them."""
+    if processes != 1 and not started_by_torchrun():
+        sys.exit(_run_as_team(processes))
+
+
+def _run_as_team(processes: int) -> int:
+    """Run this very command as so many processes under torchrun; its exit code.
 
     torchrun lives in this process, so that whoever ends this one ends them all. Raises ValueError where there are fewer
     GPUs than processes.
@@ -80,7 +93,7 @@ def run_as_team(processes: int) -> int:
     from torch.distributed.run import parse_args, run
 
     gpus = torch.cuda.device_count()
-    count = processes or max(gpus, 1)
+    count = team_size(processes)
     if count < 1 or (gpus and count > gpus):
         raise ValueError(
             f"processes is 0 (one for each GPU) to {gpus or 'any number'}, but {processes} came: change it"
