@@ -4,12 +4,14 @@ their names tell."""
 import contextlib
 import errno
 import hashlib
+import json
 import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 TEXTS = (".txt", ".md", ".csv", ".tsv", ".json", ".yaml", ".yml", ".xml", ".html", ".log")  # about images
@@ -55,6 +57,12 @@ def folder_written_whole(path: Path) -> Iterator[Path]:
                 aside.rename(path)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """A line of JSON for each row."""
+    with written_whole(path) as aside:
+        aside.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def _aside(path: Path) -> Path:

@@ -1,6 +1,5 @@
 """Train one GAN by the hospitals of the split together, or by one of them alone."""
 
-import json
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,10 +12,9 @@ from skinsynth.federated.in_process import run_in_process
 from skinsynth.federated.privacy import PrivacyConfig, spent
 from skinsynth.federated.server import FederationConfig, FederationState
 from skinsynth.federated.strategies import StrategyConfig
-from skinsynth.files import written_whole
+from skinsynth.files import write_lines
 from skinsynth.gan.checkpoint import keep_finished
-from skinsynth.gan.family import Cost, save_cost
-from skinsynth.gan.model import flops_per_image, save_gan
+from skinsynth.gan.family import save_trained
 from skinsynth.gan.presets import PresetConfig, shared_config
 from skinsynth.gan.trainer import TrainerConfig
 from skinsynth.gan.training import RunConfig, configure
@@ -93,13 +91,11 @@ def main(
     start = weights_at_start(config, real, federation.averaged, weights)
     state = run_in_process(federation, hospitals, start, checkpoints, score)
     generator, discriminator = networks_in(state.weights, like)
-    save_gan(model, generator, discriminator, scorer.classes)
-    save_cost(model, Cost(state.images_shown, flops_per_image(generator)))
+    save_trained(model, generator, discriminator, scorer.classes, state.images_shown)
     tables = {"rounds": state.rounds, "hospitals": state.visits, "scores": state.scores}
     for table, entries in tables.items():
         write_rows(curves / f"{table}.csv", entries)
-    with written_whole(curves / "incidents.jsonl") as aside:
-        aside.write_text("".join(json.dumps(incident) + "\n" for incident in state.incidents))
+    write_lines(curves / "incidents.jsonl", state.incidents)
     shown = scorer.sample(generator, settings.shown_images).numpy()
     save_grid(curves / "samples.png", shown, columns=8)
     write_metrics(metrics, headlines(state, federation.privacy, len(hospitals)))

@@ -8,8 +8,7 @@ from typing import Annotated
 
 from skinsynth.features.extractor import ExtractorConfig
 from skinsynth.gan.checkpoint import keep_finished
-from skinsynth.gan.family import Cost, save_cost
-from skinsynth.gan.model import flops_per_image, save_gan
+from skinsynth.gan.family import save_trained
 from skinsynth.gan.presets import PresetConfig, shared_config
 from skinsynth.gan.team import ensure_team, join_team, team_size
 from skinsynth.gan.trainer import Trainer, TrainerConfig
@@ -90,8 +89,7 @@ def main(
         history = train(trainer, settings.schedule, checkpoints, scorer, f"GAN {name}")
     if scorer is None:
         return
-    save_gan(model, trainer.generator_ema, trainer.discriminator, labels)
-    save_cost(model, Cost(trainer.images_seen, flops_per_image(trainer.generator_ema)))
+    save_trained(model, trainer.generator_ema, trainer.discriminator, labels, trainer.images_seen)
     write_rows(curves / "losses.csv", history.losses)
     write_rows(curves / "scores.csv", history.scores)
     save_grid(curves / "samples.png", scorer.sample(trainer.generator_ema, settings.shown_images).numpy(), columns=8)

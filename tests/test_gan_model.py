@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from skinsynth.gan.discriminator import Discriminator, DiscriminatorConfig
-from skinsynth.gan.family import Cost, load_family, save_cost
+from skinsynth.gan.family import Cost, load_family, save_trained
 from skinsynth.gan.generator import Generator, GeneratorConfig
 from skinsynth.gan.model import (
     FORMAT,
@@ -128,8 +128,9 @@ def test_a_gan_without_its_cost_is_named(folder, damaged):
     (folder / "cost.json").write_text(damaged)
     with pytest.raises(ValueError, match=r"gan/cost\.json says no cost of a GAN \(.*train it again$"):
         load_family([folder], torch.device("cpu"))
-    save_cost(folder, Cost(3, 4))
-    assert load_family([folder], torch.device("cpu")).cost() == Cost(3, 4)
+    generator, discriminator = networks_of(0)
+    save_trained(folder, generator, discriminator, [1], images_seen=3)
+    assert load_family([folder], torch.device("cpu")).cost() == Cost(3, flops_per_image(generator))
 
 
 def test_a_conditional_gan_names_as_many_labels_as_it_has_classes(tmp_path):

@@ -19,9 +19,9 @@ from skinsynth.classifier.classifier import Architecture, Classifier, save_class
 from skinsynth.classifier.networks import build_network
 from skinsynth.features.pretrained import Weights
 from skinsynth.gan.discriminator import Discriminator, DiscriminatorConfig
-from skinsynth.gan.family import Cost, save_cost
+from skinsynth.gan.family import save_trained
 from skinsynth.gan.generator import Generator, GeneratorConfig, StyledConv, ToRGB
-from skinsynth.gan.model import Gan, save_gan
+from skinsynth.gan.model import Gan
 from skinsynth.gan.pixels import from_pixels, to_pixels
 from skinsynth.gan.team import ALONE, Team
 from skinsynth.images.archive import write_archive
@@ -267,8 +267,7 @@ def test_the_bar_counts_every_step(rng):
 def write_inputs(folder: Path, rng: torch.Generator) -> None:
     """A GAN, a classifier and 10 images on the side of training, as the stage reads them."""
     gan = gan_of(rng, 128, 8)
-    save_gan(folder / "gan/cgan", gan.generator, gan.discriminator, gan.classes)
-    save_cost(folder / "gan/cgan", Cost(1, 1))
+    save_trained(folder / "gan/cgan", gan.generator, gan.discriminator, gan.classes, images_seen=1)
     save_classifier(folder / "classifier", classifier_of())
     pixels, labels = images_of(gan, 10, rng)
     ids = [f"image-{number}" for number in range(10)]

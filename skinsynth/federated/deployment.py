@@ -23,10 +23,9 @@ from skinsynth.federated.folder import alone_in
 from skinsynth.federated.hospital import Hospital, Weights, first_weights, networks_of
 from skinsynth.federated.privacy import mods_of
 from skinsynth.federated.server import FederationConfig, FederationState, Server, check_federation
-from skinsynth.files import written_whole
+from skinsynth.files import write_lines
 from skinsynth.gan.checkpoint import INDEX, read_checkpoint, write_checkpoint
-from skinsynth.gan.family import Cost, save_cost
-from skinsynth.gan.model import flops_per_image, save_gan
+from skinsynth.gan.family import save_trained
 from skinsynth.gan.trainer import Trainer, TrainerConfig
 from skinsynth.images.archive import Images, read_archive
 from skinsynth.partition.split import images_of, read_split
@@ -177,14 +176,12 @@ def _resumed(checkpoint: Path, deployment: Deployment) -> FederationState | None
 
 def _write_tables(folder: Path, state: FederationState) -> None:
     for name, rows in {"rounds": state.rounds, "hospitals": state.visits, "incidents": state.incidents}.items():
-        with written_whole(folder / f"{name}.jsonl") as aside:
-            aside.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        write_lines(folder / f"{name}.jsonl", rows)
 
 
 def _write_gan(folder: Path, deployment: Deployment, state: FederationState) -> None:
     generator, discriminator = networks_of(state.weights, deployment.trainer)
-    save_gan(folder, generator, discriminator, list(range(len(deployment.classes))))
-    save_cost(folder, Cost(state.images_shown, flops_per_image(generator)))
+    save_trained(folder, generator, discriminator, list(range(len(deployment.classes))), state.images_shown)
 
 
 def _folder(config: object) -> Path:

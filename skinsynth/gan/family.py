@@ -11,7 +11,9 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from skinsynth.files import folder_written_whole, written_whole
-from skinsynth.gan.model import Gan, load_gan, sample_images
+from skinsynth.gan.discriminator import Discriminator
+from skinsynth.gan.generator import Generator
+from skinsynth.gan.model import Gan, flops_per_image, load_gan, sample_images, save_gan
 
 COST = "cost.json"
 
@@ -69,14 +71,18 @@ class Family:
         return Cost(sum(cost.images_seen for cost in costs), max(cost.flops_per_image for cost in costs))
 
 
-def save_cost(folder: Path, cost: Cost) -> None:
-    """Beside the weights of one GAN."""
+def save_trained(
+    folder: Path, generator: Generator, discriminator: Discriminator, classes: Sequence[int], images_seen: int
+) -> None:
+    """A GAN after training as `load_family` reads it: its weights, and beside them what they have cost."""
+    save_gan(folder, generator, discriminator, classes)
+    cost = Cost(images_seen, flops_per_image(generator))
     with written_whole(folder / COST) as aside:
         aside.write_text(json.dumps(cost.__dict__, indent=2) + "\n")
 
 
 def load_cost(folder: Path) -> Cost:
-    """What `save_cost` wrote; a FileNotFoundError or ValueError names the file that is missing or damaged."""
+    """What `save_trained` wrote; a FileNotFoundError or ValueError names the file that is missing or damaged."""
     if not (folder / COST).is_file():
         raise FileNotFoundError(f"a GAN has its {COST} beside its weights, but {folder} has none: train it again")
     try:
