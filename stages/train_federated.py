@@ -74,7 +74,8 @@ def main(
     real = read_archive(images, rows["image_id"].tolist())
     config = configure(shared_config(settings, real.pixels.shape), settings.gan)
     weights = initial_weights(initial, settings.start_from, config.frozen_levels, settings.preset)
-    hospitals = hospitals_of(cohort, rows, real, config, best_device(), weights)
+    device = best_device()
+    hospitals = hospitals_of(cohort, rows, real, config, device, weights)
     like = hospitals[0].trainer
     labels = list(range(len(settings.gan.classes)))
     scorer = scorer_of(like, real, labels, settings, config.seed, classifier, cache_folder("features"))
@@ -86,18 +87,14 @@ def main(
     logging.getLogger("flwr").setLevel(logging.WARNING)  # at INFO it says twice a round what rounds.csv says
     rounds_apart = replace(federation, rounds=1)
     # With the device, whose random numbers the state holds.
-    effective = config, cohort, rounds_apart, settings.scored_images, settings.extractor, best_device().type
+    effective = config, cohort, rounds_apart, settings.scored_images, settings.extractor, device.type
     checkpoints = checkpoint_folder("train_federated", name, effective, [images, split, classifier, *weights])
     start = weights_at_start(config, real, federation.averaged, weights)
     state = run_in_process(federation, hospitals, start, checkpoints, score)
     generator, discriminator = networks_in(state.weights, like)
     save_trained(model, generator, discriminator, scorer.classes, state.images_shown)
-    tables = {"rounds": state.rounds, "hospitals": state.visits, "scores": state.scores}
-    for table, entries in tables.items():
-        write_rows(curves / f"{table}.csv", entries)
-    write_lines(curves / "incidents.jsonl", state.incidents)
-    shown = scorer.sample(generator, settings.shown_images).numpy()
-    save_grid(curves / "samples.png", shown, columns=8)
+    write_curves(curves, state)
+    save_grid(curves / "samples.png", scorer.sample(generator, settings.shown_images).numpy(), columns=8)
     write_metrics(metrics, headlines(state, federation.privacy, len(hospitals)))
     keep_finished(checkpoints)
 
@@ -106,6 +103,13 @@ def federation_of(config: FederationConfig, hospitals: int) -> FederationConfig:
     """The settings, but for a hospital alone: it averages with nobody, and sends nothing that could tell of it."""
     alone = replace(config, strategy=StrategyConfig("FedAvg", {}), least_hospitals=1, privacy=None)
     return alone if hospitals == 1 else config
+
+
+def write_curves(folder: Path, state: FederationState) -> None:
+    """What happened round by round, a table of each kind."""
+    for table, rows in {"rounds": state.rounds, "hospitals": state.visits, "scores": state.scores}.items():
+        write_rows(folder / f"{table}.csv", rows)
+    write_lines(folder / "incidents.jsonl", state.incidents)
 
 
 def headlines(state: FederationState, privacy: PrivacyConfig | None, hospitals: int) -> dict[str, float]:
