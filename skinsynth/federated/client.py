@@ -80,6 +80,6 @@ def train_round(hospital: Hospital, asked: RecordDict, memory: RecordDict, folde
             write_state(folder, run, number, hospital.state())
     except Exception as error:
         # Whatever goes wrong at one hospital, the others' round goes on.
-        LOG.exception("hospital %s: this round failed", hospital.name)
+        LOG.exception("hospital %s: this round failed (its states: %s)", hospital.name, folder or "in memory")
         return failure(hospital.name, told_of(error))
     return answer(hospital.name, result)

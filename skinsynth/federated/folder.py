@@ -12,8 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from skinsynth.gan.checkpoint import read_checkpoint, write_checkpoint
-from skinsynth.gan.trainer import State
+from skinsynth.gan.checkpoint import State, read_checkpoint, write_checkpoint
 
 KEPT = 2
 

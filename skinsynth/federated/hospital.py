@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from skinsynth.gan.checkpoint import State
 from skinsynth.gan.discriminator import Discriminator
 from skinsynth.gan.generator import Generator
-from skinsynth.gan.trainer import State, StepReport, Trainer, TrainerConfig, TrainingDiverged, draw_networks
+from skinsynth.gan.trainer import StepReport, Trainer, TrainerConfig, TrainingDiverged, draw_networks, moved_weights
 
 # What may be averaged, under the prefix of its names: the attribute of the Trainer that holds it.
 NETWORKS = {"generator": "generator", "discriminator": "discriminator", "ema": "generator_ema"}
@@ -161,11 +162,11 @@ def _pulled(trainer: Trainer, mu: float) -> Iterator[None]:
         yield
         return
     adams = (trainer.generator_adam, trainer.discriminator_adam)
-    start = {weight: weight.detach().clone() for adam in adams for weight in _moved(adam)}
+    start = {weight: weight.detach().clone() for adam in adams for weight in moved_weights(adam)}
 
     @torch.no_grad()
     def pull(adam: torch.optim.Optimizer, *_: Any) -> None:
-        for weight in _moved(adam):
+        for weight in moved_weights(adam):
             if weight.grad is not None:
                 weight.grad.add_(weight - start[weight], alpha=mu)
 
@@ -175,10 +176,6 @@ def _pulled(trainer: Trainer, mu: float) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
-
-
-def _moved(adam: torch.optim.Optimizer) -> list[nn.Parameter]:
-    return [weight for group in adam.param_groups for weight in group["params"]]
 
 
 def _means(reports: list[StepReport], batch_size: int) -> dict[str, float]:

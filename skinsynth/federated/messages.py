@@ -15,7 +15,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from skinsynth.federated.hospital import LocalResult, LocalWork, Weights
-from skinsynth.gan.trainer import State
+from skinsynth.gan.checkpoint import State
 
 ARRAYS, CONFIG, METRICS, HOSPITAL = "arrays", "config", "metrics", "hospital"  # records
 IMAGES = "num-examples"  # the metric that weighs a hospital

@@ -33,7 +33,7 @@ from skinsynth.federated.strategies import (
     memory_of,
     remind,
 )
-from skinsynth.gan.trainer import State
+from skinsynth.gan.checkpoint import State
 from skinsynth.settings import Count, Names, Positive
 
 LOG = logging.getLogger(__name__)

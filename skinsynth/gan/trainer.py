@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from skinsynth.gan.augment import AdaController, AugmentConfig, augment, changes_colours
 from skinsynth.gan.batches import Part, TrainingImages, parts_of
+from skinsynth.gan.checkpoint import State
 from skinsynth.gan.discriminator import Discriminator, DiscriminatorConfig, check_pair
 from skinsynth.gan.generator import Generator, GeneratorConfig
 from skinsynth.gan.layers import channels_at, compute_type
@@ -44,8 +45,6 @@ WATCHED_IMAGES, COLLAPSED_DIVERSITY = 32, 0.01
 SAME_IMAGE, COLLAPSED_MODES = 0.1, 1 / 8
 # Losses of trainings that go well stay below ten.
 EXPLODED_LOSS = 1e4
-
-State = tuple[dict[str, Tensor], dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -199,7 +198,7 @@ class Trainer:
             )
         modes, real_modes = (count_distinct(images, SAME_IMAGE * deviation) for images in (fakes, real))
         if modes <= COLLAPSED_MODES * real_modes:
-            raise TrainingDiverged(self._diverged(f"{len(fakes)} images of a class are {modes} again and again"))
+            raise TrainingDiverged(self._diverged(f"only {modes} of {len(fakes)} images of a class are distinct"))
         return diversity
 
     def _diverged(self, what: str) -> str:
@@ -340,7 +339,7 @@ class Trainer:
         return tuple(f"b{level}." for level in self.discriminator.resolutions[: self.config.frozen_levels])
 
     def _train_discriminator(self, trains: bool) -> None:
-        for weight in _weights_of(self.discriminator_adam):
+        for weight in moved_weights(self.discriminator_adam):
             weight.requires_grad_(trains)
 
     @cached_property
@@ -356,7 +355,7 @@ class Trainer:
 
     def _descend(self, adam: torch.optim.Adam, raised: float = 1.0) -> None:
         """A step along the gradients of all processes together, of losses that were raised by a factor."""
-        gradients = [weight.grad for weight in _weights_of(adam) if weight.grad is not None]
+        gradients = [weight.grad for weight in moved_weights(adam) if weight.grad is not None]
         self.team.sum_(gradients)
         if raised != 1:
             torch._foreach_mul_(gradients, 1 / raised)
@@ -457,8 +456,8 @@ def _adam(weights: Iterable[nn.Parameter], config: TrainerConfig, interval: int 
     return torch.optim.Adam(weights, lr=config.learning_rate * ratio, betas=betas, eps=1e-8, fused=True)
 
 
-def _weights_of(adam: torch.optim.Adam) -> list[nn.Parameter]:
-    """Those that it moves."""
+def moved_weights(adam: torch.optim.Optimizer) -> list[nn.Parameter]:
+    """Those that its steps change."""
     return [weight for group in adam.param_groups for weight in group["params"]]
 
 
