@@ -1,9 +1,8 @@
 """Are the synthetic images new? Authenticity, distances to training images and membership attacks."""
 
-from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -14,31 +13,16 @@ from skinsynth.artefacts.detector import ABOUT
 from skinsynth.classifier.classifier import load_classifier
 from skinsynth.features.extractor import ExtractorConfig, build_extractor
 from skinsynth.files import folder_written_whole
-from skinsynth.gan.family import Family, load_family
-from skinsynth.images.archive import Images, image_size
+from skinsynth.gan.family import load_family
+from skinsynth.images.archive import image_size
 from skinsynth.images.sets import read_image_set
-from skinsynth.privacy.distances import extreme_places, paired
+from skinsynth.privacy.distances import extreme_places
+from skinsynth.privacy.evidence import Evidence, Search, Tables, gather_evidence, headlines
 from skinsynth.privacy.inputs import check_sides, check_size, distinct_sides, judged_by, judged_rows, pixel_row
-from skinsynth.privacy.judgement import judge
-from skinsynth.privacy.membership import AttackConfig, other_attack_rows, pixel_attack_rows
-from skinsynth.privacy.names import (
-    CONTROL,
-    GENERATED,
-    HELD_OUT,
-    NO_FEATURES,
-    PIXELS,
-)
+from skinsynth.privacy.membership import AttackConfig
+from skinsynth.privacy.names import TABLES
 from skinsynth.privacy.novelty import Coverage, NoveltyConfig
-from skinsynth.privacy.sets import Sets, Space, features_in
-from skinsynth.privacy.views import (
-    THUMBNAILS,
-    View,
-    disguise_rows,
-    held_out_rows,
-    of_held_out,
-    view_of_features,
-    view_of_pixels,
-)
+from skinsynth.privacy.sets import Sets, Space
 from skinsynth.projection.pairs import read_pairs
 from skinsynth.quality.neighbours import neighbour_scores
 from skinsynth.quality.proportions import as_frequent_as
@@ -47,25 +31,9 @@ from skinsynth.report.pairs import PairGroup, draw_pairs
 from skinsynth.settings import Count, Names
 from skinsynth.stage import best_device, cache_folder, load_params, run, write_metrics, write_rows
 
-# Generated images of a class that are nearest to training, by name, for who looks at each.
-LISTED = 50
 # Pairs in a group of the figure, though more are marked: closest.csv names all of them.
 MOST_SHOWN = 60
-TABLES = (
-    "authenticity",
-    "planted",
-    "copies",
-    "copies_of_held_out",
-    "disguises",
-    "pixels",
-    "distances",
-    "histogram",
-    "attacks",
-    "judged",
-)
 HISTOGRAM = "histogram.png"
-Row = dict[str, str | float | int]
-Tables = dict[str, list[Row]]
 
 
 @dataclass(frozen=True)
@@ -87,11 +55,7 @@ def main(
     split: Annotated[Path, "who is on which side"],
     classifiers: Annotated[list[Path], "classifiers whose features distances are measured in: the first has headlines"],
     metrics: Annotated[Path, "headlines"],
-    details: Annotated[
-        Path,
-        "folder of authenticity, planted, copies, copies_of_held_out, disguises, pixels, distances, histogram, "
-        "attacks, judged as CSV",
-    ],
+    details: Annotated[Path, f"folder of {', '.join(TABLES)} as CSV"],
     nearest_pairs: Annotated[Path, "closest and furthest pairs as a figure: shows real images, stays here"],
     closest: Annotated[Path, "CSV: the synthetic images nearest to real ones, with their neighbours' ids: stays here"],
     saw_the_set: Annotated[
@@ -112,62 +76,27 @@ def main(
     spaces = feature_spaces(classifiers, saw_the_set or [], settings.extractor, device)
     family = None if gan is None else load_family([gan], device)
     sets = read_sets(synthetic, images, lesions, split, pairs, settings)
-    found = judged(sets, spaces, family, settings)
-    found.tables["pixels"] = [pixel_row(sets.fake, images, split)]
-    found.tables["judged"] = [*judged_rows(synthetic, sets), *judged_by(images, lesions, split)]
-    draw_pairs(nearest_pairs, found.shown)
-    write_rows(closest, found.closest)
-    write_details(details, found.tables)
+    coverage = coverage_within(settings.novelty.neighbours)
+    found = gather_evidence(sets, spaces, family, settings.novelty, settings.attacks, coverage)
+    about_files = {
+        "pixels": [pixel_row(sets.fake, images, split)],
+        "judged": [*judged_rows(synthetic, sets), *judged_by(images, lesions, split)],
+    }
+    draw_pairs(nearest_pairs, pairs_to_look_at(found, sets, spaces[-1], settings))
+    write_rows(closest, [row for search in found.searches for row in search.closest_rows(settings.classes)])
+    write_details(details, found.tables | about_files)
     write_metrics(metrics, headlines(found.tables, [space.name for space in spaces]))
 
 
-class Found(NamedTuple):
-    """What is found of a set: tables, pairs to look at, and the rows that name its nearest images."""
-
-    tables: Tables
-    shown: list[PairGroup]
-    closest: list[Row]
-
-
-def judged(sets: Sets, spaces: list[Space], family: Family | None, settings: Settings) -> Found:
-    """By features in every space, by pixels, and by what needs neither."""
-    found = Found(defaultdict(list), [], [])
-    views = [view_of_pixels(sets), *judged_in_spaces(found, sets, spaces, settings)]
-    in_disguise = disguise_rows(views, sets, settings.novelty.planted_images, settings.novelty.seed)
-    for view, disguises in zip(views, in_disguise, strict=True):
-        copies = view.lookalikes.rows(settings.classes)
-        add_to(found.tables, {"copies": copies, "disguises": disguises}, view.name, view.extractor, view.saw_the_set)
-        add_closest(found, view, "training", sets.searched, settings)
-    reverse = views[0]._replace(lookalikes=of_held_out(sets))
-    held_out = held_out_rows(reverse.lookalikes, settings.classes)
-    add_to(found.tables, {"copies_of_held_out": held_out}, PIXELS, THUMBNAILS)
-    add_closest(found, reverse, "held-out", sets.held_out_searched, settings)
-    by_pixels = pixel_attack_rows(sets.train, sets.held_out, sets.fake.pixels[sets.pooled.numpy()], settings.attacks)
-    add_to(found.tables, {"attacks": by_pixels}, PIXELS, THUMBNAILS)
-    others = other_attack_rows(sets.train, sets.held_out, family, settings.attacks)
-    add_to(found.tables, {"attacks": others}, NO_FEATURES, NO_FEATURES)
-    return found
-
-
-def judged_in_spaces(found: Found, sets: Sets, spaces: list[Space], settings: Settings) -> list[View]:
-    """Add what the spaces' features tell, and the pairs of projections in the last one; a view of each space."""
-    views, coverage = [], coverage_within(settings.novelty.neighbours)
-    for space in spaces:
-        features = features_in(space, sets, settings.novelty)
-        tables = judge(space, sets, features, settings.novelty, settings.attacks, coverage)
-        add_to(found.tables, tables, space.name, space.extractor, space.saw_the_set)
-        views.append(view_of_features(space, sets, features))
-        if space is spaces[-1] and sets.pairs is not None and features.pairs is not None:
-            title = f"real image and its projection, {{}} by cosine distance in features of {space.name}"
-            distances = paired(*features.pairs, "cosine")
-            found.shown.extend(closest_and_furthest(title, *sets.pairs, distances, settings.shown_pairs))
-    return views
-
-
-def add_closest(found: Found, view: View, side: str, real: Images, settings: Settings) -> None:
-    """Add the synthetic images that are nearest to this side's: pairs to look at, and rows that name them."""
-    found.shown.extend(closest_of_each(view, side, real, settings.classes, settings.shown_pairs))
-    found.closest.extend(closest_rows(view, side, real, settings.classes))
+def pairs_to_look_at(found: Evidence, sets: Sets, last: Space, settings: Settings) -> list[PairGroup]:
+    """Real images with their projections, then synthetic images with the nearest real ones."""
+    groups = []
+    if sets.pairs is not None and found.to_own_projection is not None:
+        title = f"real image and its projection, {{}} by cosine distance in features of {last.name}"
+        groups += closest_and_furthest(title, *sets.pairs, found.to_own_projection, settings.shown_pairs)
+    for search in found.searches:
+        groups += closest_of_each(search, settings.classes, settings.shown_pairs)
+    return groups
 
 
 def write_details(details: Path, tables: Tables) -> None:
@@ -240,35 +169,22 @@ def check_classifiers(classifiers: list[Path], saw_the_set: list[Path]) -> None:
             raise ValueError(f"{folder} saw the set, but no distances are measured in its features: drop it there")
 
 
-def closest_of_each(view: View, side: str, real: Images, classes: Names, count: int) -> list[PairGroup]:
+def closest_of_each(search: Search, classes: Names, count: int) -> list[PairGroup]:
     """The synthetic images of each class that are nearest to this side's, with every marked one, beside these.
 
     Where more than `MOST_SHOWN` are marked, the title says how many are not shown.
     """
-    groups, fake = [], view.lookalikes.fake
-    gaps, partners = (part.cpu().numpy() for part in view.lookalikes.found)
-    for label in np.unique(fake.labels).tolist():
-        wanted = view.lookalikes.closest(label, count)
+    groups, lookalikes = [], search.view.lookalikes
+    gaps, partners = (part.cpu().numpy() for part in lookalikes.found)
+    for label in np.unique(lookalikes.fake.labels).tolist():
+        wanted = lookalikes.closest(label, count)
         places = wanted[: max(count, MOST_SHOWN)]
-        title = f"synthetic {classes[label]} and nearest {side} image, closest by {view.measure}"
+        title = f"synthetic {classes[label]} and nearest {search.side} image, closest by {search.view.measure}"
         if len(wanted) > len(places):
             title += f" (and {len(wanted) - len(places)} more marked ones, see closest.csv)"
-        pairs = fake.pixels[places], real.pixels[partners[places]]
+        pairs = lookalikes.fake.pixels[places], search.real.pixels[partners[places]]
         groups.append(PairGroup(title, "red", *pairs, gaps[places]))
     return groups
-
-
-def closest_rows(view: View, side: str, real: Images, classes: Names) -> list[Row]:
-    """The synthetic images nearest to this side's by name, with all that are counted."""
-    rows = view.lookalikes.closest_rows(real, classes, LISTED)
-    return [{**row, "among": side, "features_of": view.name} for row in rows]
-
-
-def add_to(tables: Tables, found: Tables, features_of: str, extractor: str, saw_the_set: bool = False) -> None:
-    """Append rows, each with the way of measuring that it comes from and whether that had learnt from the set."""
-    way: Row = {"features_of": features_of, "extractor": extractor, "saw_the_set": int(saw_the_set)}
-    for name, rows in found.items():
-        tables[name] += [{**row, **way} for row in rows]
 
 
 def coverage_within(neighbours: int) -> Coverage:
@@ -299,42 +215,6 @@ def closest_and_furthest(
             PairGroup(title.format(word), frame, left[places], right[places], distances.cpu().numpy()[places])
         )
     return groups
-
-
-def headlines(tables: Tables, spaces: list[str]) -> dict[str, str | float]:
-    """Novelty in the first space, copies by pixels, the strongest attack in any space, and projections in the last.
-
-    An attack in features that learnt from the set is not counted: these know its images, and none held out.
-
-    Copies are counted among all images; authenticity and C_T are of those in training's class shares. C_T alone calls
-    smooth images copies: the headline is how far it lies from where strangers play the training set.
-    Projections are sought in features of the classifier of real images, where they come near by themselves. That none
-    is a copy stays in the tables: it is so for a GAN that has learnt images by heart, too. There are also classes,
-    intervals and coverage, which copies raise.
-    """
-    space, last = spaces[0], spaces[-1]
-    pooled = [row for row in tables["authenticity"] if row["class"] == "all" and row["features_of"] == space]
-    value_of = {(row["metric"], row["of"]): float(row["value"]) for row in pooled}
-    fair = [row for row in tables["attacks"] if not row["saw_the_set"] and row["attack"] != CONTROL]
-    attacks = [row for row in fair if row["metric"] == "auc"]
-    strongest = max(attacks, key=lambda row: float(row["value"]))
-    copies = [row for row in tables["copies"] if row["features_of"] == PIXELS]
-    found: dict[str, str | float] = {
-        "features_of": space,
-        "authenticity": value_of["authenticity", GENERATED],
-        "authenticity_of_held_out_real": value_of["authenticity", HELD_OUT],
-        "copying_beyond_strangers": value_of["copying_beyond_strangers", GENERATED],
-        "images_searched_for_copies": sum(int(row["images"]) for row in copies),
-        "nearer_than_any_held_out": sum(int(row["nearer_than_any_held_out"]) for row in copies),
-        "strongest_attack_auc": float(strongest["value"]),
-        "strongest_attack_auc_low": float(strongest["low"]),
-    }
-    projections = {
-        str(row["statistic"]): float(row["value"])
-        for row in tables["distances"]
-        if (row["features_of"], row["what"], row["distance"]) == (last, "real image to own projection", "cosine")
-    }
-    return found | ({"projection_median_cosine": projections["median"]} if projections else {})
 
 
 if __name__ == "__main__":

@@ -225,7 +225,7 @@ def pairs_shown(marked):
         found=found, fake=images, closest=lambda _, at_least: list(range(max(at_least, marked)))
     )
     view = SimpleNamespace(lookalikes=lookalikes, measure="pixels")
-    (group,) = closest_of_each(view, "training", images, ("benign",), 2)
+    (group,) = closest_of_each(SimpleNamespace(view=view, side="training", real=images), ("benign",), 2)
     return group
 
 

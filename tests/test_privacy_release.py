@@ -9,7 +9,8 @@ import pytest
 from skinsynth.files import sha256_of
 from skinsynth.intervals import Interval, difference_of_shares, wilson_share
 from skinsynth.partition.leakage import Leakage
-from skinsynth.privacy.release import ReleaseConfig, Tables, Verdict, eyes, findings
+from skinsynth.privacy.names import TABLES
+from skinsynth.privacy.release import COLUMNS, ReleaseConfig, Tables, Verdict, eyes, findings
 from skinsynth.report.checklist import Part, checklist
 from stages.check_release import check_files, read_tables, summary
 
@@ -159,6 +160,10 @@ CLEAN = {question: one.verdict for question, one in answers().items()}
 def changed(**given):
     """Verdicts that are not those of a set without a fault."""
     return [one.verdict for question, one in answers(**given).items() if one.verdict != CLEAN[question]]
+
+
+def test_the_rules_read_columns_of_tables_that_are_written():
+    assert set(Tables._fields) == set(COLUMNS) <= set(TABLES)
 
 
 def test_a_set_without_a_fault_leaves_licences_and_pairs_to_a_person_and_is_not_called_private():

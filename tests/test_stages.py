@@ -27,6 +27,7 @@ from skinsynth.features.extractor import ModelExtractor
 from skinsynth.gan.family import Family
 from skinsynth.images.archive import read_archive, write_archive
 from skinsynth.privacy.inputs import fingerprint
+from skinsynth.privacy.names import TABLES
 from skinsynth.stage import load_params, run
 from stages import score_authenticity, train_gan
 from tests.tiny import ROOT, tiny_params, write_params
@@ -116,7 +117,7 @@ def fails_in_one_line(stage: str, item: str | None, monkeypatch: pytest.MonkeyPa
 
 def test_the_folder_of_authenticity_holds_the_tables_that_it_may_lose(study):
     found = {file.name for file in (study / "metrics/score_authenticity/details").iterdir()}
-    assert found == {score_authenticity.HISTOGRAM, *(f"{name}.csv" for name in score_authenticity.TABLES)}
+    assert found == {score_authenticity.HISTOGRAM, *(f"{name}.csv" for name in TABLES)}
 
 
 def test_every_headline_file_has_few_named_numbers(study):

@@ -1,5 +1,18 @@
-"""What rows of this package's tables are called, for who writes them and who reads them."""
+"""What this package's tables and their rows are called, for who writes them and who reads them."""
 
+# Of score_authenticity.
+TABLES = (
+    "authenticity",
+    "planted",
+    "copies",
+    "copies_of_held_out",
+    "disguises",
+    "pixels",
+    "distances",
+    "histogram",
+    "attacks",
+    "judged",
+)
 GENERATED = "generated"
 HELD_OUT = "held-out real"  # whom all that is said of generated images is read against
 EXACT_COPIES = "exact copies"  # of training images, planted
