@@ -9,6 +9,7 @@ import torch
 
 from skinsynth.artefacts.area import black_shares, field_of_view, lesion_mask, lesion_shares
 from skinsynth.artefacts.audit import Audited, correlation, flips, mean, measure
+from skinsynth.artefacts.auditor import Auditor, Inspected
 from skinsynth.artefacts.detector import (
     counts_of,
     load_detector,
@@ -18,11 +19,11 @@ from skinsynth.artefacts.detector import (
     train_detector,
 )
 from skinsynth.artefacts.paste import with_frames
+from skinsynth.classifier.classifier import Classifier
 from skinsynth.classifier.training import ClassifierConfig, Examples
 from skinsynth.gan.pixels import from_pixels
 from skinsynth.images.archive import Images
 from skinsynth.lesions.phantom import PhantomConfig, Rate, draw_phantom
-from stages.audit_artefacts import Settings, trait_rows
 
 CPU = torch.device("cpu")
 CONFIG = ClassifierConfig("cnn-108k", False, 0.1, 6, 3, 3e-3, 16, 180.0, True, "none", 0.5, 1, False, (1,))
@@ -283,15 +284,18 @@ def test_a_second_lesion_counts_and_a_speck_does_not():
 
 
 def test_what_is_known_of_an_artefact_is_told_without_a_detector_and_nothing_of_what_is_unknown():
-    class Judge:
+    class Judge(Classifier):
+        def __init__(self):
+            pass
+
         def probabilities(self, pixels):
             return torch.full((len(pixels), 2), 0.5)
 
     images = Images(["a", "b", "c", "d"], np.zeros((4, 3, 8, 8), np.uint8), np.array([0, 1, 0, 1]))
     flags = pd.DataFrame({"hair": ["1", "1", "", "0"], "ruler": [""] * 4})
-    settings = Settings(("benign", "malignant"), "malignant", 0.7, 20, 4, 0)
-    rng = np.random.default_rng(0)
-    rows = trait_rows("real", images, flags, np.arange(4), Judge(), {"black_frame": np.ones(4)}, (), settings, rng)
+    auditor = Auditor(Judge(), {}, ("benign", "malignant"), positive=1, least_auc=0.7, draws=20)
+    asked = Inspected("real", images, np.arange(4), flags, {"black_frame": np.ones(4)})
+    rows = auditor.trait_rows(asked, np.random.default_rng(0))
     share_of = {
         (row["source"], row["trait"]): (row["value"], row["images"])
         for row in rows
