@@ -14,7 +14,7 @@ import torch
 from skinsynth.artefacts.area import black_shares
 from skinsynth.artefacts.detector import Detector, load_detectors
 from skinsynth.classifier.classifier import Classifier, load_classifier
-from skinsynth.directions.choice import Chosen, Pairs, choose, described, draw_pairs, nothing_sought
+from skinsynth.directions.choice import Chosen, choose, described, draw_pairs_of_family, nothing_sought
 from skinsynth.directions.edit import render_strips
 from skinsynth.directions.removal import Move, RemovalConfig, Seers, save_moves
 from skinsynth.directions.strips import METHODS, Strip, draw_strips, step_names
@@ -61,8 +61,7 @@ def main(
     device, positive = best_device(), positive_label(settings.classes, settings.positive)
     family, judge = load_family(gans, device), load_classifier(classifier, device)
     counts = [entry_of(settings.images, name, "remove_frames, images") for name in settings.classes]
-    labels = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
-    owner_of = {label: family.member_name(label) for label in range(len(counts))}
+    family.check_makes(range(len(counts)))
     eye = load_detectors(detectors, device).get(settings.artefact)
     seers = seers_of(eye, judge, positive)
     rng = torch.Generator(device).manual_seed(settings.seed)
@@ -72,21 +71,13 @@ def main(
     }
     write_rows(tried, [{"gan": name, **row} for name, one in chosen.items() for row in one.rows])
     auc = {"detector_auc": eye.auc if eye else math.nan}  # a weak detector's shares say little
-    write_rows(
-        measured, [{"gan": name, **(one.found or {"note": "no detector"}), **auc} for name, one in chosen.items()]
-    )
-    save_moves(chosen_moves, {name: one.move for name, one in chosen.items() if one.move is not None})
+    write_rows(measured, [{"gan": name, **one.found, **auc} for name, one in chosen.items()])
+    move_of = {name: one.move for name, one in chosen.items()}
+    save_moves(chosen_moves, {name: move for name, move in move_of.items() if move is not None})
     show(figure, chosen, settings.shown)
     show_strips(strips, family.members, chosen)
-    size = next(iter(family.members.values())).config.resolution
-    blank = torch.zeros(len(labels), 3, size, size, dtype=torch.uint8)
-    drawn = Pairs(blank, blank.clone(), torch.zeros(len(labels), dtype=torch.bool))
-    for name, gan in family.members.items():
-        own = torch.tensor([owner_of[label] == name for label in labels.tolist()], dtype=torch.bool)
-        if own.any():
-            pairs = draw_pairs(gan, labels[own], chosen[name].move, seers, settings.removal.truncation_psi, rng)
-            for part, of_member in zip(drawn, pairs, strict=True):
-                part[own] = of_member
+    labels = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+    drawn = draw_pairs_of_family(family, labels, move_of, seers, settings.removal.truncation_psi, rng)
     ids = [f"image-{number:06d}" for number in range(len(labels))]
     write_archive(with_frames, ids, drawn.plain.numpy(), labels.tolist())
     write_archive(frame_free, ids, drawn.edited.numpy(), labels.tolist())
@@ -150,7 +141,8 @@ def labelled(name: str, move: Move) -> str:
 
 def headlines(chosen: dict[str, Chosen], moved: float, left: float) -> dict[str, Any]:
     """Of the GAN that makes the artefact most often; shares of the drawn set that were moved and that keep it."""
-    share_of = {name: one.found["with_artefact"] / one.found["draws"] for name, one in chosen.items() if one.found}
+    asked = {name: one.found for name, one in chosen.items() if "draws" in one.found}
+    share_of = {name: found["with_artefact"] / found["draws"] for name, found in asked.items()}
     name = max(chosen, key=lambda name: share_of.get(name, -1))
     wanted = ("remaining_share", "random_remaining_share", "mean_absolute_change", "centre_change")
     return {

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from skinsynth.directions.candidates import PARTS, hyperplane_strides, learnt_moves, moves, random_moves
-from skinsynth.directions.choice import choose, draw_pairs, nothing_sought
+from skinsynth.directions.choice import choose, draw_pairs, draw_pairs_of_family, nothing_sought
 from skinsynth.directions.learnt import LearningConfig
 from skinsynth.directions.removal import (
     CENTRE,
@@ -27,6 +27,7 @@ from skinsynth.directions.removal import (
     save_moves,
 )
 from skinsynth.gan.discriminator import Discriminator, DiscriminatorConfig
+from skinsynth.gan.family import Family
 from skinsynth.gan.generator import Generator, GeneratorConfig
 from skinsynth.gan.model import Gan
 from tests.plain_mapping import PlainMapping
@@ -266,7 +267,7 @@ def test_too_few_framed_images_leave_a_gan_as_it_is(gan, seers, rng):
     pairs = draw_pairs(gan, torch.ones(20, dtype=torch.int64), chosen.move, seers, 1.0, rng)
     assert pairs.plain.equal(pairs.edited)
     assert not pairs.moved.any()
-    assert nothing_sought(gan).found == {}
+    assert nothing_sought(gan).found == {"note": "no detector"}
 
 
 def test_of_pairs_those_with_a_frame_are_moved_and_no_other(gan, seers, rng):
@@ -276,6 +277,19 @@ def test_of_pairs_those_with_a_frame_are_moved_and_no_other(gan, seers, rng):
     assert 0 < int(pairs.moved.sum()) < 200
     assert pairs.edited[~pairs.moved].equal(pairs.plain[~pairs.moved])
     assert not seers.sees(pairs.edited[pairs.moved]).all()
+
+
+def test_each_pair_of_a_family_is_drawn_and_moved_by_the_member_that_makes_its_class(gan, seers):
+    members = {name: replace(gan, classes=[label]) for label, name in enumerate(("ben", "mal"))}
+    moves = {"ben": None, "mal": Move("axis", 1, None, 1.0, -3 * torch.eye(W)[0])}
+    labels = torch.tensor([1, 0, 1, 1, 0] * 20)
+    found = draw_pairs_of_family(Family(members, {}), labels, moves, seers, 1.0, torch.Generator().manual_seed(1))
+    rng = torch.Generator().manual_seed(1)
+    for label, (name, member) in enumerate(members.items()):
+        own = labels == label
+        for of_family, alone in zip(found, draw_pairs(member, labels[own], moves[name], seers, 1.0, rng), strict=True):
+            assert of_family[own].equal(alone)
+    assert found.moved.any()
 
 
 def test_changes_both_ways_do_not_cancel():

@@ -1,6 +1,6 @@
 """Which move takes the artefact out of a GAN's images, and what it does to images by which it was not chosen."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any, NamedTuple
 
@@ -23,6 +23,7 @@ from skinsynth.directions.removal import (
     random_gap,
     rendered,
 )
+from skinsynth.gan.family import Family
 from skinsynth.gan.model import Gan
 from skinsynth.intervals import wilson_share
 
@@ -32,7 +33,7 @@ class Chosen(NamedTuple):
 
     move: Move | None
     rows: list[dict[str, Any]]  # every move that was tried
-    found: dict[str, Any]  # what is said of it in the table; empty where none was sought
+    found: dict[str, Any]  # what is said of it in the table
     before: Latents  # fresh images with the artefact
     after: UInt8[Tensor, "n 3 size size"]
     by_method: dict[str, Move]  # the best of each method that keeps class and centre
@@ -73,7 +74,7 @@ def nothing_sought(gan: Gan) -> Chosen:
     size, w = gan.config.resolution, torch.zeros(0, gan.config.w_size)
     pixels = torch.zeros(0, gan.config.image_channels, size, size, dtype=torch.uint8)
     none = Latents(w, torch.zeros(0, dtype=torch.int64), pixels, torch.zeros(0))
-    return Chosen(None, [], {}, none, pixels, {})
+    return Chosen(None, [], {"note": "no detector"}, none, pixels, {})
 
 
 def best_by_method(tried: Sequence[Move], rows: Sequence[dict[str, Any]], config: RemovalConfig) -> dict[str, Move]:
@@ -122,3 +123,24 @@ def draw_pairs(
         return Pairs(plain, edited, torch.zeros_like(seen))
     edited[seen] = moved_pixels(gan, w[seen.to(w.device)], move)
     return Pairs(plain, edited, seen)
+
+
+def draw_pairs_of_family(
+    family: Family,
+    labels: Int64[Tensor, " n"],
+    move_of: Mapping[str, Move | None],
+    seers: Seers,
+    truncation_psi: float,
+    rng: torch.Generator,
+) -> Pairs:
+    """Pairs for each label, drawn and moved by the member that makes it; `move_of` is by the members' names."""
+    size = next(iter(family.members.values())).config.resolution
+    blank = torch.zeros(len(labels), 3, size, size, dtype=torch.uint8)
+    drawn = Pairs(blank, blank.clone(), torch.zeros(len(labels), dtype=torch.bool))
+    for name, gan in family.members.items():
+        own = torch.isin(labels, torch.tensor(gan.classes))
+        if own.any():
+            pairs = draw_pairs(gan, labels[own], move_of[name], seers, truncation_psi, rng)
+            for part, of_member in zip(drawn, pairs, strict=True):
+                part[own] = of_member
+    return drawn
