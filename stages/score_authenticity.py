@@ -17,10 +17,10 @@ from skinsynth.gan.family import load_family
 from skinsynth.images.archive import image_size
 from skinsynth.images.sets import read_image_set
 from skinsynth.privacy.distances import extreme_places
-from skinsynth.privacy.evidence import Evidence, Search, Tables, gather_evidence, headlines
+from skinsynth.privacy.evidence import Evidence, Search, gather_evidence, headlines
 from skinsynth.privacy.inputs import check_sides, check_size, distinct_sides, judged_by, judged_rows, pixel_row
 from skinsynth.privacy.membership import AttackConfig
-from skinsynth.privacy.names import TABLES
+from skinsynth.privacy.names import TABLES, Tables
 from skinsynth.privacy.novelty import Coverage, NoveltyConfig
 from skinsynth.privacy.sets import Sets, Space
 from skinsynth.projection.pairs import read_pairs

@@ -10,6 +10,7 @@ from PIL import Image
 from skinsynth.privacy.copying import cells_of, copying_by_cells, copying_statistic
 from skinsynth.privacy.distances import nearest, nearest_of_each
 from skinsynth.privacy.novelty import (
+    BINS,
     NoveltyConfig,
     TrainingSet,
     distance_histogram,
@@ -191,10 +192,10 @@ def test_distances_are_counted_in_both_metrics_and_their_own_projections_known(r
 
 
 def test_a_histogram_holds_every_image_once(rng):
-    rows = distance_histogram({"a": torch.rand(50, generator=rng), "b": torch.zeros(3)}, bins=7)
+    rows = distance_histogram({"a": torch.rand(50, generator=rng), "b": torch.zeros(3)})
     for name in ("a", "b"):
         assert sum(row["share"] for row in rows if row["of"] == name) == pytest.approx(1)
-    assert len(rows) == 14
+    assert len(rows) == 2 * BINS
 
 
 def test_the_figure_of_pairs_is_the_same_bytes_again(rng, tmp_path):

@@ -17,12 +17,12 @@ from skinsynth.gan.model import Gan
 from skinsynth.gan.pixels import from_pixels
 from skinsynth.intervals import group_draws, percentile_interval
 from skinsynth.privacy.distances import ENTRIES_AT_ONCE, nearest, nearest_of_each
+from skinsynth.privacy.names import Row
 from skinsynth.privacy.patients import Groups
 
 # Fewer non-members than this are not enough for a false positive rate of 1 %: it would be less than one image.
 FEWEST_NON_MEMBERS = 100
 
-Row = dict[str, str | float | int]
 Scores = tuple[Float64[np.ndarray, " _"], Float64[np.ndarray, " _"]]  # of members and of non-members
 
 

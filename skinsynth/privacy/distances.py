@@ -70,11 +70,9 @@ def nearest_of_each(
     return found.add_(points.square().sum(dim=1)).clamp_(min=0).sqrt_()
 
 
-def nearest_other(
-    points: Float[Tensor, "n dim"], metric: str = "euclidean"
-) -> tuple[Float64[Tensor, " n"], Int64[Tensor, " n"]]:
-    """Distance of each point to its nearest other point of the same set, and which one that is."""
-    return _nearest(points, points, metric, skip_own=True)
+def nearest_other(points: Float[Tensor, "n dim"]) -> tuple[Float64[Tensor, " n"], Int64[Tensor, " n"]]:
+    """Euclidean distance of each point to its nearest other point of the same set, and which one that is."""
+    return _nearest(points, points, "euclidean", skip_own=True)
 
 
 def summary(distances: Float[Tensor, " n"], close: float) -> dict[str, float | int]:

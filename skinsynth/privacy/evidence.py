@@ -11,8 +11,8 @@ from skinsynth.images.archive import Images
 from skinsynth.privacy.distances import paired
 from skinsynth.privacy.judgement import judge
 from skinsynth.privacy.membership import AttackConfig, other_attack_rows, pixel_attack_rows
-from skinsynth.privacy.names import CONTROL, GENERATED, HELD_OUT, NO_FEATURES, PIXELS, TABLES
-from skinsynth.privacy.novelty import Coverage, NoveltyConfig, Row
+from skinsynth.privacy.names import CONTROL, GENERATED, HELD_OUT, NO_FEATURES, PIXELS, TABLES, Row, Tables
+from skinsynth.privacy.novelty import Coverage, NoveltyConfig
 from skinsynth.privacy.sets import Sets, Space, features_in
 from skinsynth.privacy.views import (
     THUMBNAILS,
@@ -26,8 +26,6 @@ from skinsynth.privacy.views import (
 
 # Generated images of a class that are nearest to training, by name, for who looks at each.
 LISTED = 50
-
-Tables = dict[str, list[Row]]
 
 
 class Search(NamedTuple):

@@ -14,13 +14,12 @@ from skinsynth.images.sets import left_aside
 from skinsynth.lesions.table import lesions_of
 from skinsynth.partition.split import held_out_of, images_of, read_split
 from skinsynth.privacy.authenticity import without_duplicates
-from skinsynth.privacy.names import LABELS, SHA256_OF_LESIONS, SHA256_OF_SPLIT
+from skinsynth.privacy.names import LABELS, SHA256_OF_LESIONS, SHA256_OF_SPLIT, Row
 from skinsynth.privacy.patients import PatientImages
 from skinsynth.privacy.sets import OtherClasses, Sets
 
 # Of a class: fewer say nothing about copying.
 LEAST_IMAGES = 10
-Row = dict[str, str | float | int]
 
 
 def check_size(path: Path, fake: Images, classes: tuple[str, ...]) -> None:

@@ -8,12 +8,11 @@ from torch import Tensor
 from skinsynth.features.extractor import without_cache
 from skinsynth.privacy.distances import paired
 from skinsynth.privacy.membership import AttackConfig, feature_attack_rows
-from skinsynth.privacy.names import GENERATED, HELD_OUT
+from skinsynth.privacy.names import GENERATED, HELD_OUT, Row, Tables
 from skinsynth.privacy.novelty import (
     Coverage,
     GapsOf,
     NoveltyConfig,
-    Row,
     TrainingSet,
     distance_histogram,
     distance_rows,
@@ -28,7 +27,7 @@ from skinsynth.privacy.sets import Features, Sets, Space
 
 def judge(
     space: Space, sets: Sets, features: Features, novelty: NoveltyConfig, attacks: AttackConfig, coverage: Coverage
-) -> dict[str, list[Row]]:
+) -> Tables:
     """Rows of each table by its name."""
     gaps = gaps_to(features.train.features, {GENERATED: features.fake, HELD_OUT: features.held_out.features})
     shown = dict(gaps["cosine"])

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from skinsynth.images.archive import Images
 from skinsynth.privacy.disguises import DISGUISES, disguised
+from skinsynth.privacy.names import Row
 
 # What chance of a count of look-alikes stops a release.
 UNLIKELY = 0.001
 
-Row = dict[str, str | float | int]
 # Distances of images to the nearest training image, and which one that is.
 Found = tuple[Float[Tensor, " n"], Int64[Tensor, " n"]]
 Finder = Callable[[UInt8[np.ndarray, "n 3 size size"]], Found]

@@ -13,7 +13,6 @@ from skinsynth.gan.model import Gan
 from skinsynth.images.archive import Images
 from skinsynth.intervals import group_draws
 from skinsynth.privacy.attacks import (
-    Row,
     Scores,
     attack_rows,
     check_scores,
@@ -24,7 +23,7 @@ from skinsynth.privacy.attacks import (
     reconstruction_scores_of_each,
     rows_of_draws,
 )
-from skinsynth.privacy.names import CONTROL
+from skinsynth.privacy.names import CONTROL, Row
 from skinsynth.privacy.patients import Halves, PatientFeatures, PatientImages, halves_by_group
 from skinsynth.privacy.thumbnails import thumbnails
 from skinsynth.settings import Count, Seed

@@ -21,14 +21,14 @@ from skinsynth.privacy.copying import (
     copying_statistic,
 )
 from skinsynth.privacy.distances import METRICS, nearest, paired, summary
-from skinsynth.privacy.names import GENERATED, HELD_OUT
+from skinsynth.privacy.names import GENERATED, HELD_OUT, Row
 from skinsynth.privacy.patients import PatientFeatures
 from skinsynth.settings import Count, NotNegative, Seed
 
 # Halves of the held-out patients that play the training set.
 DRAWS = 200
+BINS = 30  # of the histogram
 
-Row = dict[str, str | float | int]
 Coverage = Callable[[Tensor, Tensor], float]  # share of the first set with one of the second in its neighbourhood
 GapsOf = Mapping[str, Mapping[str, Float64[Tensor, " _"]]]  # distances to the nearest training image by metric and set
 
@@ -163,9 +163,9 @@ def projection_summary(
     return {**summary(gaps, close), "memorised": memorised, "own_is_nearest": int(own.sum())}
 
 
-def distance_histogram(gaps_of: Mapping[str, Float[Tensor, " n"]], bins: int = 30) -> list[Row]:
+def distance_histogram(gaps_of: Mapping[str, Float[Tensor, " n"]]) -> list[Row]:
     """Share of each set's cosine distances in bins of one width, from 0 to the largest distance of all."""
-    edges = np.linspace(0, max(float(gaps.max()) for gaps in gaps_of.values()), bins + 1)
+    edges = np.linspace(0, max(float(gaps.max()) for gaps in gaps_of.values()), BINS + 1)
     shares = {name: np.histogram(gaps.cpu().numpy(), edges)[0] / len(gaps) for name, gaps in gaps_of.items()}
     return [
         {"of": name, "cosine_distance": float(edges[place]), "share": float(share)}

@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from skinsynth.privacy.names import EXACT_COPIES, GENERATED, HALF_COPIES, HELD_OUT
-from skinsynth.privacy.novelty import Coverage, Novelty, NoveltyConfig, Row, TrainingSet, novelty
+from skinsynth.privacy.names import EXACT_COPIES, GENERATED, HALF_COPIES, HELD_OUT, Row
+from skinsynth.privacy.novelty import Coverage, Novelty, NoveltyConfig, TrainingSet, novelty
 from skinsynth.privacy.patients import Groups, halves_by_group
 
 

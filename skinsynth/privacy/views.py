@@ -10,8 +10,8 @@ from torch import Tensor
 
 from skinsynth.features.extractor import without_cache
 from skinsynth.privacy.distances import nearest
-from skinsynth.privacy.lookalikes import Finder, Found, Lookalikes, Row, disguised_copies
-from skinsynth.privacy.names import PIXELS
+from skinsynth.privacy.lookalikes import Finder, Found, Lookalikes, disguised_copies
+from skinsynth.privacy.names import PIXELS, Row
 from skinsynth.privacy.sets import Features, Sets, Space
 from skinsynth.privacy.thumbnails import nearest_in_any_orientation, thumbnails
 
