@@ -87,7 +87,7 @@ def main(
 
 
 def read_tables(details: Path) -> Tables:
-    """Those of a judgement; a ValueError where this is a set, and a FileNotFoundError where a table is missing."""
+    """The tables of a judgement; a ValueError where this is a set, and a FileNotFoundError where a table is missing."""
     if details.is_file():
         raise ValueError(f"{details} is a set, not its judgement: run score_authenticity first (docs/release.md)")
     tables = {name: read_rows(details / f"{name}.csv", "score_authenticity") for name in Tables._fields}
@@ -143,12 +143,12 @@ def legend(tables: Tables) -> list[str]:
 
 
 def row_of(one: Finding) -> tuple[str, str, str]:
-    """What is grave in bold."""
+    """An answer as a row of the page, with what is grave in bold."""
     return f"**{one.verdict}**" if one.verdict in GRAVE else one.verdict, one.question, one.found
 
 
 def summary(found: Sequence[Finding]) -> str:
-    """The worst in a sentence or two."""
+    """The worst verdicts in a sentence or two."""
     counts, asked = Counter(one.verdict for one in found), len(found)
     if counts[Verdict.STOPS]:
         return f"Do not give this set away: {counts[Verdict.STOPS]} of {asked} answers stop it."

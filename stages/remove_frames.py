@@ -53,7 +53,7 @@ def main(
     tried: Annotated[Path, "CSV: every move, and what it does to images with the artefact"],
     measured: Annotated[Path, "CSV: the chosen move on fresh images, beside random moves of its length"],
     figure: Annotated[Path, "images with the artefact before and after the chosen move"],
-    strips: Annotated[Path, "a block of rows for each method's best move: the way there and as far the other way"],
+    strips: Annotated[Path, "for each method, images from the opposite of its best move to the move itself"],
     metrics: Annotated[Path, "headlines"],
 ) -> None:
     """Choose a move for each GAN on some images, measure it on others, then draw a set with and one without frames."""
@@ -86,7 +86,7 @@ def main(
 
 
 def seers_of(eye: Detector | None, judge: Classifier, positive: int) -> Seers:
-    """Without a detector nothing is seen in any image."""
+    """Who looks at the images; without a detector the artefact is seen in none."""
     return Seers(
         sees=eye.sees if eye else lambda pixels: torch.zeros(len(pixels), dtype=torch.bool),
         answers=lambda pixels: judge.probabilities(pixels)[:, positive].cpu(),
@@ -97,7 +97,7 @@ def seers_of(eye: Detector | None, judge: Classifier, positive: int) -> Seers:
 
 
 def show(figure: Path, chosen: dict[str, Chosen], count: int) -> None:
-    """Each fresh image with the artefact beside what the move makes of it, GAN by GAN."""
+    """Draw each fresh image with the artefact beside what the move makes of it, GAN by GAN."""
     rows = [
         Strip(f"{name}: before, after" if one.move else f"{name}: no move found", row)
         for name, one in chosen.items()
@@ -116,7 +116,7 @@ def in_rows(pairs: np.ndarray) -> list[np.ndarray]:
 
 
 def show_strips(path: Path, members: dict[str, Gan], chosen: dict[str, Chosen]) -> None:
-    """Of each method three images, from the opposite of its best move over the image itself to the move."""
+    """Draw three images for each method, from the opposite of its best move over the image itself to the move."""
     strips = [
         Strip(labelled(name, move), strip.numpy())
         for name, one in chosen.items()
@@ -140,7 +140,7 @@ def labelled(name: str, move: Move) -> str:
 
 
 def headlines(chosen: dict[str, Chosen], moved: float, left: float) -> dict[str, Any]:
-    """Of the GAN that makes the artefact most often; shares of the drawn set that were moved and that keep it."""
+    """Numbers of the GAN with the artefact most often; shares of the drawn set that were moved and that keep it."""
     asked = {name: one.found for name, one in chosen.items() if "draws" in one.found}
     share_of = {name: found["with_artefact"] / found["draws"] for name, found in asked.items()}
     name = max(chosen, key=lambda name: share_of.get(name, -1))

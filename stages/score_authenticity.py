@@ -53,22 +53,25 @@ def main(
     images: Annotated[Path, "real images"],
     lesions: Annotated[Path, "lesions.csv, for duplicates"],
     split: Annotated[Path, "who is on which side"],
-    classifiers: Annotated[list[Path], "classifiers whose features distances are measured in: the first has headlines"],
+    classifiers: Annotated[
+        list[Path], "classifiers whose features distances are measured in: the first supplies the headline metrics"
+    ],
     metrics: Annotated[Path, "headlines"],
     details: Annotated[Path, f"folder of {', '.join(TABLES)} as CSV"],
     nearest_pairs: Annotated[Path, "closest and furthest pairs as a figure: shows real images, stays here"],
     closest: Annotated[Path, "CSV: the synthetic images nearest to real ones, with their neighbours' ids: stays here"],
     saw_the_set: Annotated[
-        list[Path] | None, "those of the classifiers that were trained on these synthetic images: no rule reads theirs"
+        list[Path] | None,
+        "those of the classifiers that were trained on these synthetic images: the release rules ignore their results",
     ] = None,
     pairs: Annotated[Path | None, "real images and their projections, where a generator was asked for them"] = None,
     gan: Annotated[Path | None, "the generator's folder, where there is one: its discriminator is attacked too"] = None,
 ) -> None:
     """Judge by features; duplicates leave the training set first. Far away does not mean private.
 
-    Real images are those of the synthetic classes. What is said of all classes at once is said of synthetic images in
-    the shares of training: C_T of a balanced set would tell how classes are mixed. Copies are sought in the whole set,
-    among real images of all classes.
+    Real images are those of the synthetic classes. Numbers over all classes use a subsample with training's class
+    shares; otherwise C_T would measure the class mix. Copies are sought in the whole set, among real images of all
+    classes.
     """
     settings = load_params("score_authenticity", Settings)
     check_details(details, [metrics, nearest_pairs, closest])

@@ -79,7 +79,7 @@ def lesion_mask(image: UInt8[np.ndarray, "3 size size"]) -> Bool[np.ndarray, "si
 def _smoothed(
     light: Float32[np.ndarray, "size size"], field: Bool[np.ndarray, "size size"]
 ) -> Float32[np.ndarray, "size size"]:
-    """Blurred within the field of view, so that the black around does not darken its rim."""
+    """Lightness blurred within the field of view, so that the black around does not darken its rim."""
     deviation = SMOOTHING * len(light)
     weight = gaussian_filter(field.astype(np.float32), deviation)
     return gaussian_filter(np.where(field, light, 0), deviation) / np.maximum(weight, 1e-6)

@@ -40,7 +40,7 @@ def mean(values: Float[np.ndarray, " n"] | Bool[np.ndarray, " n"], weights: Weig
 
 
 def correlation(first: Float64[np.ndarray, " n"], second: Float64[np.ndarray, " n"], weights: Weights) -> Values:
-    """Pearson's of each draw (of a flag: the point-biserial one); nan where one of the two does not vary."""
+    """Pearson's correlation in each draw (of a flag: the point-biserial one); nan where one does not vary."""
     a, b = mean(first, weights), mean(second, weights)
     covariance = mean(first * second, weights) - a * b
     variances = (mean(first**2, weights) - a**2) * (mean(second**2, weights) - b**2)
@@ -72,6 +72,7 @@ class Flips(NamedTuple):
 
 
 def flips(before: Float64[np.ndarray, " n"], after: Float64[np.ndarray, " n"], weights: Weights) -> Flips:
-    """Answers by the larger of two probabilities, that of the positive class against all others together."""
+    """What changes between two probabilities of each image: the answer is positive where that class's probability is
+    0.5 or more."""
     was, now = before >= 0.5, after >= 0.5
     return Flips(mean(~was & now, weights), mean(was & ~now, weights), mean(after - before, weights))

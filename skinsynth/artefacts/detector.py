@@ -27,7 +27,7 @@ class Detector:
     auc: float  # on test images
 
     def probabilities(self, pixels: UInt8[np.ndarray | Tensor, "n 3 size size"]) -> Float[Tensor, " n"]:
-        """That the artefact is there, on the CPU."""
+        """Probability that the artefact is in each image, on the CPU."""
         return self.classifier.probabilities(pixels)[:, PRESENT].double().cpu()
 
     def sees(self, pixels: UInt8[np.ndarray | Tensor, "n 3 size size"]) -> Bool[Tensor, " n"]:
@@ -61,12 +61,12 @@ def prevalence_threshold(probabilities: Float[Tensor, " n"], count: int) -> floa
 
 
 def counts_of(labels: Int64[Tensor, " n"]) -> dict[str, int]:
-    """Images with and without the artefact."""
+    """Counts of images with and without the artefact."""
     return {"with": int((labels == PRESENT).sum()), "without": int((labels == ABSENT).sum())}
 
 
 def save_detector(folder: Path, detector: Detector) -> None:
-    """The classifier's files, and beside them the threshold and the AUC on test images."""
+    """Write the classifier's files, and beside them the threshold and the AUC on test images."""
     save_classifier(folder, detector.classifier)
     about = {"artefact": detector.artefact, "threshold": detector.threshold, "auc": detector.auc}
     with written_whole(folder / ABOUT) as aside:
@@ -88,7 +88,7 @@ def load_detector(folder: Path, device: torch.device) -> Detector:
 
 
 def load_detectors(folder: Path, device: torch.device) -> dict[str, Detector]:
-    """All of a folder, by artefact: none where every artefact was too rare; a FileNotFoundError where it is missing."""
+    """Detectors by artefact, none where every artefact was too rare; a FileNotFoundError where there is no folder."""
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder of detectors at {folder}: run train_detectors, or give the one it wrote")
     places = sorted(place.parent for place in folder.glob(f"*/{ABOUT}"))

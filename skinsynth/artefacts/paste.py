@@ -9,7 +9,7 @@ from skinsynth.lesions.phantom_image import framed
 def with_frames(
     pixels: UInt8[np.ndarray, "n 3 size size"], rng: np.random.Generator
 ) -> UInt8[np.ndarray, "n 3 size size"]:
-    """The round field of view of a dermatoscope on each image, of random radius; the phantom's own way to draw it."""
+    """Each image behind a dermatoscope's round field of view of random radius, as the phantom draws it."""
     pasted = np.empty_like(pixels)
     for place, image in enumerate(pixels):
         drawn = framed(image.transpose(1, 2, 0).astype(np.float32) / 255, rng)

@@ -26,5 +26,5 @@ def leading_axes(matrix: Float[Tensor, "w w"], count: int) -> Axes:
 
 
 def strides(w: Float[Tensor, "n w"], vectors: Float[Tensor, "k w"]) -> Float[Tensor, "k w"]:
-    """The same directions, each as long as one standard deviation of w along it: the common unit of steps."""
+    """The given directions, each as long as one standard deviation of w along it: the common unit of steps."""
     return vectors * (w @ vectors.T).std(dim=0)[:, None]

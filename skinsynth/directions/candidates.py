@@ -49,7 +49,7 @@ def hyperplane_strides(others: Latents, framed: Latents, seers: Seers) -> dict[s
 
 
 def moves(stride_of: Mapping[str, Float[Tensor, "k w"]], config: RemovalConfig) -> Iterator[Move]:
-    """Every direction of every method, by every step, in every range of layers."""
+    """A move along every direction of every method, by every step, in every range of layers."""
     for method, vectors in stride_of.items():
         for number, stride in enumerate(vectors, start=1):
             for layers in config.layers:

@@ -70,7 +70,7 @@ def choose(gan: Gan, seers: Seers, config: RemovalConfig, rng: torch.Generator) 
 
 
 def nothing_sought(gan: Gan) -> Chosen:
-    """Of a GAN whose images nobody can ask for the artefact."""
+    """What is found for a GAN whose images no detector can be asked about: no move."""
     size, w = gan.config.resolution, torch.zeros(0, gan.config.w_size)
     pixels = torch.zeros(0, gan.config.image_channels, size, size, dtype=torch.uint8)
     none = Latents(w, torch.zeros(0, dtype=torch.int64), pixels, torch.zeros(0))
@@ -78,7 +78,7 @@ def nothing_sought(gan: Gan) -> Chosen:
 
 
 def best_by_method(tried: Sequence[Move], rows: Sequence[dict[str, Any]], config: RemovalConfig) -> dict[str, Move]:
-    """Of each method that has one."""
+    """The best move of each method that has one which keeps class and centre."""
     found = {}
     for method in dict.fromkeys(move.method for move in tried):
         own = [place for place, move in enumerate(tried) if move.method == method]
@@ -89,7 +89,7 @@ def best_by_method(tried: Sequence[Move], rows: Sequence[dict[str, Any]], config
 
 
 def described(move: Move) -> dict[str, Any]:
-    """Its columns in the tables."""
+    """A move's columns in the tables."""
     layers = "all" if move.layers is None else f"{move.layers[0]} to {move.layers[1]}"
     return {"method": move.method, "direction": move.number, "layers": layers, "step": move.step}
 

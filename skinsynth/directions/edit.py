@@ -13,7 +13,7 @@ LayerRange = tuple[int, int]  # first and last layer of ws, counted from 0
 
 
 def layer_slice(layers: LayerRange | None, layer_count: int) -> slice:
-    """The chosen layers of ws; None: all."""
+    """The slice of ws that holds a range of layers; None: all."""
     first, last = (0, layer_count - 1) if layers is None else layers
     if not 0 <= first <= last < layer_count:
         raise ValueError(

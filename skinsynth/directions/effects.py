@@ -12,7 +12,7 @@ from skinsynth.intervals import NORMAL_95, Interval
 
 
 class Effects(NamedTuple):
-    """Per image and step of length 1."""
+    """What a move along a direction changes in each image, per step of length 1."""
 
     changes: Float[Tensor, " n"]  # of the probability of one class, with its sign
     distances: Float[Tensor, " n"]  # Euclidean, between features of the moved image and of the image itself

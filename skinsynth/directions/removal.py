@@ -89,7 +89,7 @@ class Effect(NamedTuple):
     centre: Float[Tensor, " n"]  # root mean squared change of the pixels within the disc, 0 to 255
 
     def row(self, random_gap: float) -> dict[str, float]:
-        """Means; the centre's change as a share of the median gap between random images."""
+        """Means over the images; the centre's change as a share of the median gap between random images."""
         return {
             "remaining_share": float(self.remains.double().mean()),
             "mean_absolute_change": float(self.change.abs().mean()),
@@ -130,7 +130,7 @@ def moved_pixels(gan: Gan, w: Float[Tensor, "n w"], move: Move) -> Pixels:
 
 
 def effect(gan: Gan, before: Latents, move: Move, seers: Seers) -> Effect:
-    """Asks both seers about the images after the move."""
+    """What the move makes of these images, as the detector and the classifier see them."""
     after = moved_pixels(gan, before.w, move)
     change = seers.answers(after) - before.answers
     return Effect(after, seers.sees(after), change, centre_gap(before.pixels, after))
@@ -172,7 +172,7 @@ def best_move(rows: Sequence[Mapping[str, Any]], config: RemovalConfig) -> int |
 
 
 def save_moves(path: Path, move_of: Mapping[str, Move]) -> None:
-    """Each GAN's move: its vector in w as an array, all else as JSON in the file's metadata."""
+    """Write each GAN's move: its vector in w as an array, all else as JSON in the file's metadata."""
     about = {name: {**move._asdict(), "vector": None} for name, move in move_of.items()}
     vectors = {name: move.vector.cpu().contiguous() for name, move in move_of.items()}
     with written_whole(path) as aside:
@@ -180,7 +180,7 @@ def save_moves(path: Path, move_of: Mapping[str, Move]) -> None:
 
 
 def load_moves(path: Path) -> dict[str, Move]:
-    """What `save_moves` wrote, on the CPU; `moved_pixels` applies it."""
+    """Each GAN's move as `save_moves` wrote it, on the CPU; `moved_pixels` applies it."""
     with safe_open(path, "pt") as file:
         about = json.loads(file.metadata()["moves"])
         for name, one in about.items():

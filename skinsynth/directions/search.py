@@ -15,7 +15,7 @@ from skinsynth.gan.model import Gan
 
 
 class Found(NamedTuple):
-    """Directions by one method."""
+    """The directions that one method finds."""
 
     method: str
     axes: Axes
@@ -35,7 +35,7 @@ def find_axes(
 
 
 def spread_evenly(classes: Sequence[int], count: int) -> Int64[Tensor, " count"]:
-    """So many labels, each class in turn."""
+    """`count` labels, each class in turn."""
     if count < len(classes):
         raise ValueError(
             f"each of {len(classes)} classes takes an image or more, but {count} in all came: ask for more"

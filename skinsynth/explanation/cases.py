@@ -53,7 +53,8 @@ def _central(
     eligible: Bool[np.ndarray, " n"],
     share: float,
 ) -> Int64[np.ndarray, " k"]:
-    """The nearest of each class, the second nearest of each, and so on."""
+    """Places of eligible images near their class's centroid: the nearest of each class, the second nearest of each, and
+    so on."""
     turns = []
     for label in np.unique(labels):
         own = labels == label

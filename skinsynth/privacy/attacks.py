@@ -66,15 +66,15 @@ def reconstruction_scores_of_each(
     among: Float[Tensor, "r dim"],
     choices: Sequence[Int64[np.ndarray, " _"]],
 ) -> Float64[Tensor, "choices n"]:
-    """The same with every choice of the others (places) as the reference."""
+    """`reconstruction_scores` of each image, one row for each choice of reference images (places in `among`)."""
     return nearest_of_each(images, among, choices) - nearest(images, generated)[0]
 
 
 def density_ratio(
     generated: Float[Tensor, "m dim"], reference: Float[Tensor, "r dim"], components: int
 ) -> Callable[[Float[Tensor, "n dim"]], Float64[Tensor, " n"]]:
-    """What scores images by the logarithm of p_generated(x) / p_reference(x) (DOMIAS, van Breugel et al. 2023, arXiv
-    2302.12580, eq. 2).
+    """A function that scores images by the logarithm of p_generated(x) / p_reference(x) (DOMIAS, van Breugel et al.
+    2023, arXiv 2302.12580, eq. 2).
 
     Gaussian kernels on the principal components of both sets together, each brought to unit variance, with Scott's
     bandwidth n^(-1 / (components + 4)) for the smaller set. One bandwidth for both sets, since one of its own would
@@ -95,11 +95,11 @@ def density_ratios_of_each(
     choices: Sequence[Int64[np.ndarray, " _"]],
     components: int,
 ) -> Float64[Tensor, "choices n"]:
-    """The same with every choice of the others (places) as the reference, but for a constant: all kernels are found
-    once.
+    """Scores by `density_ratio` of each image, but for a constant: one row for each choice of reference images (places
+    in `among`), with all kernels computed once.
 
     Components are those of the generated images and all that are scored together, members and non-members alike: of
-    many dimensions they fit whom they were found among. The bandwidth is that of half of the others.
+    many dimensions they fit whom they were found among. The bandwidth is that of half of `among`.
     """
     from sklearn.neighbors import KernelDensity
 
@@ -127,7 +127,7 @@ def _bandwidth(generated: int, reference: int, components: int) -> float:
 def _whitening(
     points: Float[Tensor, "n dim"], components: int
 ) -> Callable[[Float[Tensor, "k dim"]], Float64[np.ndarray, "k components"]]:
-    """What maps features to the first principal components of `points`, where these have variance 1 in each."""
+    """A function that maps features to the first principal components of `points`, which have variance 1 in each."""
     # The covariance is singular beyond the rank, and its eigenvalues are rounding errors there.
     mean = points.double().mean(dim=0)
     centred = points.double() - mean

@@ -52,7 +52,8 @@ def authenticity_of_patients(
     seed: int,
     among_train: Float64[Tensor, " n"] | None = None,
 ) -> Interval:
-    """The same share of real images, with a 95 % interval over their patients: images of one patient are alike."""
+    """Share of authentic images among real held-out ones, with a 95 % interval over their patients, whose images are
+    alike."""
     verdicts = authentic(train, held_out, among_train).double().cpu().numpy()
     draws = group_draws(groups, DRAWS, np.random.default_rng(seed))
     return share_interval(draws @ verdicts / draws.sum(axis=1), len(set(groups)), len(groups))

@@ -105,7 +105,7 @@ def copying_by_cells(cells: Cells, held_out: Float[Tensor, "h dim"], fake: Float
 
 
 def cells_of(train: Float[Tensor, "n dim"], count: int, seed: int) -> Cells:
-    """At most so many cells, in float64 on the CPU."""
+    """The training set cut up into `count` cells at most, in float64 on the CPU."""
     from sklearn.cluster import KMeans  # 1.5 s to import, and nobody else here needs them
     from sklearn.decomposition import PCA
 

@@ -38,7 +38,7 @@ def _corner(image: Picture, share: float) -> Picture:
 
 
 def _moved(image: Picture, share: float) -> Picture:
-    """To the right; what comes in at the left is the border's colour."""
+    """The image moved to the right; what comes in at the left is the border's colour."""
     ground = Image.new("RGB", image.size, _border(image))
     ground.paste(image, (round(image.width * share), 0))
     return ground

@@ -15,12 +15,12 @@ REFINED = 4
 
 
 def as_they_are(features: Float[Tensor, "n dim"]) -> Float64[Tensor, "n dim"]:
-    """For Euclidean distances."""
+    """Features as float64, for Euclidean distances."""
     return features.double()
 
 
 def at_unit_length(features: Float[Tensor, "n dim"]) -> Float64[Tensor, "n dim"]:
-    """For cosine distances: of unit vectors they are half the squared Euclidean one."""
+    """Features as float64 unit vectors, for cosine distances: half the squared Euclidean ones of these."""
     return normalize(features.double(), dim=1)
 
 
@@ -56,8 +56,9 @@ def nearest(
 def nearest_of_each(
     points: Float[Tensor, "n dim"], among: Float[Tensor, "m dim"], choices: Sequence[Int64[np.ndarray, " _"]]
 ) -> Float64[Tensor, "choices n"]:
-    """Euclidean distance of each point to the nearest of every choice of the others (places): all distances are found
-    once. Unlike those of `nearest` they are rounded, to some 1e-8 of the features' length at 0."""
+    """Euclidean distance of each point to the nearest of some others, one row for each choice of these (places in
+    `among`), with all distances computed once. Unlike those of `nearest` they are rounded, to some 1e-8 of the
+    features' length at 0."""
     points, among = as_they_are(points), as_they_are(among)
     places = [torch.from_numpy(chosen).to(among.device) for chosen in choices]
     # One tensor for all minima: thousands of small ones, each allocated after a large copy that is freed, leave holes

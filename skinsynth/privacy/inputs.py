@@ -60,7 +60,7 @@ def distinct_sides(
 
 
 def judged_rows(synthetic: Path, sets: Sets) -> list[Row]:
-    """Which file this is about, as it was judged."""
+    """Rows about the synthetic set as it was judged: its file, its images and the real ones beside them."""
     counts = Counter(sets.classes[label] for label in sets.fake.labels)
     about = {
         "file": synthetic.name,
@@ -79,14 +79,14 @@ def judged_rows(synthetic: Path, sets: Sets) -> list[Row]:
 
 
 def counted_by_suffix(names: Sequence[str]) -> str:
-    """Such as "3 (.txt 2, no suffix 1)"."""
+    """How many files there are, by suffix, such as "3 (.txt 2, no suffix 1)"."""
     kinds = Counter(Path(name).suffix.lower() or "no suffix" for name in names)
     told = ", ".join(f"{kind} {count}" for kind, count in kinds.items())
     return f"{len(names)} ({told})" if names else "0"
 
 
 def judged_by(images: Path, lesions: Path, split: Path) -> list[Row]:
-    """What the set was judged by: a page about another split would speak of other held-out patients."""
+    """Rows that identify the files the set was judged by: another split would have other held-out patients."""
     files = {SHA256_OF_SPLIT: split, SHA256_OF_LESIONS: lesions, "sha256 of the real images": images}
     return [{"what": what, "value": sha256_of(file)} for what, file in files.items()]
 
@@ -100,7 +100,7 @@ def fingerprint(path: Path) -> str:
 
 
 def pixel_row(fake: Images, images: Path, split: Path) -> Row:
-    """Synthetic images that equal another one of the set, or a real one of any class, in every pixel."""
+    """Counts of the synthetic images that equal another one of the set, or a real one of any class, in every pixel."""
     sides = read_split(split)
     is_training = sides["split"] == "train"
     made = digests(fake.pixels)
@@ -112,5 +112,5 @@ def pixel_row(fake: Images, images: Path, split: Path) -> Row:
 
 
 def digests(pixels: UInt8[np.ndarray, "n 3 size size"]) -> list[bytes]:
-    """The same for the same image: pixels themselves would fill the memory twice."""
+    """SHA-256 of each image: pixels themselves would fill the memory twice."""
     return [hashlib.sha256(image.tobytes()).digest() for image in pixels]

@@ -28,7 +28,7 @@ from skinsynth.privacy.sets import Features, Sets, Space
 def judge(
     space: Space, sets: Sets, features: Features, novelty: NoveltyConfig, attacks: AttackConfig, coverage: Coverage
 ) -> Tables:
-    """Rows of each table by its name."""
+    """Rows of each table that features of this space fill, by the table's name."""
     gaps = gaps_to(features.train.features, {GENERATED: features.fake, HELD_OUT: features.held_out.features})
     shown = dict(gaps["cosine"])
     if features.pairs is not None:
@@ -43,7 +43,7 @@ def judge(
 
 
 def authenticity_by_class(sets: Sets, features: Features, coverage: Coverage) -> list[Row]:
-    """Of all images together, then of each class against the same class."""
+    """The authenticity table: of all images together, then of each class against the same class."""
     rows = _authenticity_rows("all", features.train, features.held_out, features.pooled, coverage)
     for label in sets.labels:
         rows += _authenticity_rows(
@@ -80,7 +80,7 @@ def noise_images(count: int, size: int, seed: int) -> UInt8[np.ndarray, "count 3
 def distances_by_class(
     sets: Sets, gaps: GapsOf, pairs: tuple[Float[Tensor, "p dim"], Float[Tensor, "p dim"]] | None, close: float
 ) -> list[Row]:
-    """Of all images of the set, then of each class; the training image may be of any."""
+    """The table of distances: of all images of the set, then of each class; the training image may be of any."""
     rows = [{"class": "all", **row} for row in distance_rows(gaps, pairs, close)]
     labels = {GENERATED: sets.fake.labels, HELD_OUT: sets.held_out.images.labels}
     for label in sets.labels:

@@ -35,7 +35,7 @@ class Nearer(NamedTuple):
 
 
 def nearer_than_any(gaps: Float[Tensor, " n"], gaps_of_held_out: Float[Tensor, " m"]) -> Nearer:
-    """Images that lie nearer to a training image than any held-out image does.
+    """Count of the images that lie nearer to a training image than any held-out image does.
 
     If both came from one distribution, all orders of the n + m gaps would be as likely, and the first k of them would
     be the images' with probability n / (n + m) times (n - 1) / (n + m - 1) and so on.

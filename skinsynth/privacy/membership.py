@@ -116,7 +116,8 @@ def _drawn(
 def pixel_attack_rows(
     train: PatientImages, held_out: PatientImages, generated: UInt8[np.ndarray, "m 3 size size"], config: AttackConfig
 ) -> list[Row]:
-    """The same by thumbnails: these see images that were only painted over, which classifiers' features hardly do."""
+    """Rows of `feature_attack_rows` with thumbnails as features: these see images that were only painted over, which
+    classifiers' features hardly do."""
 
     def seen(pixels: UInt8[np.ndarray, "n 3 size size"]) -> Float[Tensor, "n dim"]:
         small = thumbnails(pixels)
@@ -129,8 +130,8 @@ def pixel_attack_rows(
 def other_attack_rows(
     train: PatientImages, held_out: PatientImages, family: Family | None, config: AttackConfig
 ) -> list[Row]:
-    """The same of the attacks that look at no features: each discriminator, about the classes that it knows, and the
-    control, which guesses at random and whose interval should hold an AUC of 0.5."""
+    """AUC and TPR at 1 % FPR of the attacks that look at no features: each discriminator, about the classes that it
+    knows, and the control, which guesses at random and whose interval should hold an AUC of 0.5."""
     rng = np.random.default_rng(config.seed)
     rows = []
     for name, gan in (family.members if family else {}).items():

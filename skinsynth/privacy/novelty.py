@@ -51,12 +51,12 @@ class TrainingSet(PatientFeatures):
 
     @cached_property
     def gaps(self) -> Float64[Tensor, " n"]:
-        """Distance of each to its nearest other one."""
+        """Distance of each training image to its nearest other one."""
         return gaps_within(self.features)
 
     @cached_property
     def cells(self) -> Cells:
-        """Those of C_T."""
+        """The cells of the training set that C_T is measured in."""
         return cells_of(self.features, self.cell_count, self.seed)
 
 

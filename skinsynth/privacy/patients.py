@@ -24,20 +24,20 @@ class PatientImages:
     groups: Int64[np.ndarray, " n"]
 
     def of(self, labels: Sequence[int]) -> "PatientImages":
-        """Those of some classes."""
+        """The images of some classes."""
         places = np.flatnonzero(np.isin(self.images.labels, labels))
         return PatientImages(self.images.at(places), self.groups[places])
 
 
 @dataclass(frozen=True)
 class PatientFeatures:
-    """The same by their features."""
+    """Features of real images and the patient (or group of patients) of each."""
 
     features: Float[Tensor, "n dim"]
     groups: Int64[np.ndarray, " n"]
 
     def at(self: Side, chosen: Int64[np.ndarray, " m"] | Bool[np.ndarray, " n"]) -> Side:
-        """Some of them."""
+        """Some of the images, by place or by mask."""
         return replace(self, features=self.features[torch.from_numpy(chosen)], groups=self.groups[chosen])
 
 

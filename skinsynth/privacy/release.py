@@ -23,7 +23,7 @@ class ReleaseConfig:
 
 
 class Verdict(StrEnum):
-    """From the worst on."""
+    """What the answer to a question comes to, the worst first."""
 
     STOPS = "stops"
     BLIND = "cannot be judged"
@@ -84,8 +84,8 @@ class Tables(NamedTuple):
     attacks: pd.DataFrame
 
     def where_strangers_are_as_strange(self) -> "Tables":
-        """Without features that learnt from the set: these know its images as they know training's, and none held out,
-        so that fresh images look like copies there."""
+        """These tables without features that learnt from the set: they know its images as they know training's, and
+        none held out, so that fresh images look like copies there."""
         named = self._asdict().items()
         return self._replace(
             **{name: table[table["saw_the_set"] == 0] for name, table in named if "saw_the_set" in table}
@@ -222,14 +222,14 @@ def too_near(copies: pd.DataFrame) -> Answer:
 
 
 def too_near_held_out(copies: pd.DataFrame) -> Answer:
-    """The same of held-out images: somebody else's generator may have seen these."""
+    """More look-alikes of held-out images than chance would have: somebody else's generator may have seen these."""
     question = "Are more images nearer to held-out patients than every training image than chance explains?"
     return question, *_lookalikes(copies, "nearer_than_any_training", "training")
 
 
 def _lookalikes(copies: pd.DataFrame, counted: str, strangers: str) -> tuple[Verdict, str]:
-    """By the least chance of any row; a few copies among many fresh images stay below what stops, but seldom below
-    what warns."""
+    """The verdict by the worst row, and its numbers; a few copies among many fresh images stay below what stops, but
+    seldom below what warns."""
     share = copies[counted] / copies["unlikely_from"]  # of what would stop
     least = copies["chance_of_as_many"].to_numpy().argmin()
     worst = copies.iloc[int(share.argmax() if share.max() >= 1 else least)]
@@ -260,7 +260,7 @@ def to_look_at(copies: pd.DataFrame, copies_of_held_out: pd.DataFrame) -> Answer
 
 
 def authenticity(table: pd.DataFrame, planted: pd.DataFrame) -> Answer:
-    """Below held-out images it warns; no higher than what planted half copies can score, it stops."""
+    """Authenticity below that of held-out images warns; no higher than what planted half copies can score, it stops."""
     question = "Are images less authentic than held-out ones?"
     if table.empty:
         return question, Verdict.UNANSWERED, NO_SPACE
@@ -293,13 +293,14 @@ def beyond_strangers(table: pd.DataFrame) -> Answer:
 
 
 def attack_auc(attacks: pd.DataFrame) -> Answer:
-    """An interval above 0.5."""
+    """Warns where the AUC of an attack has an interval above 0.5."""
     asked = attacks[attacks["metric"] == "auc"].assign(chance=0.5)
     return _attacks(asked, "Can training images be told from held-out ones?", "AUC")
 
 
 def attack_rate(attacks: pd.DataFrame) -> Answer:
-    """More found than chance: of m non-members one more than the m // 100 false alarms sets the threshold."""
+    """Warns where more members are found than by chance: of m non-members one more than the m // 100 false alarms sets
+    the threshold."""
     asked = attacks[attacks["metric"] == "tpr_at_1_percent_fpr"]
     chance = (asked["non_members"] // 100 + 1) / (asked["non_members"] + 1)
     question = "Are more training images pointed out than false alarms explain?"

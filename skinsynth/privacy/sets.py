@@ -37,7 +37,7 @@ class Sets:
 
     @property
     def labels(self) -> list[int]:
-        """Those of the synthetic images."""
+        """Labels that synthetic images have, in order."""
         return np.unique(self.fake.labels).tolist()
 
     @cached_property
@@ -47,7 +47,7 @@ class Sets:
 
     @cached_property
     def held_out_searched(self) -> Images:
-        """All held-out images, in the same way."""
+        """All held-out images among which copies are sought; those of the synthetic classes come first."""
         return joined(self.held_out.images, self.others.held_out)
 
     @cached_property
@@ -57,7 +57,7 @@ class Sets:
 
 
 def joined(first: Images, then: Images) -> Images:
-    """One after the other; the first themselves where nothing follows."""
+    """Two sets of images as one, the first in front; the first itself where the other is empty."""
     if not then.ids:
         return first
     pixels = np.concatenate([first.pixels, then.pixels])
@@ -65,7 +65,7 @@ def joined(first: Images, then: Images) -> Images:
 
 
 class Space(NamedTuple):
-    """Whose features distances are measured in."""
+    """A network in whose features distances are measured."""
 
     name: str  # of the classifier's folder, or of the published network
     extractor: str
@@ -85,7 +85,7 @@ class Features(NamedTuple):
 
 
 def features_in(space: Space, sets: Sets, config: NoveltyConfig) -> Features:
-    """Every image seen by one extractor."""
+    """Features of every image of the sets by one extractor."""
     of_sets = sets.train.images, sets.held_out.images, sets.fake
     train, held_out, fake = (space.extract(images.pixels) for images in of_sets)
     return Features(

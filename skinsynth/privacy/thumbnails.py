@@ -101,7 +101,8 @@ def _shifted(images: Float[Tensor, "m 3 s s"]) -> Iterator[Float[Tensor, "some d
 
 
 def _nearest_disc(images: Float[Tensor, "n 3 s s"], index: Index) -> Nearest:
-    """The poses that look best along the axes are each moved to where they fit best; the nearest of these counts."""
+    """Distance of each image to the nearest disc, and whose that is: the poses that look best along the axes are each
+    moved to where they fit best, and the nearest of these counts."""
     poses = _poses_asked()
     ways = torch.cat([images, images.flip(3)])
     seen = torch.stack([normalize(discs(ways, pose.expand(len(ways), 4)) @ index.axes) for pose in poses])
@@ -184,6 +185,6 @@ def _points_of_disc() -> tuple[Float[Tensor, " points"], Float[Tensor, " points"
 
 
 def _standardized(values: Float[Tensor, "n 3 points"]) -> Float[Tensor, "n 3 points"]:
-    """Each colour with mean 0 and deviation 1, or 0 where it does not vary."""
+    """Values of each image, every colour with mean 0 and deviation 1, or 0 where it does not vary."""
     centred = values - values.mean(dim=2, keepdim=True)
     return centred / centred.square().mean(dim=2, keepdim=True).sqrt().clamp(min=1e-3)

@@ -20,7 +20,7 @@ MOST_DISGUISED = 400  # images in each disguise, at most: its share is good to a
 
 
 class View(NamedTuple):
-    """One way, with what it says of the sets."""
+    """One way of telling how much images look like training images, with what it says of the sets."""
 
     name: str  # as tables have it in features_of
     extractor: str
@@ -31,7 +31,8 @@ class View(NamedTuple):
 
 
 def view_of_pixels(sets: Sets) -> View:
-    """No network: it finds copies that were stored again, recoloured, mirrored or turned, which features may not."""
+    """The view by pixels, without a network: it finds copies that were stored again, recoloured, mirrored or turned,
+    which features may not."""
     find = partial(nearest_in_any_orientation, among=thumbnails(sets.searched.pixels))
     seen = _lookalikes(sets, find(sets.fake.pixels), find(sets.held_out.images.pixels)[0])
     return View(
@@ -45,7 +46,7 @@ def view_of_pixels(sets: Sets) -> View:
 
 
 def view_of_features(space: Space, sets: Sets, features: Features) -> View:
-    """By cosine distance; features of other images than those of the sets are not kept in the cache."""
+    """The view by cosine distance in one space; features of images that are not of the sets stay out of the cache."""
     find = partial(nearest, among=features.searched, metric="cosine")
     seen = _lookalikes(sets, find(features.fake), find(features.held_out.features)[0])
     extract = without_cache(space.extract)
