@@ -22,6 +22,7 @@ from benchmarks.answers import answers
 from skinsynth.files import folder_written_whole
 from skinsynth.images.archive import read_archive
 from skinsynth.images.grid import save_grid
+from skinsynth.tables import write_table
 
 ROOT = Path(__file__).parent.parent
 HOME = ROOT / "docs/results"
@@ -132,7 +133,7 @@ def write_results(run: Path, scale: str, folder: Path) -> None:
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
     copy_pictures(run, PICTURES, folder)
     copy_files(run, FILES, folder)
-    fidelity_of_each(run).to_csv(folder / "fidelity.csv", index=False, float_format="%.6g", lineterminator="\n")
+    write_table(folder / "fidelity.csv", fidelity_of_each(run))
     (folder / "tables.md").write_text(tables(run, scale, metrics))
 
 

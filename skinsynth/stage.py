@@ -286,22 +286,9 @@ def _rounded(value: Any) -> Any:
 
 def write_rows(path: Path, rows: Sequence[Mapping[Any, Any]]) -> None:
     """A table for DVC's plots and for readers: CSV, one line a row, columns in the order of the first row."""
-    import pandas as pd  # here, since half of the stages write none
+    from skinsynth.tables import write_table  # here, since half of the stages write none and need no pandas
 
-    with written_whole(path) as aside:
-        pd.DataFrame(rows).to_csv(aside, index=False, float_format="%.6g", lineterminator="\n")
-
-
-def read_rows(path: Path, maker: str) -> Any:
-    """A table (pandas) that a stage wrote; an error names the stage, or stages, that `maker` says to run."""
-    import pandas as pd  # as in `write_rows`
-
-    try:
-        return pd.read_csv(path, keep_default_na=False, na_values=[""])  # a class may be called NA
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"no {path}: run {maker}, or dvc pull") from error
-    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no table of {maker} ({error}): make it anew") from error
+    write_table(path, rows)
 
 
 def seed_of(seed: int, *names: str) -> int:

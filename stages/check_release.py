@@ -8,7 +8,7 @@ from typing import Annotated
 import pandas as pd
 
 from skinsynth.files import sha256_of, written_whole
-from skinsynth.lesions.table import check_columns, lesions_of, read_lesions
+from skinsynth.lesions.table import lesions_of, read_lesions
 from skinsynth.partition.leakage import measure_leakage
 from skinsynth.partition.split import held_out_of, images_of, read_split
 from skinsynth.privacy.names import LABELS, SHA256_OF_LESIONS, SHA256_OF_SPLIT
@@ -23,7 +23,8 @@ from skinsynth.privacy.release import (
     findings,
 )
 from skinsynth.report.checklist import Part, checklist
-from skinsynth.stage import load_params, read_rows, run, write_metrics
+from skinsynth.stage import load_params, run, write_metrics
+from skinsynth.tables import read_table
 
 SETTINGS = ReleaseConfig
 TITLE = "Before this synthetic set is given away"
@@ -87,15 +88,12 @@ def main(
 
 
 def read_tables(details: Path) -> Tables:
-    """The tables of a judgement; a ValueError where this is a set, and a FileNotFoundError where a table is missing."""
+    """The tables of a judgement; a ValueError where this is a set, and the errors of `read_table`."""
     if details.is_file():
         raise ValueError(f"{details} is a set, not its judgement: run score_authenticity first (docs/release.md)")
-    tables = {name: read_rows(details / f"{name}.csv", "score_authenticity") for name in Tables._fields}
-    for name, table in tables.items():
-        check_columns(details / f"{name}.csv", table, COLUMNS[name])
-        if table.empty:
-            raise ValueError(f"{details / name}.csv has no row: run score_authenticity again")
-    return Tables(**tables)
+    return Tables(
+        *(read_table(details / f"{name}.csv", COLUMNS[name], "score_authenticity") for name in Tables._fields)
+    )
 
 
 def about_set(judged: pd.DataFrame) -> dict[str, str]:

@@ -6,11 +6,11 @@ from typing import Annotated, Any
 
 import pandas as pd
 
-from skinsynth.files import written_whole
 from skinsynth.lesions.table import read_lesions
 from skinsynth.partition.leakage import measure_leakage
 from skinsynth.partition.split import SplitConfig, split_patients
 from skinsynth.stage import load_params, run, write_metrics, write_rows
+from skinsynth.tables import write_table
 
 SETTINGS = SplitConfig
 
@@ -25,8 +25,7 @@ def main(
     config = load_params("split_patients", SplitConfig)
     table = read_lesions(lesions)
     sides = split_patients(table, config)
-    with written_whole(split) as aside:
-        sides.to_csv(aside, index=False, lineterminator="\n")
+    write_table(split, sides)
     write_rows(counts, count_images(sides, config.classes))
     write_metrics(metrics, headlines(table, sides))
 

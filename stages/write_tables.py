@@ -23,7 +23,8 @@ from skinsynth.report.tables import (
     prediction_table,
 )
 from skinsynth.settings import Count, Names, Seed
-from skinsynth.stage import load_params, load_value, read_rows, run
+from skinsynth.stage import load_params, load_value, run
+from skinsynth.tables import read_table, write_table
 
 
 @dataclass(frozen=True)
@@ -70,12 +71,14 @@ def main(
 
 def intervals(folder: Path) -> pd.DataFrame:
     """The table that score_gan, score_images or train_classifier left in its folder."""
-    return read_rows(folder / "intervals.csv", "score_gan, score_images or train_classifier")
+    return read_table(
+        folder / "intervals.csv", ("metric", "value", "low", "high"), "score_gan, score_images or train_classifier"
+    )
 
 
 def mean_strength(folder: Path) -> float:
     """Of a GAN's augmentation over the ticks of its training."""
-    return float(read_rows(folder / "losses.csv", "train_gan")["augment_p"].mean())
+    return float(read_table(folder / "losses.csv", ("augment_p",), "train_gan")["augment_p"].mean())
 
 
 def facts_of_run(images: int, settings: Settings) -> Facts:
@@ -104,7 +107,7 @@ def majority_rows(tested: Predictions, train_labels: pd.Series, settings: Settin
 
 def write(path: Path, table: Table) -> None:
     """The three forms of one table."""
-    table.numbers.to_csv(path.with_suffix(".csv"), index=False, float_format="%.6g", lineterminator="\n")
+    write_table(path.with_suffix(".csv"), table.numbers)
     path.with_suffix(".md").write_text(as_markdown(table))
     path.with_suffix(".tex").write_text(as_latex(table))
 

@@ -208,15 +208,15 @@ def test_an_unknown_protocol_names_the_known_ones(crowd):
 
 def test_a_file_that_is_no_split_is_refused(tmp_path):
     (tmp_path / "split.csv").write_text("image_id,label\na,0\n")
-    with pytest.raises(ValueError, match="no column split, hospital, group"):
+    with pytest.raises(ValueError, match="no column 'split', 'hospital', 'group': run split_patients again"):
         read_split(tmp_path / "split.csv")
 
 
 @pytest.mark.parametrize(
     ("written", "message"),
     [
-        (b"", "is no split .*run split_patients again"),
-        (b"PK\x03\x04\xff\xfe", "is no split .*run split_patients again"),
+        (b"", "is no table of split_patients .*run split_patients again"),
+        (b"PK\x03\x04\xff\xfe", "is no table of split_patients .*run split_patients again"),
         (b"image_id,label,split,hospital,group\n", "has no rows: run split_patients again"),
         (b"image_id,label,split,hospital,group\na,0,train,h,1\nb,0,tra", "1 rows are not whole .*'image_id': 'b'"),
         (b"image_id,label,split,hospital,group\na,0,train,h,1\nb,0,train,h,", "1 rows are not whole .*'group': ''"),

@@ -300,7 +300,7 @@ def test_tables_of_another_version_and_empty_ones_are_named(tmp_path):
         read_tables(tmp_path)
     copies().to_csv(tmp_path / "copies.csv", index=False)
     pixels().iloc[:0].to_csv(tmp_path / "pixels.csv", index=False)
-    with pytest.raises(ValueError, match=r"pixels\.csv has no row: run score_authenticity again"):
+    with pytest.raises(ValueError, match=r"pixels\.csv has no rows: run score_authenticity again"):
         read_tables(tmp_path)
 
 

@@ -71,13 +71,13 @@ def test_predictions_of_a_sure_network_keep_their_ranks(said, tmp_path):
 
 def test_a_table_of_another_kind_is_refused_in_one_line(said, tmp_path):
     path = written(tmp_path / "predictions.csv", said)
-    with pytest.raises(ValueError, match="no column probability_nevus: run train_classifier again"):
+    with pytest.raises(ValueError, match="no column 'probability_nevus': run train_classifier again"):
         read_predictions(path, ("benign", "nevus"), "nevus")
     table = pd.read_csv(path)
     table.iloc[:-1].to_csv(path, index=False)
     with pytest.raises(ValueError, match="seeds predict different images"):
         read_predictions(path, CLASSES, "malignant")
-    with pytest.raises(FileNotFoundError, match="no predictions at .*: run train_classifier"):
+    with pytest.raises(FileNotFoundError, match="no .*none.csv: run train_classifier"):
         read_predictions(tmp_path / "none.csv", CLASSES, "malignant")
 
 
@@ -86,9 +86,9 @@ def test_predictions_that_are_empty_or_cut_off_are_refused_in_one_line(said, tmp
     whole = path.read_text()
     header, first = whole.splitlines()[:2]
     for text, message in (
-        ("", "holds no predictions .*: run train_classifier again"),
-        (header + "\n", "has no rows, or rows that are not whole: run train_classifier again"),
-        (whole + first.rpartition(",")[0], "has no rows, or rows that are not whole: run train_classifier again"),
+        ("", "is no table of train_classifier .*: run train_classifier again"),
+        (header + "\n", "has no rows: run train_classifier again"),
+        (whole + first.rpartition(",")[0], "has rows that are not whole: run train_classifier again"),
     ):
         path.write_text(text)
         with pytest.raises(ValueError, match=f"predictions.csv {message}"):

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from skinsynth.files import written_whole
 from skinsynth.settings import closest
+from skinsynth.tables import write_table
 
 COLUMNS = (
     "image_id",
@@ -120,8 +120,7 @@ def write_lesions(path: Path, table: pd.DataFrame) -> None:
     texts = [column for column in COLUMNS if column != "label"]
     table[texts] = table[texts].astype(object).fillna("").astype(str)
     _check(path, table)
-    with written_whole(path) as aside:
-        table.sort_values("image_id").to_csv(aside, index=False, lineterminator="\n")
+    write_table(path, table.sort_values("image_id"))
 
 
 def _check(path: Path, table: pd.DataFrame) -> None:

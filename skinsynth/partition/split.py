@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 
 from skinsynth.partition.groups import independent_groups, spread
 from skinsynth.settings import Names, Positive, ProperShare, Seed
+from skinsynth.tables import read_table
 
 SIDES = ("train", "validation", "test")
 COLUMNS = ("image_id", "label", "split", "hospital", "group")
@@ -170,28 +171,16 @@ def _check_classes(table: pd.DataFrame, column: str, parts: list[str], config: S
 
 def read_split(path: Path) -> pd.DataFrame:
     """A split as `split_patients` wrote it; labels and groups are whole numbers, an unknown hospital is ""."""
-    if not path.is_file():
-        raise FileNotFoundError(f"no split at {path}: run split_patients")
-    try:
-        # Without a look at the file's name: a ZIP is a damaged table, too.
-        table = pd.read_csv(path, dtype={"image_id": str, "hospital": str}, keep_default_na=False, compression=None)
-    except ValueError as error:  # pandas' own for no table, or of its text
-        raise ValueError(f"{path} is no split ({error}): run split_patients again") from error
-    missing = [column for column in COLUMNS if column not in table]
-    if missing:
-        raise ValueError(f"{path}: no column {', '.join(missing)}: is this a file of split_patients?")
+    table = read_table(path, COLUMNS, "split_patients", text=("image_id", "hospital"))
     _check_rows(path, table)
-    return table
+    return table.fillna({"hospital": ""})
 
 
 def _check_rows(path: Path, table: pd.DataFrame) -> None:
-    """Raises ValueError where there is no row, or one without an image, a label, a side or a group, as if cut off."""
-    if table.empty:
-        raise ValueError(f"{path} has no rows: run split_patients again")
-    empty = (table[["image_id", "label", "group"]].astype(str) == "").any(axis=1)
-    broken = empty | ~table["split"].isin(SIDES)
+    """Raises ValueError where a row lacks an image, a label, a side or a group, as if cut off."""
+    broken = table[["image_id", "label", "group"]].isna().any(axis=1) | ~table["split"].isin(SIDES)
     if broken.any():
-        first = table.loc[broken, list(COLUMNS)].iloc[0].astype(str).to_dict()
+        first = table.loc[broken, list(COLUMNS)].iloc[0].fillna("").astype(str).to_dict()
         raise ValueError(
             f"{path}: {int(broken.sum())} rows are not whole or are on no side of {', '.join(SIDES)} (the first: "
             f"{first}): run split_patients again"

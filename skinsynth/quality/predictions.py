@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Float
 
 from skinsynth.quality.classification import positive_label
 from skinsynth.quality.delong import compare_aucs
 from skinsynth.quality.subgroups import Outcomes
+from skinsynth.tables import read_table
 
 PREFIX = "probability_"
 
@@ -43,21 +43,11 @@ class Predictions(NamedTuple):
 
 def read_predictions(path: Path, classes: Sequence[str], positive: str) -> Predictions:
     """What `prediction_rows` wrote; images in their order there, the same for every seed, else a ValueError."""
-    if not path.is_file():
-        raise FileNotFoundError(f"no predictions at {path}: run train_classifier")
-    try:
-        table = pd.read_csv(
-            path, dtype={"image_id": str}, keep_default_na=False, na_values=[""], compression=None
-        )  # an image may be called NA
-    except ValueError as error:  # pandas' own for no table, or of its text
-        raise ValueError(f"{path} holds no predictions ({error}): run train_classifier again") from error
     columns = [f"{PREFIX}{name}" for name in classes]
     needed = ["seed", "image_id", "group", "label", *columns]
-    missing = [column for column in needed if column not in table]
-    if missing:
-        raise ValueError(f"{path}: no column {', '.join(missing)}: run train_classifier again")
-    if table.empty or table[needed].isna().any(axis=None):
-        raise ValueError(f"{path} has no rows, or rows that are not whole: run train_classifier again")
+    table = read_table(path, needed, "train_classifier", text=("image_id",))
+    if table[needed].isna().any(axis=None):
+        raise ValueError(f"{path} has rows that are not whole: run train_classifier again")
     parts = [part for _, part in table.groupby("seed", sort=True)]
     first = parts[0]
     if any(part["image_id"].tolist() != first["image_id"].tolist() for part in parts):

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from skinsynth.tables import read_table
+
 CENTRAL = "central"  # all images at one place
 PER_TRAINER, IN_ALL = "images_per_trainer", "images_in_all"
 SCORES = ("fid_", "kid_")  # how columns of scores begin; the rest names the extractor
@@ -23,7 +25,7 @@ class Curve(NamedTuple):
 
 def read_central_curve(folder: Path) -> Curve:
     """The curve of train_gan, whose one trainer is shown all images."""
-    return _curve((), _read(folder / "scores.csv", "images"), per_trainer=None)
+    return _curve((), read_table(folder / "scores.csv", ("images",), "train_gan"), per_trainer=None)
 
 
 def read_cohort_curve(folder: Path) -> Curve:
@@ -32,7 +34,9 @@ def read_cohort_curve(folder: Path) -> Curve:
     Images per trainer are the sum over rounds of the most that any hospital's trainer was shown in the round: as long
     as training takes where hospitals train side by side and a round waits for all of them.
     """
-    scores, visits = _read(folder / "scores.csv", "images"), _read(folder / "hospitals.csv", "images_shown")
+    scores = read_table(folder / "scores.csv", ("round", "images"), "train_federated")
+    shown = ("round", "hospital", "images_shown")
+    visits = read_table(folder / "hospitals.csv", shown, "train_federated", text=("hospital",))
     longest = visits.groupby("round")["images_shown"].max()
     per_trainer = [int(longest[longest.index <= number].sum()) for number in scores["round"]]
     return _curve(tuple(sorted(set(visits["hospital"]))), scores, per_trainer)
@@ -112,15 +116,3 @@ def _curve(hospitals: tuple[str, ...], scores: pd.DataFrame, per_trainer: Sequen
     images = scores["images"].astype(int)
     shown = {PER_TRAINER: images if per_trainer is None else list(per_trainer), IN_ALL: images}
     return Curve(hospitals, pd.concat([pd.DataFrame(shown), scores[scores_of(scores)]], axis=1))
-
-
-def _read(file: Path, column: str) -> pd.DataFrame:
-    try:
-        table = pd.read_csv(file, dtype={"hospital": str}, keep_default_na=False)  # a hospital may be called NA
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"no {file}: run the stage that writes it, or dvc pull") from error
-    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file} is no table of train_gan or train_federated ({error}): make it anew") from error
-    if column not in table or table.empty:
-        raise ValueError(f"{file} has no rows with a column {column!r}: make it anew by train_gan or train_federated")
-    return table
