@@ -5,27 +5,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import torch
 
 from skinsynth.classifier.scenario import examples
 from skinsynth.classifier.training import Examples
 from skinsynth.images.archive import image_size
 from skinsynth.images.sets import read_image_set
-from skinsynth.intervals import group_draws
 from skinsynth.partition.split import rows_by_side
 from skinsynth.process import tune_process
-from skinsynth.quality.classification import positive_label, score_predictions
+from skinsynth.quality.classification import positive_label
 from skinsynth.quality.dose_response import (
     DoseConfig,
     Pool,
-    difference_columns,
-    dose_row,
+    curve_rows,
     doses,
     predict_by_dose,
     seed_aucs,
 )
-from skinsynth.quality.subgroups import TOO_FEW, Outcomes, too_few
 from skinsynth.report.figures import draw_dose_response
 from skinsynth.settings import Count, Names, Seed
 from skinsynth.stage import best_device, checkpoint_folder, entry_of, load_params, run, write_metrics, write_rows
@@ -72,22 +68,13 @@ def main(
     pools = {seed: Pool(train, patients, added, seed) for seed in settings.doses.seeds}
     checkpoints = checkpoint_folder("measure_dose_response", "all", settings, [synthetic, images, split])
     labels, groups = test.labels.numpy(), rows["test"]["group"].to_numpy()
-    found, answers_of = [], {}
-    for dose, answers in predict_by_dose(
-        pools, validation, test.pixels, settings.doses, len(settings.classes), best_device(), checkpoints
-    ):
-        rng = np.random.default_rng(settings.bootstrap_seed)
-        scores = score_predictions(labels, answers.probabilities, groups, positive, settings.bootstrap_draws, rng)
-        counts = Outcomes(labels, answers.probabilities, groups, positive).counts()
-        note = TOO_FEW if too_few(counts) else ""
-        found.append({**dose_row(dose, answers, scores), "test_images": len(labels), "note": note})
-        answers_of[dose] = answers
-    weights = group_draws(groups, settings.bootstrap_draws, np.random.default_rng(settings.bootstrap_seed))
-    gains = [difference_columns(dose, answers_of, labels, positive, weights) for dose in answers_of]
-    write_rows(curve, [{**row, **gain} for row, gain in zip(found, gains, strict=True)])
+    device, class_count = best_device(), len(settings.classes)
+    answers_of = dict(predict_by_dose(pools, validation, test.pixels, settings.doses, class_count, device, checkpoints))
+    points = curve_rows(answers_of, labels, groups, positive, settings.bootstrap_draws, settings.bootstrap_seed)
+    write_rows(curve, points)
     dots = [seed_aucs(answers, labels, positive) for answers in answers_of.values()]
-    draw_dose_response(figure, [{**row, "seed_aucs": own} for row, own in zip(found, dots, strict=True)])
-    auc_of = {row["dose"]: row["value"] for row in found}
+    draw_dose_response(figure, [{**row, "seed_aucs": own} for row, own in zip(points, dots, strict=True)])
+    auc_of = {row["dose"]: row["value"] for row in points}
     write_metrics(metrics, {f"auc_{name}": auc_of[name] for name in wanted})
     shutil.rmtree(checkpoints, ignore_errors=True)
 

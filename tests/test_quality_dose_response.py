@@ -17,6 +17,7 @@ from skinsynth.quality.dose_response import (
     Dose,
     DoseConfig,
     Pool,
+    curve_rows,
     difference_columns,
     dose_row,
     doses,
@@ -239,6 +240,17 @@ def test_seeds_that_took_other_patients_lie_apart_in_the_row(weights):
     assert (row["patients"], row["real_images"], row["synthetic_images"]) == (3, 6, 10)
     low, high = seed_aucs(answers, LABELS, 1)
     assert (row["seed_min"], row["seed_max"], row["value"]) == pytest.approx((low, high, (low + high) / 2))
+
+
+def test_a_point_of_the_curves_has_its_scores_its_gain_and_a_word_where_patients_are_too_few(weights):
+    noise = np.random.default_rng(0).normal(size=200)
+    answers_of = {Dose(1.0, 0.0): said(noise), Dose(1.0, 1.0): said(LABELS + noise)}
+    without, added = curve_rows(answers_of, LABELS, np.arange(200) // 2, 1, 300, seed=1)
+    assert added["less_without"] == pytest.approx(added["value"] - without["value"])
+    gain = difference_columns(Dose(1.0, 1.0), answers_of, LABELS, 1, weights)
+    assert {name: added[name] for name in gain} == gain
+    assert (added["test_images"], added["note"]) == (200, "")
+    assert curve_rows(answers_of, LABELS, np.arange(200) // 50, 1, 300, seed=1)[0]["note"] == "too few"
 
 
 def test_of_three_classes_the_auc_is_that_of_the_positive_one(weights):

@@ -21,10 +21,13 @@ from tqdm import tqdm
 
 from skinsynth.classifier.training import ClassifierConfig, Examples, train_classifier
 from skinsynth.files import written_whole
-from skinsynth.intervals import percentile_interval
-from skinsynth.quality.classification import Predictions, positive_auc
+from skinsynth.intervals import group_draws, percentile_interval
+from skinsynth.quality.classification import Predictions, positive_auc, score_predictions
 from skinsynth.quality.proportions import counts_in_proportion
+from skinsynth.quality.subgroups import TOO_FEW, Outcomes, too_few
 from skinsynth.settings import NotNegative, Seeds, Share
+
+Row = dict[str, str | float | int]
 
 
 @dataclass(frozen=True)
@@ -244,7 +247,31 @@ def _normal_p(values: Float64[np.ndarray, " draws_and_one"]) -> float:
     return math.erfc(abs(float(values[0])) / error / math.sqrt(2)) if error else float(values[0] == 0)
 
 
-def dose_row(dose: Dose, answers: Answers, scores: Sequence[dict[str, str | float]]) -> dict[str, str | float | int]:
+def curve_rows(
+    answers_of: Mapping[Dose, Answers],
+    labels: Int64[np.ndarray, " n"],
+    groups: Sequence[str] | np.ndarray,
+    positive: int,
+    draws: int,
+    seed: int,
+) -> list[Row]:
+    """The points of all curves, `dose_row` and `difference_columns` of each, with a note where patients are too few.
+
+    Every interval is of the same draws of test patients, `groups`.
+    """
+    weights = group_draws(groups, draws, np.random.default_rng(seed))
+    rows = []
+    for dose, answers in answers_of.items():
+        rng = np.random.default_rng(seed)
+        scores = score_predictions(labels, answers.probabilities, groups, positive, draws, rng)
+        counts = Outcomes(labels, answers.probabilities, groups, positive).counts()
+        about: Row = {"test_images": len(labels), "note": TOO_FEW if too_few(counts) else ""}
+        gain = difference_columns(dose, answers_of, labels, positive, weights)
+        rows.append({**dose_row(dose, answers, scores), **about, **gain})
+    return rows
+
+
+def dose_row(dose: Dose, answers: Answers, scores: Sequence[dict[str, str | float]]) -> Row:
     """A point of the curves: the dose, its counts (mean over seeds), and AUC: mean, interval, least and best seed.
 
     The AUC is of the positive class, as in `difference_columns`. Its interval is over test patients; what other

@@ -16,7 +16,7 @@ Row = Mapping[str, Any]
 def draw_dose_response(path: Path, rows: Sequence[Row]) -> None:
     """AUC over doses, each training a dot beside the mean: against synthetic images, and against patients.
 
-    Rows are those of `quality.dose_response.dose_row`, with `seed_aucs` and `test_images`.
+    Rows are those of `quality.dose_response.curve_rows`, with `seed_aucs`.
     """
     figure = Figure(figsize=(11, 5), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
