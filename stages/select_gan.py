@@ -1,8 +1,8 @@
 """Choose among the GANs on equal counts: pooled and by class, with speed as images seen and operations per image."""
 
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -54,13 +54,39 @@ def main(
     device = best_device()
     extract = build_extractor(settings.extractor, load_classifier(classifier, device), device, cache_folder("features"))
     train = images_of(read_split(split), "train")
-    count = min(settings.images_per_class, train["label"].value_counts().min())
+    count = min(settings.images_per_class, int(train["label"].value_counts().min()))
     rows = train.groupby("label").sample(count, random_state=settings.seed)
     real = features_of(extract, read_archive(images, rows["image_id"].tolist()), patients_of(rows))
+    judge = Judge(settings, extract, real, count)
     folder_of = {folder.name: folder for folder in gans}
-    labels = torch.arange(len(settings.classes)).repeat_interleave(count)
-    judge = partial(scored, real, settings, extract)
-    candidates = []
+    ours = our_candidates(judge, folder_of, device)
+    ranked = rank([*ours, *brought_candidates(judge, sets or [], image_size(images))])
+    winner = next(candidate for candidate in ranked if candidate.name in settings.candidates)
+    copy_family([folder_of[member] for member in settings.candidates[winner.name]], selected)
+    print("\n".join(verdicts(ranked)))
+    write_rows(ranking, ranking_rows(ranked))
+    write_metrics(metrics, selection_headlines(winner, ranked))
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Scores every candidate against the same real images, on the same terms."""
+
+    settings: Settings
+    extract: Extractor
+    real: Labelled
+    count: int  # images of each class
+
+    def scores(self, fake: Labelled) -> FidelityScores:
+        """One candidate's, pooled and by class."""
+        sides, own = Sides(self.real, fake, None), self.settings
+        return score_by_class(sides, own.classes, own.fidelity, own.seed, self.extract)
+
+
+def our_candidates(judge: Judge, folder_of: Mapping[str, Path], device: torch.device) -> list[Candidate]:
+    """The candidates of the settings, in their order; how fast each is sampled is printed."""
+    settings, found = judge.settings, []
+    labels = torch.arange(len(settings.classes)).repeat_interleave(judge.count)
     for name, members in settings.candidates.items():
         family = load_family([entry_of(folder_of, member, "select_gan, candidates") for member in members], device)
         # Not the images by which `score_gan` judges the winner: chosen for its luck, it would keep it there.
@@ -68,24 +94,19 @@ def main(
         start = time.monotonic()
         fake = family.sample(labels, settings.batch_size, rng, truncation_psi=1.0)
         print(f"{name}: {len(fake) / (time.monotonic() - start):,.0f} images/s sampled on this machine")
-        scores = judge(Labelled(extract(fake), labels))
-        candidates.append(Candidate(name, scores, family.cost().images_seen, family.cost().flops_per_image))
-    ours = list(candidates)
-    for path in sets or []:
-        brought = read_image_set(path, settings.classes, image_size(images))
-        judged = judge(drawn_of_each(features_of(extract, brought), len(settings.classes), count, path, settings.seed))
-        candidates.append(Candidate(f"brought: {path.stem}", judged, None, None))
-    ranked = rank(candidates)
-    winner = rank(ours)[0]
-    copy_family([folder_of[member] for member in settings.candidates[winner.name]], selected)
-    print("\n".join(verdicts(ranked)))
-    write_rows(ranking, ranking_rows(ranked))
-    write_metrics(metrics, selection_headlines(winner, ranked))
+        scores = judge.scores(Labelled(judge.extract(fake), labels))
+        found.append(Candidate(name, scores, family.cost().images_seen, family.cost().flops_per_image))
+    return found
 
 
-def scored(real: Labelled, settings: Settings, extract: Extractor, fake: Labelled) -> FidelityScores:
-    """One candidate against the real images, on the same terms as all others."""
-    return score_by_class(Sides(real, fake, None), settings.classes, settings.fidelity, settings.seed, extract)
+def brought_candidates(judge: Judge, sets: Sequence[Path], size: int) -> list[Candidate]:
+    """Sets from elsewhere, as many images of each class drawn from each; nothing is known of their cost."""
+    classes, seed, found = judge.settings.classes, judge.settings.seed, []
+    for path in sets:
+        features = features_of(judge.extract, read_image_set(path, classes, size))
+        drawn = drawn_of_each(features, len(classes), judge.count, path, seed)
+        found.append(Candidate(f"brought: {path.stem}", judge.scores(drawn), None, None))
+    return found
 
 
 if __name__ == "__main__":

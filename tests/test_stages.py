@@ -616,7 +616,7 @@ def test_gans_are_scored_and_selected_untruncated_and_on_images_of_different_see
     params["scales"]["phantom"]["select_gan"]["seed"] = params["scales"]["phantom"]["score_gan"]["seed"]
     write_params(copied, params)
     monkeypatch.setattr(Family, "sample", look)
-    for unused in ("scored", "Candidate"):
+    for unused in ("Judge.scores", "Candidate"):
         monkeypatch.setattr(f"stages.select_gan.{unused}", lambda *_: None)
     monkeypatch.setattr("stages.select_gan.rank", stop)
     for stage, item in (*(("score_gan", name) for name in GANS), ("select_gan", None)):
