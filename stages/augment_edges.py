@@ -5,6 +5,7 @@
 """
 
 import shutil
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -17,13 +18,14 @@ from skinsynth.classifier.classifier import load_classifier
 from skinsynth.explanation.cases import hard_cases
 from skinsynth.gan.family import Family, load_family
 from skinsynth.gan.model import render
-from skinsynth.images.archive import Images, read_archive, write_archive
+from skinsynth.images.archive import Images, numbered_ids, read_archive, write_archive
 from skinsynth.partition.split import images_of, read_split
 from skinsynth.process import tune_process
 from skinsynth.projection.archive import project_all
 from skinsynth.projection.loss import LossConfig, build_loss
 from skinsynth.projection.projector import ProjectionConfig, Projections, Projector, projectors_of
 from skinsynth.projection.surroundings import Neighbours, draw_neighbours
+from skinsynth.quality.proportions import labels_of_counts
 from skinsynth.settings import Count, Names, NotNegative, Positive, Seed, Share, Whole
 from skinsynth.stage import best_device, checkpoint_folder, entry_of, load_params, run, write_metrics, write_rows
 
@@ -63,35 +65,25 @@ def main(
     family.check_makes(range(len(settings.classes)))
     real = read_archive(images, images_of(read_split(split), "train")["image_id"].tolist())
     kinds = find_hard(real, judge.probabilities(real.pixels).double().cpu().numpy(), settings)
-    places = np.array(list(kinds), dtype=np.int64)
-    loss = build_loss(settings.loss, judge, device)
-    projectors = projectors_of(family, loss, settings.projection, device)
-    members = {label: projector.gan for label, projector in projectors.items()}
+    projectors = projectors_of(family, build_loss(settings.loss, judge, device), settings.projection, device)
     # Which cases are hard may differ from device to device: they are part of what a checkpoint is of.
-    asked = settings, places.tolist()
+    asked = settings, list(kinds)
     checkpoints = checkpoint_folder("augment_edges", "selected", asked, [gan, images, split, classifier])
-    pixels, labels = torch.from_numpy(real.pixels[places]), torch.from_numpy(real.labels[places])
-    batch = settings.projection.batch_size
-    found = project_all(projectors.__getitem__, pixels, labels, places.tolist(), batch, checkpoints)
-    assert found is not None  # a single process has the result
+    hard = real.at(np.array(list(kinds)))
+    found = project_cases(hard, list(kinds), projectors, settings.projection.batch_size, checkpoints)
     rng = torch.Generator(device).manual_seed(settings.seed)
     counts = [entry_of(settings.images, name, "augment_edges, images") for name in settings.classes]
+    labels = torch.from_numpy(hard.labels)
+    centres = [(projectors[label].gan, found.ws[labels == label]) for label in range(len(counts))]
     around = [
-        draw_neighbours(members[label], found.ws[labels == label], count, settings.radius, rng)
-        for label, count in enumerate(counts)
+        draw_neighbours(maker, ws, count, settings.radius, rng)
+        for (maker, ws), count in zip(centres, counts, strict=True)
     ]
     write_set(edges, "edge", torch.cat([one.pixels for one in around]), counts)
     write_set(control, "random", random_images(family, counts, settings, rng), counts)
-    gaps = found.distances.tolist()
-    rows = [
-        {"image_id": real.ids[place], "label": int(real.labels[place]), "kind": kind, "projection_distance": gap}
-        for (place, kind), gap in zip(kinds.items(), gaps, strict=True)
-    ]
-    write_rows(cases, rows)
-    centres = {label: render(member.generator, found.ws[labels == label]) for label, member in members.items()}
-    spread = max(one.statistics(column).spread for one in projectors.values() for column in range(columns_of(one)))
-    about = headlines(kinds, found, around, [centres[label] for label in range(len(counts))])
-    write_metrics(metrics, {**about, "radius_in_spreads_of_w": settings.radius / spread})
+    write_rows(cases, case_rows(hard, kinds.values(), found))
+    about = headlines(kinds, found, around, [render(maker.generator, ws) for maker, ws in centres])
+    write_metrics(metrics, {**about, "radius_in_spreads_of_w": settings.radius / widest_spread(projectors)})
     shutil.rmtree(checkpoints, ignore_errors=True)
 
 
@@ -109,8 +101,32 @@ def find_hard(real: Images, probabilities: np.ndarray, settings: Settings) -> di
 
 def random_images(family: Family, counts: list[int], settings: Settings, rng: torch.Generator) -> torch.Tensor:
     """As many of each class as there are neighbours, so that numbers alone explain no difference."""
-    labels = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
-    return family.sample(labels, settings.batch_size, rng, settings.truncation_psi)
+    return family.sample(labels_of_counts(counts), settings.batch_size, rng, settings.truncation_psi)
+
+
+def project_cases(
+    hard: Images, places: list[int], projectors: Mapping[int, Projector], batch_size: int, checkpoints: Path
+) -> Projections:
+    """Each hard image found again by the GAN of its class; `places` name each image's random draws."""
+    pixels, labels = torch.from_numpy(hard.pixels), torch.from_numpy(hard.labels)
+    found = project_all(projectors.__getitem__, pixels, labels, places, batch_size, checkpoints)
+    assert found is not None  # a single process has the result
+    return found
+
+
+def case_rows(hard: Images, kinds: Iterable[str], found: Projections) -> list[dict[str, Any]]:
+    """A row for each hard image."""
+    return [
+        {"image_id": image_id, "label": label, "kind": kind, "projection_distance": gap}
+        for image_id, label, kind, gap in zip(
+            hard.ids, hard.labels.tolist(), kinds, found.distances.tolist(), strict=True
+        )
+    ]
+
+
+def widest_spread(projectors: Mapping[int, Projector]) -> float:
+    """The largest spread of w among all GANs and classes."""
+    return max(one.statistics(column).spread for one in projectors.values() for column in range(columns_of(one)))
 
 
 def columns_of(projector: Projector) -> int:
@@ -120,8 +136,7 @@ def columns_of(projector: Projector) -> int:
 
 def write_set(path: Path, name: str, pixels: torch.Tensor, counts: list[int]) -> None:
     """Images in the order of their classes."""
-    labels = np.repeat(np.arange(len(counts)), counts)
-    write_archive(path, [f"{name}-{number:06d}" for number in range(len(labels))], pixels.numpy(), labels.tolist())
+    write_archive(path, numbered_ids(name, sum(counts)), pixels.numpy(), labels_of_counts(counts).tolist())
 
 
 def headlines(

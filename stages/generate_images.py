@@ -7,8 +7,9 @@ from typing import Annotated
 import torch
 
 from skinsynth.gan.family import load_family
-from skinsynth.images.archive import write_archive
+from skinsynth.images.archive import numbered_ids, write_archive
 from skinsynth.images.grid import save_grid
+from skinsynth.quality.proportions import labels_of_counts
 from skinsynth.settings import Count, Names, NotNegative, Seed, Whole
 from skinsynth.stage import best_device, entry_of, load_params, run, seed_of, write_rows
 
@@ -38,11 +39,11 @@ def main(
     family = load_family(gans, best_device())
     asked = entry_of(settings.images, name, "generate_images, images")
     counts = [entry_of(asked, entry, f"generate_images, images, {name}") for entry in settings.classes]
-    labels = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+    labels = labels_of_counts(counts)
     seed = seed_of(settings.seed, "generate_images", name)
     rng = torch.Generator(family.device).manual_seed(seed)
     pixels = family.sample(labels, settings.batch_size, rng, settings.truncation_psi)
-    ids = [f"{name}-{number:06d}" for number in range(len(labels))]
+    ids = numbered_ids(name, len(labels))
     write_archive(synthetic, ids, pixels, labels.tolist())
     row = {"seed": seed, "truncation_psi": settings.truncation_psi}
     rows = [

@@ -9,7 +9,7 @@ import torch
 from skinsynth.classifier.classifier import load_classifier
 from skinsynth.features.extractor import ExtractorConfig, build_extractor
 from skinsynth.gan.family import load_family
-from skinsynth.images.archive import Images
+from skinsynth.images.archive import Images, numbered_ids
 from skinsynth.quality.fidelity import FidelityConfig
 from skinsynth.quality.image_set import judge_images, real_sides
 from skinsynth.quality.path_length import PathConfig, build_path_distance, path_row
@@ -56,7 +56,7 @@ def main(
     rng = torch.Generator(device).manual_seed(seed_of(settings.seed, "score_gan", name))
     labels = in_proportion(torch.from_numpy(real.train.labels), settings.images)
     pixels = family.sample(labels, settings.batch_size, rng, truncation_psi=1.0)
-    fake = Images([f"{name}-{number:06d}" for number in range(len(labels))], pixels.numpy(), labels.numpy())
+    fake = Images(numbered_ids(name, len(labels)), pixels.numpy(), labels.numpy())
     found = judge_images(fake, real, extract, settings.classes, settings.fidelity, settings.seed)
     path = path_row(next(iter(family.members.values())), labels, distance, settings.path, rng)
     write_rows(details / "intervals.csv", [*found.fidelity, path])

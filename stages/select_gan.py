@@ -17,6 +17,7 @@ from skinsynth.partition.split import images_of, read_split
 from skinsynth.quality.by_class import Labelled, Sides, drawn_of_each, features_of, score_by_class
 from skinsynth.quality.fidelity import FidelityConfig, FidelityScores
 from skinsynth.quality.image_set import patients_of
+from skinsynth.quality.proportions import labels_of_counts
 from skinsynth.quality.selection import Candidate, rank, ranking_rows, selection_headlines, verdicts
 from skinsynth.settings import Count, Names, Seed
 from skinsynth.stage import best_device, cache_folder, entry_of, load_params, run, seed_of, write_metrics, write_rows
@@ -86,7 +87,7 @@ class Judge:
 def our_candidates(judge: Judge, folder_of: Mapping[str, Path], device: torch.device) -> list[Candidate]:
     """The candidates of the settings, in their order; how fast each is sampled is printed."""
     settings, found = judge.settings, []
-    labels = torch.arange(len(settings.classes)).repeat_interleave(judge.count)
+    labels = labels_of_counts([judge.count] * len(settings.classes))
     for name, members in settings.candidates.items():
         family = load_family([entry_of(folder_of, member, "select_gan, candidates") for member in members], device)
         # Not the images by which `score_gan` judges the winner: chosen for its luck, it would keep it there.

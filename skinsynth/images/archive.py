@@ -38,6 +38,11 @@ class Images:
         return Images([self.ids[place] for place in places], self.pixels[places], self.labels[places])
 
 
+def numbered_ids(name: str, count: int) -> list[str]:
+    """Ids of synthetic images, such as cgan-000000."""
+    return [f"{name}-{number:06d}" for number in range(count)]
+
+
 def encode_png(image: UInt8[np.ndarray, "height width 3"]) -> bytes:
     """The bytes of a PNG, the same for the same pixels."""
     buffer = io.BytesIO()

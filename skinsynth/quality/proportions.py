@@ -1,8 +1,15 @@
-"""Sets of images with the class shares of another set."""
+"""Labels of so many images of each class, and sets of images with the class shares of another set."""
+
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Int64
 from torch import Tensor
+
+
+def labels_of_counts(counts: Sequence[int] | Int64[Tensor, " classes"]) -> Int64[Tensor, " n"]:
+    """Labels in the order of the classes, each as often as its count says."""
+    return torch.arange(len(counts)).repeat_interleave(torch.as_tensor(counts))
 
 
 def counts_in_proportion(labels: Int64[Tensor, " n"], count: int) -> Int64[Tensor, " classes"]:
@@ -16,8 +23,7 @@ def counts_in_proportion(labels: Int64[Tensor, " n"], count: int) -> Int64[Tenso
 
 def in_proportion(labels: Int64[Tensor, " n"], count: int) -> Int64[Tensor, " count"]:
     """So many labels, sorted, as frequent as in the given ones."""
-    counts = counts_in_proportion(labels, count)
-    return torch.arange(len(counts)).repeat_interleave(counts)
+    return labels_of_counts(counts_in_proportion(labels, count))
 
 
 def as_frequent_as(
