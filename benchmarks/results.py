@@ -14,6 +14,7 @@ import json
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import yaml
@@ -27,7 +28,6 @@ from skinsynth.tables import write_table
 ROOT = Path(__file__).parent.parent
 HOME = ROOT / "docs/results"
 OF_OTHER_COMMANDS = ("federated_wall_time.png", "run.json", "federation-run.json")
-GANS = ("ben", "mal", "cgan", "cgan-no-color", "cgan-no-aug")
 FEDERATION_PICTURES = ("metrics/score_federated/curves.png", "metrics/train_federated/federated/samples.png")
 FEDERATION_FILES = ("metrics/score_federated/models.csv", "metrics/score_federated/reach.csv")
 PICTURES = (
@@ -38,7 +38,6 @@ PICTURES = (
     "metrics/remove_frames/strips.png",
     "metrics/embed_images/maps.png",
     "metrics/score_authenticity/details/histogram.png",
-    *(f"metrics/train_gan/{name}/samples.png" for name in GANS),
 )
 # These show the images themselves: of the phantom alone, whose lesions are nobody's.
 PHANTOM_PICTURES = (
@@ -88,7 +87,6 @@ HOW_SEEN = (
     "What would be seen of copies: training images, changed as named, and the share of them that the table above would "
     "count, benign / malignant. Where the share is small, that way of looking is blind to such copies."
 )
-COMPARISONS = ("frame-free", "edges", "edges-control", "random")
 
 
 def main() -> None:
@@ -131,7 +129,8 @@ def write_results(run: Path, scale: str, folder: Path) -> None:
     """Everything but the federation: metrics, pictures, tables."""
     metrics = metrics_of(run)
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
-    copy_pictures(run, PICTURES, folder)
+    samples = [f"metrics/train_gan/{name}/samples.png" for name in gans_of(run)]
+    copy_pictures(run, [*PICTURES, *samples], folder)
     copy_files(run, FILES, folder)
     write_table(folder / "fidelity.csv", fidelity_of_each(run))
     (folder / "tables.md").write_text(tables(run, scale, metrics))
@@ -149,6 +148,21 @@ def write_drawings(run: Path, folder: Path) -> None:
     archive = read_archive(run / "data/images.zip")
     save_grid(folder / "drawn.png", archive.pixels[:64], columns=16, scale=2)
     copy_pictures(run, PHANTOM_PICTURES, folder)
+
+
+def gans_of(run: Path) -> list[str]:
+    """Names of all GANs that the run trained and scored, in the order of its dvc.yaml."""
+    return stages_of(run)["score_gan"]["matrix"]["name"]
+
+
+def comparisons_of(run: Path) -> list[str]:
+    """Names of all comparisons of classifiers in the run's dvc.yaml, in its order."""
+    return list(stages_of(run)["compare_classifiers"]["foreach"])
+
+
+def stages_of(run: Path) -> dict[str, Any]:
+    """The pipeline of a run."""
+    return yaml.safe_load((run / "dvc.yaml").read_text())["stages"]
 
 
 def copy_pictures(run: Path, names: Iterable[str], folder: Path) -> None:
@@ -174,7 +188,7 @@ def metrics_of(run: Path) -> dict:
 
 def fidelity_of_each(run: Path) -> pd.DataFrame:
     """Every number of every GAN and of the selected set, by class too, with seed, counts and extractor."""
-    scored = [*(f"score_gan/{name}" for name in GANS), "score_images/selected"]
+    scored = [*(f"score_gan/{name}" for name in gans_of(run)), "score_images/selected"]
     rows = [pd.read_csv(run / "metrics" / name / "intervals.csv").assign(set=Path(name).name) for name in scored]
     return pd.concat(rows)
 
@@ -313,7 +327,7 @@ def in_words(headlines: dict) -> str:
 
 def colour_table(run: Path) -> str:
     """One row a GAN, and the floor of real held-out images."""
-    parts = [pd.read_csv(run / f"metrics/score_gan/{gan}/colour.csv").assign(gan=gan) for gan in GANS]
+    parts = [pd.read_csv(run / f"metrics/score_gan/{gan}/colour.csv").assign(gan=gan) for gan in gans_of(run)]
     table = pd.concat(parts)
     kept = ["hue_w1_degrees", "saturation_w1", "brightness_w1", "hue_leak_share", "saturation_leak_share"]
     chosen = table["class"].eq("all") & table["compared"].isin(["generated", "held-out real"])
@@ -414,7 +428,7 @@ def flip_table(run: Path) -> str:
 def comparison_table(run: Path) -> str:
     """One row a comparison and part of the test set: the first classifier less the second, the mean over trainings
     with its interval over patients, and the least and largest difference of one training of each."""
-    parts = [pd.read_csv(run / f"metrics/compare_classifiers/{name}/comparison.csv") for name in COMPARISONS]
+    parts = [pd.read_csv(run / f"metrics/compare_classifiers/{name}/comparison.csv") for name in comparisons_of(run)]
     table = pd.concat(parts).rename(columns={"difference": "value"})
     kept = table["part"].isin(["all", "hard", "edge", "misclassified", "with black_frame", "without black_frame"])
     table = table[kept]

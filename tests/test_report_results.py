@@ -43,6 +43,10 @@ def run(tmp_path, monkeypatch):
     (folder / "metrics/select_gan.json").write_text('{"fid": 1}')
     scales = {"real": {"prepare_images": {"source": "isic"}}}
     (folder / "params.yaml").write_text(yaml.safe_dump({"scale": "real", "scales": scales}))
+    stages = {"score_gan": {"matrix": {"name": ["new"]}}, "compare_classifiers": {"foreach": {"first": {}, "more": {}}}}
+    (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
+    (folder / "metrics/train_gan/new").mkdir(parents=True)
+    (folder / "metrics/train_gan/new/samples.png").write_text("samples of the new GAN")
     return folder
 
 
@@ -53,6 +57,7 @@ def test_results_replace_the_old_ones_and_keep_what_other_commands_wrote(home, r
     assert found["tables.md"] == "new tables"
     assert found["score_federated-curves.png"] == "metrics/score_federated/curves.png"
     assert json.loads(found["metrics.json"]) == {"select_gan": {"fid": 1}}
+    assert found["train_gan-new-samples.png"] == "samples of the new GAN"
     assert "obsolete.csv" not in found
     assert not [name for name in found if name.startswith("explain_classifier")]
 
