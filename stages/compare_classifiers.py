@@ -9,7 +9,7 @@ import numpy as np
 from skinsynth.explanation.cases import hard_cases
 from skinsynth.lesions.table import FLAGS, lesions_of
 from skinsynth.quality.comparison import comparison_rows
-from skinsynth.quality.predictions import Predictions, read_predictions
+from skinsynth.quality.predictions import PredictionTable, read_predictions
 from skinsynth.quality.subgroups import WHOLE
 from skinsynth.settings import Count, Names, Seed, Share
 from skinsynth.stage import load_params, run, write_metrics, write_rows
@@ -57,7 +57,7 @@ def main(
     write_metrics(metrics, headlines(rows))
 
 
-def says_the_same(judging: Predictions, other: Predictions) -> bool:
+def says_the_same(judging: PredictionTable, other: PredictionTable) -> bool:
     """Whether the judge's first seed is one of the other's, wherever their folders lie: linked and copied ones too."""
     first = judging.outcomes.probabilities[0]
     return any(np.array_equal(first, said) for said in other.outcomes.probabilities)
@@ -70,7 +70,7 @@ def flag_parts(lesions: Path, image_ids: list[str]) -> dict[str, np.ndarray]:
     return {f"{word} {flag}": (table[flag] == value).to_numpy() for flag in FLAGS for value, word in words.items()}
 
 
-def hard_parts(judging: Predictions, edge_share: float) -> dict[str, np.ndarray]:
+def hard_parts(judging: PredictionTable, edge_share: float) -> dict[str, np.ndarray]:
     """Edge cases, misclassified ones, and both together."""
     outcomes = judging.outcomes
     parts = {}

@@ -10,7 +10,7 @@ import pandas as pd
 
 from skinsynth.files import folder_written_whole
 from skinsynth.partition.split import images_of, read_split
-from skinsynth.quality.predictions import Predictions, always_most_frequent, comparison_row, read_predictions
+from skinsynth.quality.predictions import PredictionTable, always_most_frequent, comparison_row, read_predictions
 from skinsynth.quality.subgroups import arm_rows
 from skinsynth.report.published import Facts
 from skinsynth.report.tables import (
@@ -97,7 +97,7 @@ def facts_of_run(images: int, settings: Settings) -> Facts:
     )
 
 
-def majority_rows(tested: Predictions, train_labels: pd.Series, settings: Settings) -> pd.DataFrame:
+def majority_rows(tested: PredictionTable, train_labels: pd.Series, settings: Settings) -> pd.DataFrame:
     """What always saying the most frequent class of training scores on the same test images."""
     shares = np.bincount(train_labels, minlength=len(settings.classes)) / len(train_labels)
     outcomes = always_most_frequent(tested.outcomes, shares)

@@ -231,7 +231,7 @@ def test_what_lies_beside_images_is_ignored(tmp_path, vendor):
 def test_what_is_neither_image_nor_text_is_not_left_out_in_silence(tmp_path, name):
     content_of = {"benign/1.png": encoded(0), name: encoded(1)}
     for path in (zipped(tmp_path / "set.zip", content_of), unpacked(tmp_path / "set", content_of)):
-        assert "1 files are hidden, or of no kind that is read" in (said := refusal(path))
+        assert "1 files are hidden or of a format that is not read" in (said := refusal(path))
         assert name in said
 
 
@@ -308,7 +308,7 @@ def test_pictures_of_a_kind_that_is_not_read_are_named_and_not_left_out_in_silen
     top = "vendor/" if name.startswith("vendor") else ""
     content_of = {f"{top}benign/1.png": encoded(0), f"{top}malignant/1.png": encoded(0), name: b"GIF89a"}
     said = refusal(zipped(tmp_path / "set.zip", content_of))
-    assert "1 files are hidden, or of no kind that is read" in said
+    assert "1 files are hidden or of a format that is not read" in said
     assert name in said
 
 

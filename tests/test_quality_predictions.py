@@ -8,7 +8,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from skinsynth.quality.predictions import (
-    Predictions,
+    PredictionTable,
     always_most_frequent,
     comparison_row,
     prediction_rows,
@@ -109,7 +109,7 @@ def test_images_of_one_patient_make_p_larger(said):
     few = Outcomes(said.labels.repeat(10), said.probabilities.repeat(10, axis=1), said.groups.repeat(10), 1)
     better = replace(few, probabilities=few.probabilities * 0.8 + 0.2 * np.eye(2)[few.labels])
     ids = [f"{n}" for n in range(len(few.labels))]
-    row = comparison_row("better", Predictions(ids, better), Predictions(ids, few))
+    row = comparison_row("better", PredictionTable(ids, better), PredictionTable(ids, few))
     assert row["p_delong"] < row["p_patients"]
 
 
@@ -120,19 +120,19 @@ def test_the_baseline_says_the_class_shares_of_training(said):
 
 def test_a_scenario_is_compared_on_the_same_images_alone(said):
     better = replace(said, probabilities=np.eye(2)[said.labels][None] * 0.9 + 0.05)
-    row = comparison_row("better", Predictions(IDS, better), Predictions(IDS, said))
+    row = comparison_row("better", PredictionTable(IDS, better), PredictionTable(IDS, said))
     assert row["low"] < row["auc_difference"] < row["high"]
     assert row["auc_difference"] > 0.1
     assert max(row["p_delong"], row["p_patients"]) < 0.01
-    same = comparison_row("same", Predictions(IDS, said), Predictions(IDS, said))
+    same = comparison_row("same", PredictionTable(IDS, said), PredictionTable(IDS, said))
     assert (same["auc_difference"], same["p_delong"], same["p_patients"]) == (0, 1, 1)
     with pytest.raises(ValueError, match="better predicts other test images than the reference"):
-        comparison_row("better", Predictions(IDS[::-1], better), Predictions(IDS, said))
+        comparison_row("better", PredictionTable(IDS[::-1], better), PredictionTable(IDS, said))
 
 
 def test_the_mean_prediction_of_all_seeds_is_compared(said):
     other = replace(said, probabilities=said.probabilities[:1])
-    row = comparison_row("both", Predictions(IDS, said), Predictions(IDS, other))
+    row = comparison_row("both", PredictionTable(IDS, said), PredictionTable(IDS, other))
     both, first = (roc_auc_score(said.labels, one.probabilities.mean(axis=0)[:, 1]) for one in (said, other))
     assert row["auc_difference"] == pytest.approx(both - first)
     assert both != first

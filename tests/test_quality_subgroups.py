@@ -198,7 +198,7 @@ def test_what_is_too_small_says_so_with_its_counts(draws):
 
 
 def test_a_part_of_another_table_is_refused(draws):
-    with pytest.raises(ValueError, match="it does of 150, and there are 200 labels, 200 groups and 200 rows"):
+    with pytest.raises(ValueError, match="has 150 entries, but there are 200 labels, 200 groups and 200 rows"):
         part_rows(outcomes(draws), {"all": np.ones(150, bool)}, 10, draws)
 
 

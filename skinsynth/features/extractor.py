@@ -116,8 +116,8 @@ def without_cache(extract: Extractor) -> Extractor:
     return extract.extract if isinstance(extract, CachedExtractor) else extract
 
 
-def weights_of(extract: Extractor) -> str:
-    """Eight digits that change with the extractor's weights: numbers in other features cannot be compared."""
+def weights_digest(extract: Extractor) -> str:
+    """Eight hex digits that change with the extractor's weights: numbers in other features cannot be compared."""
     if isinstance(extract, CachedExtractor):
         return extract.fingerprint[:8]
     return extract.fingerprint()[:8] if isinstance(extract, IdentifiedExtractor) else "none"

@@ -149,8 +149,8 @@ def _check_all_are_images(path: Path, names: Collection[str]) -> None:
     others = sorted(name for name in names if not is_image(name) and not is_beside(name))
     if others:
         raise ValueError(
-            f"{path}: {len(others)} files are hidden, or of no kind that is read ({', '.join(IMAGES)}; texts may lie "
-            f"beside), such as {others[0]!r}: convert them or leave them out"
+            f"{path}: {len(others)} files are hidden or of a format that is not read (read are: {', '.join(IMAGES)}; "
+            f"text files may lie beside), such as {others[0]!r}: convert them or leave them out"
         )
 
 

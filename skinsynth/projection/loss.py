@@ -39,7 +39,7 @@ class PerceptualLoss:
         self.network = network
 
     def features(self, images: Float[Tensor, "n 3 size size"]) -> Float[Tensor, "n dim"]:
-        """With gradient; all that is of the network is here."""
+        """Features with gradient; all that is of the network is here."""
         return self.network(images).flatten(1)
 
     def towards(self, real: Float[Tensor, "n 3 size size"]) -> Gap:
@@ -66,7 +66,7 @@ class VggLoss(PerceptualLoss):
         return torch.cat([(unit_channels(x) / _root_pixels(x)).flatten(1) for x in self._tapped(images)], dim=1)
 
     def towards(self, real: Float[Tensor, "n 3 size size"]) -> Gap:
-        """Without a vector of features, which at 256 px is 32 MB an image: half of a step's traffic went there."""
+        """Squared distances without a vector of features: at 256 px its 32 MB an image were half a step's traffic."""
         with torch.no_grad():
             targets = [unit_channels(x) for x in self._tapped(real)]
         return lambda images: torch.stack(
@@ -124,12 +124,12 @@ class _UnitGap(Function):
 
 
 def classifier_loss(classifier: Classifier, *_: object) -> PerceptualLoss:
-    """In the last layer but one of the classifier of real images."""
+    """Distance in the last layer but one of the classifier of real images."""
     return PerceptualLoss(classifier.embed_differentiable)
 
 
 def vgg16_loss(_: Classifier, config: LossConfig, device: torch.device) -> PerceptualLoss:
-    """VGG16 with the weights of the settings, downloaded once where these name no file."""
+    """Distance by VGG16 with the weights of the settings, downloaded once where these name no file."""
     published = replace(VGG16, offline=OFFLINE)
     network = build_from_weights(published, config.weights, lambda state: vgg16(state).network)
     return VggLoss(network, device, config.bfloat16)

@@ -10,7 +10,7 @@ from skinsynth.images.archive import read_archive, write_archive
 
 
 class Pairs(NamedTuple):
-    """Row by row of the same image."""
+    """Real images and their projections, row by row of the same image."""
 
     ids: list[str]
     real: UInt8[np.ndarray, "n 3 size size"]

@@ -36,7 +36,7 @@ def on_sphere(ws: Float[Tensor, "n layers w"], radius: float, rng: torch.Generat
 def draw_neighbours(
     gan: Gan, ws: Float[Tensor, "n layers w"], count: int, radius: float, rng: torch.Generator
 ) -> Neighbours:
-    """So many neighbours, of the centres in turn; `rng` lies on the GAN's device."""
+    """`count` neighbours of the centres, in turn; `rng` lies on the GAN's device."""
     centres = torch.arange(count) % len(ws)
     moved = on_sphere(ws[centres.to(ws.device)], radius, rng)
     return Neighbours(render(gan.generator, moved), centres)

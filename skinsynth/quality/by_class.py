@@ -1,4 +1,4 @@
-"""The same comparison for all classes together and for each by itself."""
+"""Generated images against real ones, for all classes together and for each by itself."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from skinsynth.features.extractor import Extractor, weights_of
+from skinsynth.features.extractor import Extractor, weights_digest
 from skinsynth.images.archive import Images
 from skinsynth.quality.fidelity import FidelityConfig, FidelityScores, Patients, score_images
 from skinsynth.quality.proportions import as_frequent_as
@@ -24,7 +24,7 @@ class Labelled(NamedTuple):
     patients: Int64[Tensor, " n"] | None = None
 
     def of(self, label: int) -> "Labelled":
-        """One class."""
+        """The images of one class."""
         return self.at(torch.nonzero(self.labels == label)[:, 0])
 
     def at(self, places: Int64[Tensor, " m"]) -> "Labelled":
@@ -41,12 +41,12 @@ class Sides(NamedTuple):
     held_out: Labelled | None  # real images that the GAN has not seen, for the floor
 
     def named(self) -> dict[str, Labelled]:
-        """Those that there are, by what tables and plots call them."""
+        """The sets that there are, by what tables and plots call them."""
         named = {"train_real": self.real, "generated": self.fake, "held_out_real": self.held_out}
         return {name: part for name, part in named.items() if part is not None}
 
     def features(self) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Of real, generated and held-out images."""
+        """Features of real, generated and held-out images."""
         return self.real.features, self.fake.features, self.held_out.features if self.held_out else None
 
     def patients(self) -> Patients:
@@ -55,7 +55,7 @@ class Sides(NamedTuple):
 
 
 def features_of(extract: Extractor, images: Images, patients: Int64[Tensor, " n"] | None = None) -> Labelled:
-    """Of real images, or of any archive; `patients` are numbers of who is behind each image."""
+    """Features of real images, or of any archive; `patients` are numbers of who is behind each image."""
     return Labelled(extract(images.pixels), torch.from_numpy(images.labels), patients)
 
 
@@ -80,7 +80,7 @@ def score_by_class(
 
     `extractor_weights` says whose features they are: another classifier is another ruler.
     """
-    weights = weights_of(extract)
+    weights = weights_digest(extract)
     found = dict[str, FidelityScores]()
     for name, sides in sides_by_class(judged, classes, seed):
         real, fake, held_out = sides.features()

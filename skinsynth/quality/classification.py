@@ -280,7 +280,7 @@ def _interval(
 
 
 def _balanced_interval(seeds: Sequence[Predictions], groups: Sequence[str] | np.ndarray, weights: Weights) -> Interval:
-    """From the intervals of the shares, one a class, of which it is the mean."""
+    """Interval of the balanced accuracy, from those of the shares, one a class, of which it is the mean."""
     labels = seeds[0].labels
     members = [labels == index for index in range(seeds[0].probabilities.shape[1])]
     recalls = [np.mean([_share(seed.predicted == labels, own, weights) for seed in seeds], axis=0) for own in members]

@@ -92,7 +92,7 @@ class Real(NamedTuple):
     own: Labelled  # its training images
 
     def named(self) -> dict[str, Labelled]:
-        """By what the column `reference` calls them."""
+        """The sets of real images, by what the column `reference` calls them."""
         return {TRAIN: self.train, HELD_OUT: self.held_out, f"{TRAIN} of {self.hospital}": self.own}
 
 
@@ -246,7 +246,7 @@ def _last_step(points: pd.DataFrame) -> float:
 
 
 def headlines(judged: Standings, pairs: Sequence[Pair], extractor: str) -> Row:
-    """At most nine: FID against all training images, KID of two, and what the smallest hospital gained."""
+    """At most nine numbers: FID against all training images, KID of two, and what the smallest hospital gained."""
     first = pairs[0]
     alone = list(dict.fromkeys(pair.alone for pair in pairs))[:SHOWN_ALONE]
     fid = {name: float(judged.row_of(name, "fid", TRAIN)["value"]) for name in (CENTRAL, first.federation, *alone)}

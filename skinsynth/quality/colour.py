@@ -132,7 +132,7 @@ def share_outside(real: Float64[Tensor, " n"], fake: Float64[Tensor, " m"]) -> f
 
 
 def share_of_hues_outside(real: Float64[Tensor, " n"], fake: Float64[Tensor, " m"]) -> float:
-    """As `share_outside`, for hues: percentiles on the circle cut opposite the circular mean of the real."""
+    """`share_outside` of hues: percentiles on the circle cut opposite the circular mean of the real."""
     radians = real[~real.isnan()].deg2rad()
     cut = torch.atan2(radians.sin().sum(), radians.cos().sum()).rad2deg() + 180
     return share_outside((real - cut) % 360, (fake - cut) % 360)

@@ -82,7 +82,7 @@ def accuracy_gain(first: Outcomes, second: Outcomes, weights: Weights) -> Interv
 
 
 def _right_share(outcomes: Outcomes) -> Float64[np.ndarray, " n"]:
-    """Of each image, the share of seeds whose most probable class is right."""
+    """For each image, the share of seeds whose most probable class is right."""
     return (outcomes.probabilities.argmax(axis=2) == outcomes.labels).mean(axis=0)
 
 

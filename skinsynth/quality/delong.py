@@ -49,7 +49,7 @@ def compare_aucs(
 
 
 def _tested(difference: float, error: float, freedom: float) -> AucDifference:
-    """By Student's t with so many degrees of freedom, which is the normal distribution where they are infinite."""
+    """Interval and p by Student's t with so many degrees of freedom (infinitely many: the normal distribution)."""
     from scipy.special import stdtr, stdtrit  # here, since its import takes half as long as that of pandas
 
     reach = float(stdtrit(freedom, 0.975)) * error
@@ -88,7 +88,7 @@ def midranks(score: Float[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
 
 
 def _variance(is_positive: Bool[np.ndarray, " n"], excess: Float64[np.ndarray, " n"], groups: np.ndarray) -> float:
-    """Of an AUC, from sums within groups of what components lie above it (Obuchowski 1997, S10, S01 and S11)."""
+    """Variance of an AUC, from sums by group of what components lie above it (Obuchowski 1997, S10, S01, S11)."""
     _, group_of = np.unique(groups, return_inverse=True)
     positive = np.bincount(group_of, excess * is_positive) / is_positive.sum()
     negative = np.bincount(group_of, excess * ~is_positive) / (~is_positive).sum()

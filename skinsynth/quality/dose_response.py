@@ -41,12 +41,12 @@ class DoseConfig:
     seeds_below_all_patients: Seeds
 
     def seeds_of(self, dose: "Dose") -> tuple[int, ...]:
-        """One training each."""
+        """The seeds of a dose, one training each."""
         return self.classifier.seeds if dose.patient_share == 1 else self.seeds_below_all_patients
 
     @property
     def seeds(self) -> list[int]:
-        """Of all doses, each once."""
+        """The seeds of all doses, each once."""
         return list(dict.fromkeys([*self.classifier.seeds, *self.seeds_below_all_patients]))
 
 
@@ -58,7 +58,7 @@ class Dose(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Such as `5_percent_of_patients_and_4x_synthetic`."""
+        """What tables call the dose, such as `5_percent_of_patients_and_4x_synthetic`."""
         real = f"{100 * self.patient_share:g}_percent_of_patients" if self.patient_share else ""
         synthetic = f"{self.synthetic_share:g}x_synthetic" if self.synthetic_share else ""
         return "_and_".join(part for part in (real, synthetic) if part)
@@ -126,7 +126,7 @@ class Pool:
         return Taken(examples, Counts(len(patients), len(real), len(synthetic)))
 
     def _patient_count(self, share: float) -> int:
-        """At least as many as bring every class."""
+        """How many patients a share comes to: at least as many as bring every class."""
         return max(len(self.real.labels.unique()), round(share * len(self.patient_order))) if share else 0
 
     def synthetic_places(self, dose: Dose) -> Int64[Tensor, " n"]:

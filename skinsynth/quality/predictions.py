@@ -36,13 +36,13 @@ def prediction_rows(
     ]
 
 
-class Predictions(NamedTuple):
+class PredictionTable(NamedTuple):
     image_ids: list[str]
     outcomes: Outcomes
 
 
-def read_predictions(path: Path, classes: Sequence[str], positive: str) -> Predictions:
-    """What `prediction_rows` wrote; images in their order there, the same for every seed, else a ValueError."""
+def read_predictions(path: Path, classes: Sequence[str], positive: str) -> PredictionTable:
+    """The table of `prediction_rows`; images in their order there, the same for every seed, else a ValueError."""
     columns = [f"{PREFIX}{name}" for name in classes]
     needed = ["seed", "image_id", "group", "label", *columns]
     table = read_table(path, needed, "train_classifier", text=("image_id",))
@@ -58,7 +58,7 @@ def read_predictions(path: Path, classes: Sequence[str], positive: str) -> Predi
         first["group"].to_numpy(),
         positive_label(classes, positive),
     )
-    return Predictions(first["image_id"].tolist(), outcomes)
+    return PredictionTable(first["image_id"].tolist(), outcomes)
 
 
 def always_most_frequent(outcomes: Outcomes, shares: Float[np.ndarray, " classes"]) -> Outcomes:
@@ -67,7 +67,7 @@ def always_most_frequent(outcomes: Outcomes, shares: Float[np.ndarray, " classes
     return Outcomes(outcomes.labels, said, outcomes.groups, outcomes.positive)
 
 
-def comparison_row(name: str, one: Predictions, reference: Predictions) -> dict[str, str | float]:
+def comparison_row(name: str, one: PredictionTable, reference: PredictionTable) -> dict[str, str | float]:
     """Difference of AUC to the reference, of the mean prediction over seeds, with DeLong's test.
 
     The interval and `p_patients` take images of a patient as one cluster (Obuchowski 1997), `p_delong` as independent.

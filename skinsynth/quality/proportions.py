@@ -22,7 +22,7 @@ def counts_in_proportion(labels: Int64[Tensor, " n"], count: int) -> Int64[Tenso
 
 
 def in_proportion(labels: Int64[Tensor, " n"], count: int) -> Int64[Tensor, " count"]:
-    """So many labels, sorted, as frequent as in the given ones."""
+    """`count` labels, sorted, as frequent as in the given ones."""
     return labels_of_counts(counts_in_proportion(labels, count))
 
 

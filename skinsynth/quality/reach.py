@@ -43,7 +43,7 @@ def read_cohort_curve(folder: Path) -> Curve:
 
 
 def read_curves(central: Path, cohorts: Sequence[Path]) -> dict[str, Curve]:
-    """All of one comparison by name: central, federations, hospitals alone; ValueError where they cannot be one."""
+    """Curves of one comparison by name: central, federations, hospitals alone; ValueError where they cannot be one."""
     found = {folder.name: read_cohort_curve(folder) for folder in cohorts}
     together = [name for name, curve in found.items() if len(curve.hospitals) > 1]
     if CENTRAL in found or not together:

@@ -43,12 +43,12 @@ class Outcomes:
     positive: int
 
     def of(self, images: Bool[np.ndarray, " n"]) -> "Outcomes":
-        """Those of some of the images."""
+        """What each seed said of some of the images, and what these are."""
         if not len(images) == len(self.labels) == len(self.groups) == self.probabilities.shape[1]:
             raise ValueError(
-                f"a part says of every image whether it is in it, but it does of {len(images)}, and there are "
-                f"{len(self.labels)} labels, {len(self.groups)} groups and {self.probabilities.shape[1]} rows of "
-                f"probabilities: take all of them from the same rows of lesions.csv"
+                f"the mask of this part has {len(images)} entries, but there are {len(self.labels)} labels, "
+                f"{len(self.groups)} groups and {self.probabilities.shape[1]} rows of probabilities: take all of them "
+                "from the same rows of lesions.csv"
             )
         return Outcomes(
             self.labels[images], self.probabilities[:, images], np.asarray(self.groups)[images], self.positive

@@ -16,7 +16,7 @@ class Part(NamedTuple):
 
 
 def checklist(title: str, summary: str, parts: Sequence[Part]) -> str:
-    """Markdown, with the summary in bold on top."""
+    """The page in Markdown, with the summary in bold on top."""
     return "\n".join([f"# {title}\n", f"**{summary}**\n", *map(_rendered, parts)])
 
 
@@ -29,5 +29,5 @@ def _rendered(part: Part) -> str:
 
 
 def _cell(text: str) -> str:
-    """In one line, without what ends a cell."""
+    """The text in one line, without what ends a cell."""
     return " ".join(text.split()).replace("|", "\\|")

@@ -237,7 +237,7 @@ def _by_class(axes: Axes, points: pd.DataFrame, flat: np.ndarray, classes: Seque
 
 
 def _by_answer(axes: Axes, points: pd.DataFrame, flat: np.ndarray) -> None:
-    """From blue at 0 to red at 1: the probability of the positive class, with the cases marked."""
+    """Draws points from blue at 0 to red at 1, the probability of the positive class, with the cases marked."""
     colours = matplotlib.colormaps["coolwarm"](points["probability"].to_numpy(np.float64))
     _scatter(axes, points["kind"].to_numpy(), flat, colours)
     signs = [_sign("s", matplotlib.colormaps["coolwarm"](value), f"probability {value:g}") for value in (0.0, 0.5, 1.0)]

@@ -27,7 +27,7 @@ def draw_dose_response(path: Path, rows: Sequence[Row]) -> None:
 
 
 def _dose_caption(rows: Sequence[Row]) -> str:
-    """What is seen, what the bars hold, and what they leave out."""
+    """The caption: what is seen, what the bars hold, and what they leave out."""
     seeds = sorted({row["seeds"] for row in rows})
     counts = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
     return (

@@ -131,7 +131,7 @@ def _features(extractor: str | None) -> list[str]:
 
 
 def _spread_networks(extractor: str | None, path_network: str | None) -> list[str]:
-    """Precision, recall and path length, of networks that the paper does not name."""
+    """A note on precision, recall and path length: the paper does not name their networks."""
     ours = [f"precision and recall are in features of {extractor}"] if extractor not in (None, "vgg16") else []
     ours += [f"PPL is in features of {path_network}"] if path_network not in (None, "vgg16") else []
     named = "The paper names no network for precision, recall and PPL; NVIDIA's code, which it trains with, takes VGG16"
@@ -180,7 +180,7 @@ def _synthetic(facts: Facts, shown: Collection[str]) -> list[str]:
 
 
 def _classes(facts: Facts) -> list[str]:
-    """Which AUC of more than two is meant where."""
+    """A note on which AUC of more than two classes is meant where."""
     if len(facts.classes) == 2:
         return []
     return [

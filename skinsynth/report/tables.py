@@ -68,7 +68,7 @@ COMPARISON_COLUMNS = ("scenario", "auc_difference", "low", "high", "p_delong", "
 
 
 class Part(NamedTuple):
-    """What fits the width of a page."""
+    """Some columns of a table: as many as fit the width of a page."""
 
     name: str  # LaTeX counts its tables itself
     caption: str
