@@ -181,6 +181,9 @@ def measure_gpu(config: TrainerConfig) -> dict[str, Any]:
     trainer = trainer_of(config, "cuda")
     first: StepReport = trainer.step()
     first_step = now(trainer.device) - start
+    first_memory = torch.cuda.max_memory_reserved() / 1e9  # with what cuDNN tries convolutions in
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
     plain = Trainer.step  # whole steps are timed without waiting for the device between updates
     trainer.timed = lambda _, update, *arguments: update(*arguments)  # type: ignore[method-assign]
     seconds_per_1000 = 1000 / whole_steps_per_second(trainer)
@@ -196,6 +199,7 @@ def measure_gpu(config: TrainerConfig) -> dict[str, Any]:
         "seconds_per_1000_images": seconds_per_1000,
         "reference_seconds_per_1000_images": REFERENCE_SECONDS_PER_1000,
         "memory_gb": memory,
+        "memory_gb_first_step": first_memory,
         "reference_memory_gb": REFERENCE_GB,
         "first_step_seconds": first_step,
         "first_generator_loss": first.generator_loss,
@@ -212,7 +216,10 @@ def measure_every_way() -> dict[str, Any]:
             command = [sys.executable, __file__, "--paper256", "--half-type", half_type, *flags]
             run = subprocess.run(command, capture_output=True, text=True, check=False)
             last_line = (run.stderr.strip().splitlines() or ["no word"])[-1]
-            ways[f"{how} {half_type}"] = json.loads(run.stdout) if run.returncode == 0 else {"failed": last_line}
+            way = f"{how} {half_type}"
+            ways[way] = json.loads(run.stdout) if run.returncode == 0 else {"failed": last_line}
+            # Known even if the rest is cut off.
+            print(way, json.dumps(ways[way]), file=sys.stderr, flush=True)
     rates = {way: row["seconds_per_1000_images"] for way, row in ways.items() if "failed" not in row}
     return {"fastest": min(rates, key=rates.__getitem__, default=None), "ways": ways}
 
@@ -224,6 +231,8 @@ def main() -> None:
     parser.add_argument("--fused", action="store_true", help="with --paper256, this way alone: with Triton kernels")
     parser.add_argument("--half-type", choices=HALF_TYPES, help="with --paper256, this way alone: top levels in it")
     flags = parser.parse_args()
+    if not flags.paper256 and (flags.fused or flags.half_type):
+        parser.error("--fused and --half-type say how --paper256 computes: give this too")
     if flags.paper256 and not torch.cuda.is_available():
         raise SystemExit(
             "train_gan: --paper256 wants a GPU, but torch sees none: leave the flag out to measure the CPU, or count "

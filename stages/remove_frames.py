@@ -20,8 +20,9 @@ from skinsynth.directions.removal import Move, RemovalConfig, Seers, save_moves
 from skinsynth.directions.strips import METHODS, Strip, draw_strips, step_names
 from skinsynth.gan.family import load_family
 from skinsynth.gan.model import Gan
-from skinsynth.images.archive import write_archive
+from skinsynth.images.archive import numbered_ids, write_archive
 from skinsynth.quality.classification import positive_label
+from skinsynth.quality.proportions import labels_of_counts
 from skinsynth.settings import Count, Names, Seed, Whole
 from skinsynth.stage import best_device, entry_of, load_params, run, write_metrics, write_rows
 
@@ -76,9 +77,9 @@ def main(
     save_moves(chosen_moves, {name: move for name, move in move_of.items() if move is not None})
     show(figure, chosen, settings.shown)
     show_strips(strips, family.members, chosen)
-    labels = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+    labels = labels_of_counts(counts)
     drawn = draw_pairs_of_family(family, labels, move_of, seers, settings.removal.truncation_psi, rng)
-    ids = [f"image-{number:06d}" for number in range(len(labels))]
+    ids = numbered_ids("image", len(labels))
     write_archive(with_frames, ids, drawn.plain.numpy(), labels.tolist())
     write_archive(frame_free, ids, drawn.edited.numpy(), labels.tolist())
     left = float(seers.sees(drawn.edited).double().mean()) if eye else math.nan

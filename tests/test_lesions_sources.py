@@ -185,7 +185,7 @@ def test_folders_read_webp_and_leave_texts_and_hidden_files_beside(tmp_path):
 @pytest.mark.parametrize(
     ("path", "words"),
     [
-        ("benign/deep/b.gif", r"benign holds 1 files of no kind that is read .*'deep/b\.gif': convert them"),
+        ("benign/deep/b.gif", r"benign holds 1 files of a format that is not read .*'deep/b\.gif': convert them"),
         ("b.jpg", r"holds 1 images in no class's folder, such as 'b\.jpg': move them"),
     ],
 )

@@ -70,4 +70,4 @@ def mix_styles(
     crossover = torch.where(mixed < probability, 1 + (place * (layers - 1)).long(), layers)
     others = mapping(torch.randn(count, mapping.z_size, generator=rng, device=ws.device), c)
     own = torch.arange(layers) < crossover[:, None]
-    return torch.where(own[:, :, None].to(ws.device), ws, others)
+    return torch.where(own[:, :, None].to(ws.device, non_blocking=True), ws, others)

@@ -70,8 +70,8 @@ def _check_all_are_images(folder: Path) -> None:
     others = [name for name in names if not (is_image(name) or is_beside(name) or is_hidden(name))]
     if others:
         raise ValueError(
-            f"{folder} holds {len(others)} files of no kind that is read ({', '.join(IMAGES)}; texts may lie beside), "
-            f"such as {others[0]!r}: convert them or leave them out"
+            f"{folder} holds {len(others)} files of a format that is not read (read are: {', '.join(IMAGES)}; "
+            f"text files may lie beside), such as {others[0]!r}: convert them or leave them out"
         )
 
 
