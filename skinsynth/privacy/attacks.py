@@ -4,6 +4,7 @@ Each attack gives an image one number, the higher the more it takes the image fo
 that fails shows nothing but its own failure: no number here says "private".
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -49,73 +50,51 @@ def discriminator_scores(
 
 
 def reconstruction_scores(
-    images: Float[Tensor, "n dim"], generated: Float[Tensor, "m dim"], reference: Float[Tensor, "r dim"]
-) -> Float64[Tensor, " n"]:
-    """How much nearer the generated images come to each image than the reference does (GAN-Leaks, Chen et al. 2020,
-    arXiv 1909.03935: full black box, with its attack calibration).
+    images: Float[Tensor, "n dim"],
+    generated: Float[Tensor, "m dim"],
+    among: Float[Tensor, "r dim"],
+    references: Sequence[Int64[np.ndarray, " _"]],
+) -> Float64[Tensor, "references n"]:
+    """How much nearer the generated images come to each image than each reference does, one row a reference (places in
+    `among`): GAN-Leaks (Chen et al. 2020, arXiv 1909.03935, full black box, with its attack calibration).
 
     The paper calibrates by what a second GAN makes of the reference, images of nobody's training; here these images
     stand for themselves.
     """
-    return nearest(images, reference)[0] - nearest(images, generated)[0]
+    return nearest_of_each(images, among, references) - nearest(images, generated)[0]
 
 
-def reconstruction_scores_of_each(
+def density_ratios(
     images: Float[Tensor, "n dim"],
     generated: Float[Tensor, "m dim"],
     among: Float[Tensor, "r dim"],
-    choices: Sequence[Int64[np.ndarray, " _"]],
-) -> Float64[Tensor, "choices n"]:
-    """`reconstruction_scores` of each image, one row for each choice of reference images (places in `among`)."""
-    return nearest_of_each(images, among, choices) - nearest(images, generated)[0]
+    references: Sequence[Int64[np.ndarray, " _"]],
+    components: int,
+) -> Float64[Tensor, "references n"]:
+    """The logarithm of p_generated(x) / p_reference(x) at each image, one row a reference (places in `among`): DOMIAS
+    (van Breugel et al. 2023, arXiv 2302.12580, eq. 2).
 
-
-def density_ratio(
-    generated: Float[Tensor, "m dim"], reference: Float[Tensor, "r dim"], components: int
-) -> Callable[[Float[Tensor, "n dim"]], Float64[Tensor, " n"]]:
-    """A function that scores images by the logarithm of p_generated(x) / p_reference(x) (DOMIAS, van Breugel et al.
-    2023, arXiv 2302.12580, eq. 2).
-
-    Gaussian kernels on the principal components of both sets together, each brought to unit variance, with Scott's
-    bandwidth n^(-1 / (components + 4)) for the smaller set. One bandwidth for both sets, since one of its own would
-    shrink to nothing where a GAN makes few images over and over.
+    Gaussian kernels on principal components, each brought to unit variance: those of the generated images and all that
+    are scored together, members and non-members alike, since of many dimensions they fit whom they were found among.
+    Scott's bandwidth n^(-1 / (components + 4)) is that of the smaller set, half of `among` being taken for a reference;
+    one of its own would shrink to nothing where a GAN makes few images over and over.
     """
     from sklearn.neighbors import KernelDensity  # 1.5 s to import, and nobody else here needs it
-
-    place = _whitening(torch.cat([generated, reference]), components)
-    bandwidth = _bandwidth(len(generated), len(reference), components)
-    made, real = (KernelDensity(bandwidth=bandwidth).fit(place(part)) for part in (generated, reference))
-    return lambda images: torch.from_numpy(made.score_samples(place(images)) - real.score_samples(place(images)))
-
-
-def density_ratios_of_each(
-    images: Float[Tensor, "n dim"],
-    generated: Float[Tensor, "m dim"],
-    among: Float[Tensor, "r dim"],
-    choices: Sequence[Int64[np.ndarray, " _"]],
-    components: int,
-) -> Float64[Tensor, "choices n"]:
-    """Scores by `density_ratio` of each image, but for a constant: one row for each choice of reference images (places
-    in `among`), with all kernels computed once.
-
-    Components are those of the generated images and all that are scored together, members and non-members alike: of
-    many dimensions they fit whom they were found among. The bandwidth is that of half of `among`.
-    """
-    from sklearn.neighbors import KernelDensity
 
     place = _whitening(torch.cat([generated, images]), components)
     bandwidth = _bandwidth(len(generated), max(len(among) // 2, 1), components)
     asked, real = place(images), place(among)
     made = KernelDensity(bandwidth=bandwidth).fit(place(generated)).score_samples(asked)
-    counts = np.stack([np.bincount(chosen, minlength=len(real)) / len(chosen) for chosen in choices], axis=1)
-    found = np.empty((len(choices), len(asked)))
-    step = max(1, ENTRIES_AT_ONCE // max(len(real), len(choices)))
+    made += components * math.log(math.sqrt(2 * math.pi) * bandwidth)  # the kernels below have a height of 1
+    shares = np.stack([np.bincount(chosen, minlength=len(real)) / len(chosen) for chosen in references], axis=1)
+    found = np.empty((len(references), len(asked)))
+    step = max(1, ENTRIES_AT_ONCE // max(len(real), len(references)))
     for start in range(0, len(asked), step):
         rows = slice(start, start + step)
         exponents = -cdist(asked[rows], real, "sqeuclidean") / (2 * bandwidth**2)
         largest = exponents.max(axis=1, keepdims=True)
         # A reference that leaves out whoever is near may have a density of 0 in floating point.
-        sums = (np.exp(exponents - largest) @ counts).clip(np.finfo(np.float64).tiny)
+        sums = (np.exp(exponents - largest) @ shares).clip(np.finfo(np.float64).tiny)
         found[:, rows] = made[rows] - (np.log(sums) + largest).T
     return torch.from_numpy(found)
 
@@ -183,30 +162,25 @@ def attack_rows(
     rows: list[Row] = []
     for attack in member_scores:
         members, non_members = (side[attack].cpu().numpy() for side in (member_scores, non_member_scores))
-        rows += rows_of_draws(
-            attack, [(members[of_members], non_members[of_others]) for of_members, of_others in samples]
-        )
+        drawn = [(members[of_members], non_members[of_others]) for of_members, of_others in samples]
+        values_of = {metric: [measure(*scores) for scores in drawn] for metric, measure in METRICS.items()}
+        rows += rows_of_values(attack, values_of, len(members), len(non_members))
     return rows
 
 
-def rows_of_draws(attack: str, samples: Sequence[Scores]) -> list[Row]:
-    """The rows of one attack by its scores: the first are those of the sample, the others those of each draw."""
-    members, non_members = (len(side) for side in samples[0])
-    rows: list[Row] = []
-    for metric, measure in METRICS.items():
-        values = np.array([measure(of_members, of_others) for of_members, of_others in samples])
-        too_few = metric == "tpr_at_1_percent_fpr" and non_members < FEWEST_NON_MEMBERS
-        rows.append(
-            {
-                "attack": attack,
-                "metric": metric,
-                **percentile_interval(values)._asdict(),
-                "members": members,
-                "non_members": non_members,
-                "note": "too few" if too_few else "",
-            }
-        )
-    return rows
+def rows_of_values(attack: str, values_of: Mapping[str, Sequence[float]], members: int, non_members: int) -> list[Row]:
+    """The rows of one attack by metric: the first value is the sample's, the others are those of each draw."""
+    return [
+        {
+            "attack": attack,
+            "metric": metric,
+            **percentile_interval(np.array(values))._asdict(),
+            "members": members,
+            "non_members": non_members,
+            "note": "too few" if metric == "tpr_at_1_percent_fpr" and non_members < FEWEST_NON_MEMBERS else "",
+        }
+        for metric, values in values_of.items()
+    ]
 
 
 def _drawn_places(groups: Groups, draws: int, rng: np.random.Generator) -> list[Int64[np.ndarray, " drawn"]]:
