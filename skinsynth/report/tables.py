@@ -29,17 +29,28 @@ MISSING = "not measured"
 IDLE = 0.01  # a mean strength below which augmentation is said to have hardly acted
 LACKS_A_CLASS = "a class is missing"  # where the rows themselves do not say which
 
-FIDELITY_NAMES = {
-    "kid_percent": "KID %",
-    "fid": "FID",
-    "precision": "precision",
-    "recall": "recall",
-    "ppl": "PPL",
-    "fid_infinity": "FID extrapolated",
-    "density": "density",
-    "coverage": "coverage",
-    "kid_percent_of_subsets": "KID % of subsets",
+
+class Shown(NamedTuple):
+    """How a metric of images stands in Table 1."""
+
+    header: str
+    is_distance: bool  # without a natural unit; all others are shares of 1
+    parts: str  # a: beside the paper's, b: what it does not report, o: there if measured, c: beside held-out images
+
+
+SHOWN = {
+    "kid_percent": Shown("KID %", True, "ac"),
+    "fid": Shown("FID", True, "ac"),
+    "precision": Shown("precision", False, "ac"),
+    "recall": Shown("recall", False, "ac"),
+    "ppl": Shown("PPL", True, "a"),
+    "fid_infinity": Shown("FID extrapolated", True, "b"),
+    "density": Shown("density", False, "bc"),
+    "coverage": Shown("coverage", False, "bc"),
+    "kid_percent_of_subsets": Shown("KID % of subsets", True, "o"),
 }
+FIDELITY_NAMES = {metric: shown.header for metric, shown in SHOWN.items()}
+DISTANCES = {metric for metric, shown in SHOWN.items() if shown.is_distance}
 PREDICTION_NAMES = {
     "accuracy": "accuracy",
     "auc": "AUC",
@@ -52,9 +63,6 @@ PREDICTION_NAMES = {
     "sensitivity_at_90_specificity": "sensitivity at 90 % specificity",
     "calibration_error": "calibration error",
 }
-HELD_OUT_METRICS = ("kid_percent", "fid", "precision", "recall", "density", "coverage")
-# Distances have no natural unit; all else here is a share of 1.
-DISTANCES = ("kid_percent", "kid_percent_of_subsets", "fid", "fid_infinity", "ppl")
 
 FIDELITY_COLUMNS = (
     *("gan", "compared", "reference", "metric", "value", "low", "high", "extractor"),
@@ -99,7 +107,7 @@ def fidelity_table(rows_of: Mapping[str, pd.DataFrame], strengths: Mapping[str, 
         Part(
             "Table 1a",
             f"Generated against training images, the paper's numbers beside ours; {where}.",
-            _beside("GAN", "gan", list(rows_of), _against(numbers, GENERATED, TRAIN), FIDELITY_METRICS, headers),
+            _beside("GAN", "gan", list(rows_of), _against(numbers, GENERATED, TRAIN), _of_part("a"), headers),
         ),
         Part("Table 1b", f"What the paper does not report; {where}.", _beyond(rows_of, strengths, numbers, headers)),
         Part(
@@ -328,6 +336,11 @@ def _idle(gans: Iterable[str], strengths: Mapping[str, float]) -> list[str]:
     ]
 
 
+def _of_part(part: str) -> list[str]:
+    """The metrics that stand in this part of Table 1."""
+    return [metric for metric, shown in SHOWN.items() if part in shown.parts]
+
+
 def _beyond(
     gans: Iterable[str],
     strengths: Mapping[str, float],
@@ -337,8 +350,7 @@ def _beyond(
     """Metrics that the paper has no column for, counts, and how strongly images were augmented."""
     against_train = _against(numbers, GENERATED, TRAIN)
     ours, images = _cells("gan", against_train), _counts(against_train)
-    subsets = "kid_percent_of_subsets"
-    shown = ["fid_infinity", "density", "coverage", *([subsets] if subsets in set(numbers["metric"]) else [])]
+    shown = [*_of_part("b"), *(metric for metric in _of_part("o") if metric in set(numbers["metric"]))]
     return pd.DataFrame(
         {
             "GAN": gan,
@@ -359,7 +371,7 @@ def _beside_held_out(gans: Sequence[str], numbers: pd.DataFrame, headers: Mappin
             "compared": name,
             "images": _count(_counts(rows), gan, "compared_count"),
             "against": _count(_counts(rows), gan, "real_count"),
-            **{headers[metric]: _cells("gan", rows).get((gan, metric), MISSING) for metric in HELD_OUT_METRICS},
+            **{headers[metric]: _cells("gan", rows).get((gan, metric), MISSING) for metric in _of_part("c")},
         }
         for gan in gans
         for name, rows in (
