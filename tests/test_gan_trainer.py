@@ -15,12 +15,13 @@ from skinsynth.gan import trainer as trainer_module
 from skinsynth.gan.augment import AugmentConfig
 from skinsynth.gan.batches import data_order, parts_of
 from skinsynth.gan.checkpoint import INDEX, read_checkpoint, write_checkpoint
+from skinsynth.gan.collapse import count_distinct
 from skinsynth.gan.discriminator import DiscriminatorConfig
 from skinsynth.gan.generator import GeneratorConfig
 from skinsynth.gan.layers import HALF_TYPES
 from skinsynth.gan.presets import PresetConfig, trainer_config
 from skinsynth.gan.team import Team
-from skinsynth.gan.trainer import StepReport, Trainer, TrainerConfig, TrainingDiverged, count_distinct, ema_decay
+from skinsynth.gan.trainer import StepReport, Trainer, TrainerConfig, TrainingDiverged, ema_decay
 from skinsynth.gan.training import RunConfig, configure, labels_of
 from skinsynth.process import keep_freed_memory
 from skinsynth.settings import check_ranges

@@ -209,7 +209,7 @@ class _Resample(Function):
         x = _channels_last(x)
         count, channels, height, width = x.shape
         out = torch.empty(count, channels, *size, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
-        rows, lanes = min(ROWS, size[0]), min(LANES, triton.next_power_of_2(size[1] * channels))
+        rows, lanes = min(ROWS, size[0]), LANES  # of one width, so that fewer kernels are compiled
         grid = (count * triton.cdiv(size[0], rows), triton.cdiv(size[1] * channels, lanes))
         with torch.cuda.device_of(x):
             _resample_kernel[grid](

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from skinsynth.gan.augment import AdaController, AugmentConfig, augment, changes_colours
 from skinsynth.gan.batches import Part, TrainingImages, parts_of
 from skinsynth.gan.checkpoint import State
+from skinsynth.gan.collapse import diversity_of
 from skinsynth.gan.discriminator import Discriminator, DiscriminatorConfig, check_pair
 from skinsynth.gan.generator import Generator, GeneratorConfig
 from skinsynth.gan.layers import channels_at, compute_type
@@ -38,11 +39,7 @@ HALF_GRADIENT_BOUND = 1e5
 # are a tenth of that: such a loss is raised by this power of two before gradients are taken. Gradients of R1 and of
 # path lengths are large enough as they are.
 FLOAT16_LOSS_SCALE = 256.0
-# Images of each class that the watch looks at, and what share of real images' deviation says that all are one.
-WATCHED_IMAGES, COLLAPSED_DIVERSITY = 32, 0.01
-# Images nearer than this share of the deviation show the same thing, and so few, of as many real ones, are a collapse:
-# healthy generators' were seen to differ by 0.5, those of four latents that tremble by a hundredth by less than 0.05.
-SAME_IMAGE, COLLAPSED_MODES = 0.1, 1 / 8
+WATCHED_IMAGES = 32  # of each class
 # Losses of trainings that go well stay below ten.
 EXPLODED_LOSS = 1e4
 
@@ -108,7 +105,8 @@ class Trainer:
         device: torch.device | str,
         team: Team = ALONE,
     ) -> None:
-        _check(config, images, labels)
+        _check_images(config, images, labels)
+        _check_sizes(config)
         self.config = config
         self.device = torch.device(device)
         self.team = team
@@ -183,23 +181,17 @@ class Trainer:
         for name, network in self._networks().items():
             if not all(bool(weight.isfinite().all()) for weight in network.state_dict().values()):
                 raise TrainingDiverged(self._diverged(f"a weight of {name} is not finite"))
-        return min((self._class_diversity(*images) for images in self.data.by_class(WATCHED_IMAGES)), default=1.0)
+        found = [diversity_of(self._watched(c), real) for real, c in self.data.by_class(WATCHED_IMAGES)]
+        collapses = [diversity.collapse for diversity in found if diversity.collapse]
+        if collapses:
+            raise TrainingDiverged(self._diverged(collapses[0]))
+        return min((diversity.of_real for diversity in found), default=1.0)
 
-    def _class_diversity(self, real: Float[Tensor, "n c h w"], c: Float[Tensor, "n class_count"]) -> float:
+    def _watched(self, c: Float[Tensor, "n class_count"]) -> Float[Tensor, "n c h w"]:
+        """The same latents at each look, as they are seen: beyond white and black, differences are none."""
         rng = torch.Generator(self.device).manual_seed(self.config.seed)
         z = torch.randn(len(c), self.config.generator.z_size, generator=rng, device=self.device)
-        # As they are seen: beyond white and black, differences are none.
-        fakes = self.generator(z, c, noise_mode="none").clamp(-1, 1)
-        deviation = float(real.std(dim=0).mean().clamp(min=1e-8))
-        diversity = float(fakes.std(dim=0).mean()) / deviation
-        if diversity < COLLAPSED_DIVERSITY:
-            raise TrainingDiverged(
-                self._diverged(f"the images of a class differ by {diversity:.1%} of what real ones do")
-            )
-        modes, real_modes = (count_distinct(images, SAME_IMAGE * deviation) for images in (fakes, real))
-        if modes <= COLLAPSED_MODES * real_modes:
-            raise TrainingDiverged(self._diverged(f"only {modes} of {len(fakes)} images of a class are distinct"))
-        return diversity
+        return self.generator(z, c, noise_mode="none").clamp(-1, 1)
 
     def _diverged(self, what: str) -> str:
         return (
@@ -471,18 +463,6 @@ def _restore_adam(adam: torch.optim.Adam, network: nn.Module, tensors: dict[str,
                 adam.state[parameter][key] = torch.empty_like(like).copy_(tensors[f"{name}.{key}"])
 
 
-def count_distinct(images: Float[Tensor, "n c h w"], apart: float) -> int:
-    """How many images are further than `apart` (root mean square) from each one counted before."""
-    flat = images.flatten(1).float()
-    # By differences: distances from products of these numbers would not tell one image from two like it.
-    distances = torch.cdist(flat, flat, compute_mode="donot_use_mm_for_euclid_dist") / flat.shape[1] ** 0.5
-    counted = list[int]()
-    for place, row in enumerate((distances > apart).cpu()):
-        if bool(row[counted].all()):
-            counted.append(place)
-    return len(counted)
-
-
 def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(f"{prefix}."): t for name, t in tensors.items() if name.startswith(f"{prefix}.")}
 
@@ -513,7 +493,7 @@ def _group(config: TrainerConfig) -> int:
     return min(config.discriminator.mbstd_group, config.batch_size) if config.discriminator.mbstd_channels else 1
 
 
-def _check(config: TrainerConfig, images: Tensor, labels: Tensor) -> None:
+def _check_images(config: TrainerConfig, images: Tensor, labels: Tensor) -> None:
     expected = config.generator.image_channels, config.generator.resolution, config.generator.resolution
     if len(images) == 0:
         raise ValueError("a GAN trains on images, but none came: check the classes and the split")
@@ -529,6 +509,9 @@ def _check(config: TrainerConfig, images: Tensor, labels: Tensor) -> None:
             f"labels lie in 0 … {classes - 1}, but these go from {int(labels.min())} to {int(labels.max())}: "
             "give the columns of c"
         )
+
+
+def _check_sizes(config: TrainerConfig) -> None:
     if config.batch_size % _group(config):
         raise ValueError(
             f"a batch holds whole groups of {_group(config)} images, but batch_size is {config.batch_size}: change it"
