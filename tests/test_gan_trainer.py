@@ -9,8 +9,7 @@ from functools import partial
 import pytest
 import torch
 
-from skinsynth.gan import discriminator as discriminator_module
-from skinsynth.gan import generator as generator_module
+from benchmarks.gan_settings import halves_on_the_cpu
 from skinsynth.gan import trainer as trainer_module
 from skinsynth.gan.augment import AugmentConfig
 from skinsynth.gan.batches import data_order, parts_of
@@ -18,7 +17,6 @@ from skinsynth.gan.checkpoint import INDEX, read_checkpoint, write_checkpoint
 from skinsynth.gan.collapse import count_distinct
 from skinsynth.gan.discriminator import DiscriminatorConfig
 from skinsynth.gan.generator import GeneratorConfig
-from skinsynth.gan.layers import HALF_TYPES
 from skinsynth.gan.presets import PresetConfig, trainer_config
 from skinsynth.gan.team import Team
 from skinsynth.gan.trainer import StepReport, Trainer, TrainerConfig, TrainingDiverged, ema_decay
@@ -483,13 +481,6 @@ def test_keeping_freed_memory_changes_no_result():
     assert [second.step() for _ in range(2)] == reports
 
 
-@pytest.fixture
-def halves_on_the_cpu(monkeypatch):
-    """Levels that a GPU would compute in 16 bits are so here, too."""
-    for module in (generator_module, discriminator_module, trainer_module):
-        monkeypatch.setattr(module, "compute_type", lambda x, half, name: HALF_TYPES[name] if half else x.dtype)
-
-
 def note_gradients(network, found):
     found.append(torch.cat([weight.grad.flatten() for weight in network.parameters()]))
 
@@ -515,7 +506,7 @@ def likeness_to_32_bits(half_levels, monkeypatch):
     return float(torch.cosine_similarity(*found, dim=0))
 
 
-@pytest.mark.usefixtures("halves_on_the_cpu")
+@halves_on_the_cpu()
 def test_gradients_too_small_for_float16_reach_the_generator(monkeypatch):
     assert likeness_to_32_bits(2, monkeypatch) > 0.99
     monkeypatch.setattr(trainer_module, "FLOAT16_LOSS_SCALE", 1.0)
