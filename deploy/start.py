@@ -182,8 +182,8 @@ def _lines(file: Path) -> list[str]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, required=True, help="the SuperLink's")
-    parser.add_argument("--run", default="run", help="its own folder within that")
+    parser.add_argument("--folder", type=Path, required=True, help="the SuperLink's folder")
+    parser.add_argument("--run", default="run", help="name of the run, whose folder lies within that")
     parser.add_argument("--hospitals", nargs="+", default=[], help="names of all that may take part")
     parser.add_argument(
         "--superlink", type=host_port, default="127.0.0.1:8000", help="host:port, as its certificate has it"

@@ -38,7 +38,7 @@ SETTINGS = Settings
 def main(
     images: Annotated[Path, "real images"],
     lesions: Annotated[Path, "lesions.csv, for what is known of the real images"],
-    split: Annotated[Path, "who is on which side"],
+    split: Annotated[Path, "CSV of split_patients: who is in train, validation and test"],
     synthetic: Annotated[list[Path], "synthetic sets: ZIPs of ours, or any ZIPs or folders of class folders"],
     detectors: Annotated[Path, "folder of detectors"],
     classifier: Annotated[Path, "classifier whose answers are followed"],

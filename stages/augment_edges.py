@@ -50,7 +50,7 @@ SETTINGS = Settings
 def main(
     gan: Annotated[Path, "the selected GAN"],
     images: Annotated[Path, "real images"],
-    split: Annotated[Path, "who is on which side"],
+    split: Annotated[Path, "CSV of split_patients: who is in train, validation and test"],
     classifier: Annotated[Path, "classifier of real images, whose hard cases are looked for"],
     edges: Annotated[Path, "ZIP of neighbours: they resemble real patients' images, so it stays on this machine"],
     cases: Annotated[Path, "CSV: each hard training image, its kind and the distance of its projection"],

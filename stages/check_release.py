@@ -68,7 +68,7 @@ GRAVE = (Verdict.STOPS, Verdict.BLIND, Verdict.UNANSWERED, Verdict.WARNS)
 def main(
     details: Annotated[Path, "folder of tables that score_authenticity wrote about the very set to be given away"],
     lesions: Annotated[Path, "lesions.csv, for patients, duplicates and licences of the real images"],
-    split: Annotated[Path, "who is on which side"],
+    split: Annotated[Path, "CSV of split_patients: who is in train, validation and test"],
     page: Annotated[Path, "the answers as a page (Markdown), without images and ids"],
     metrics: Annotated[Path, "headlines: how many answers stop the set, warn, or ask for a person's eyes"],
 ) -> None:

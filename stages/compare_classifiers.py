@@ -28,7 +28,7 @@ SETTINGS = Settings
 
 
 def main(
-    name: Annotated[str, "of the comparison"],
+    name: Annotated[str, "what the comparison is called"],
     first: Annotated[Path, "details of the classifier that may be better, by train_classifier"],
     second: Annotated[Path, "details of the other one"],
     judge: Annotated[Path, "details of the classifier whose edge and misclassified cases are looked at"],

@@ -52,7 +52,7 @@ SETTINGS = Settings
 def main(
     images: Annotated[Path, "real images"],
     lesions: Annotated[Path, "lesions.csv, for artefacts"],
-    split: Annotated[Path, "who is on which side"],
+    split: Annotated[Path, "CSV of split_patients: who is in train, validation and test"],
     synthetic: Annotated[Path, "synthetic images: a ZIP of ours, or any ZIP or folder of class folders"],
     classifier: Annotated[Path, "classifier of real and synthetic images: features of panel a"],
     synthetic_classifier: Annotated[Path, "classifier of synthetic images alone: features of panel b"],

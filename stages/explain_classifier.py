@@ -42,7 +42,7 @@ SETTINGS = Settings
 def main(
     classifier: Annotated[Path, "classifier to explain"],
     images: Annotated[Path, "real images"],
-    split: Annotated[Path, "who is on which side"],
+    split: Annotated[Path, "CSV of split_patients: who is in train, validation and test"],
     cases: Annotated[Path, "CSV: each explained test image, its kind, deletion and insertion areas"],
     figure: Annotated[Path, "heat maps and top regions of a few cases: shows real images, stays here"],
     metrics: Annotated[Path, "mean areas, beside those of random order"],

@@ -43,7 +43,7 @@ SETTINGS = Settings
 def main(
     synthetic: Annotated[Path, "synthetic images: a ZIP of ours, or any ZIP or folder of class folders"],
     images: Annotated[Path, "real images"],
-    split: Annotated[Path, "who is on which side"],
+    split: Annotated[Path, "CSV of split_patients: who is in train, validation and test"],
     metrics: Annotated[Path, "AUC of a few doses"],
     curve: Annotated[
         Path, "CSV: AUC with its interval, its least and its best seed at each dose; note: too few test patients"

@@ -38,7 +38,7 @@ def main(
 ) -> None:
     """Decode on all cores, crop to the middle, find duplicates; neither file is replaced unless all went well."""
     settings = load_params("prepare_images", Settings)
-    catalogue = load_catalogue(settings.source, under(raw, settings.sources), settings.classes)
+    catalogue = load_catalogue(settings.source, placed_below(raw, settings.sources), settings.classes)
     table = catalogue.table
     label_of = dict(zip(table["image_id"], table["label"], strict=True))
     tasks = [(image_id, catalogue.pictures[image_id]) for image_id in table["image_id"]]
@@ -73,7 +73,7 @@ def main(
     )
 
 
-def under(raw: Path, sources: SourceConfigs) -> SourceConfigs:
+def placed_below(raw: Path, sources: SourceConfigs) -> SourceConfigs:
     """The same sources with their places below `raw`; an absolute place stays where it is."""
     return replace(
         sources,

@@ -38,7 +38,7 @@ SETTINGS = Settings
 def main(
     gan: Annotated[Path, "the selected GAN"],
     images: Annotated[Path, "real images"],
-    split: Annotated[Path, "who is on which side"],
+    split: Annotated[Path, "CSV of split_patients: who is in train, validation and test"],
     classifier: Annotated[Path, "classifier of real images: its features are the loss that needs no download"],
     latents: Annotated[Path, "w of each image, in the order of the distances, as safetensors"],
     distances: Annotated[Path, "CSV: image_id, label, distance_<network of the loss>"],

@@ -52,7 +52,7 @@ def main(
     synthetic: Annotated[Path, "images to judge: a ZIP of ours, or any ZIP or folder of class folders"],
     images: Annotated[Path, "real images"],
     lesions: Annotated[Path, "lesions.csv, for duplicates"],
-    split: Annotated[Path, "who is on which side"],
+    split: Annotated[Path, "CSV of split_patients: who is in train, validation and test"],
     classifiers: Annotated[
         list[Path], "classifiers whose features distances are measured in: the first supplies the headline metrics"
     ],

@@ -36,7 +36,7 @@ def main(
     name: Annotated[str, "the GAN's name"],
     gan: Annotated[Path, "its folder"],
     images: Annotated[Path, "real images"],
-    split: Annotated[Path, "who is on which side"],
+    split: Annotated[Path, "CSV of split_patients: who is in train, validation and test"],
     classifier: Annotated[Path, "classifier of real images, the offline extractor"],
     metrics: Annotated[Path, "headlines, pooled over the GAN's classes"],
     details: Annotated[

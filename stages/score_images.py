@@ -29,7 +29,7 @@ def main(
     name: Annotated[str, "what the set is called"],
     synthetic: Annotated[Path, "a ZIP of ours, or a ZIP or folder with a folder of images for each class"],
     images: Annotated[Path, "real images"],
-    split: Annotated[Path, "who is on which side"],
+    split: Annotated[Path, "CSV of split_patients: who is in train, validation and test"],
     classifier: Annotated[Path, "classifier of real images, the offline extractor"],
     metrics: Annotated[Path, "headlines, pooled over the set's classes in the real proportions"],
     details: Annotated[Path, "folder for intervals.csv and colour.csv (pooled and by class), hues.csv"],

@@ -40,7 +40,7 @@ SETTINGS = Settings
 def main(
     gans: Annotated[list[Path], "folders of all GANs, each called as in `candidates`"],
     images: Annotated[Path, "real images"],
-    split: Annotated[Path, "who is on which side"],
+    split: Annotated[Path, "CSV of split_patients: who is in train, validation and test"],
     classifier: Annotated[Path, "classifier of real images, the offline extractor"],
     selected: Annotated[Path, "folder that the winner is copied to"],
     metrics: Annotated[Path, "headlines of the winner"],

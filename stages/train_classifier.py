@@ -39,7 +39,7 @@ def main(
     name: Annotated[str, "the scenario: a key of `scenarios` in params.yaml"],
     images: Annotated[Path, "real images"],
     lesions: Annotated[Path, "lesions.csv: age, sex, site, artefacts and source of test images"],
-    split: Annotated[Path, "who is on which side"],
+    split: Annotated[Path, "CSV of split_patients: who is in train, validation and test"],
     synthetic: Annotated[Path, "synthetic images to take from: a ZIP of ours, or any ZIP or folder of class folders"],
     model: Annotated[Path, "folder for the classifier of the first seed"],
     metrics: Annotated[Path, "headlines: means over seeds"],

@@ -35,7 +35,7 @@ SETTINGS = Settings
 def main(
     images: Annotated[Path, "real images"],
     lesions: Annotated[Path, "lesions.csv: its artefact flags; images whose flag is unknown are left out"],
-    split: Annotated[Path, "who is on which side"],
+    split: Annotated[Path, "CSV of split_patients: who is in train, validation and test"],
     detectors: Annotated[Path, "folder for each artefact's detector; what is too rare or unknown has none"],
     scores: Annotated[Path, "CSV: counts of each side, AUC on test patients, detected and flagged share"],
     metrics: Annotated[Path, "headlines: AUC of each detector"],

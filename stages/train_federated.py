@@ -56,7 +56,7 @@ SETTINGS = Settings
 def main(
     name: Annotated[str, "who trains: a key of `cohorts` in params.yaml"],
     images: Annotated[Path, "real images"],
-    split: Annotated[Path, "who is on which side, and at which hospital"],
+    split: Annotated[Path, "CSV of split_patients: who is in train, validation and test, and at which hospital"],
     classifier: Annotated[Path, "classifier of real images, the offline extractor of the curves"],
     initial: Annotated[Path, "folder of weights to start from (`start_from` in params.yaml names one, or none)"],
     model: Annotated[Path, "folder for generator, discriminator and their sizes"],

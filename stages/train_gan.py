@@ -52,7 +52,7 @@ SETTINGS = Settings
 def main(
     name: Annotated[str, "the GAN: a key of `runs` in params.yaml"],
     images: Annotated[Path, "real images"],
-    split: Annotated[Path, "who is on which side"],
+    split: Annotated[Path, "CSV of split_patients: who is in train, validation and test"],
     classifier: Annotated[Path, "classifier of real images, the offline extractor of the curves"],
     initial: Annotated[Path, "folder of weights to start from (`start_from` in params.yaml names one, or none)"],
     model: Annotated[Path, "folder for generator, discriminator and their sizes"],

@@ -45,7 +45,7 @@ def main(
     ],
     trainings: Annotated[list[Path], "folders of train_gan, for those of them that were trained here"],
     scenarios: Annotated[list[Path], "folders of train_classifier, in the order of the rows"],
-    split: Annotated[Path, "who is on which side"],
+    split: Annotated[Path, "CSV of split_patients: who is in train, validation and test"],
     tables: Annotated[Path, "folder for table1 and table2, each as .csv, .md and .tex"],
 ) -> None:
     """Gather what score_gan and train_classifier found; nothing is trained or generated."""
