@@ -31,19 +31,19 @@ LACKS_A_CLASS = "a class is missing"  # where the rows themselves do not say whi
 
 
 class Shown(NamedTuple):
-    """How a metric of images stands in Table 1."""
+    """How a metric of images stands in Table 1; in part a stand those of the paper (FIDELITY_METRICS)."""
 
     header: str
     is_distance: bool  # without a natural unit; all others are shares of 1
-    parts: str  # a: beside the paper's, b: what it does not report, o: there if measured, c: beside held-out images
+    parts: str  # b: what the paper does not report, o: there if measured, c: beside held-out images
 
 
 SHOWN = {
-    "kid_percent": Shown("KID %", True, "ac"),
-    "fid": Shown("FID", True, "ac"),
-    "precision": Shown("precision", False, "ac"),
-    "recall": Shown("recall", False, "ac"),
-    "ppl": Shown("PPL", True, "a"),
+    "kid_percent": Shown("KID %", True, "c"),
+    "fid": Shown("FID", True, "c"),
+    "precision": Shown("precision", False, "c"),
+    "recall": Shown("recall", False, "c"),
+    "ppl": Shown("PPL", True, ""),
     "fid_infinity": Shown("FID extrapolated", True, "b"),
     "density": Shown("density", False, "bc"),
     "coverage": Shown("coverage", False, "bc"),
@@ -107,7 +107,7 @@ def fidelity_table(rows_of: Mapping[str, pd.DataFrame], strengths: Mapping[str, 
         Part(
             "Table 1a",
             f"Generated against training images, the paper's numbers beside ours; {where}.",
-            _beside("GAN", "gan", list(rows_of), _against(numbers, GENERATED, TRAIN), _of_part("a"), headers),
+            _beside("GAN", "gan", list(rows_of), _against(numbers, GENERATED, TRAIN), FIDELITY_METRICS, headers),
         ),
         Part("Table 1b", f"What the paper does not report; {where}.", _beyond(rows_of, strengths, numbers, headers)),
         Part(
