@@ -8,6 +8,7 @@ and the federation's ca.crt. Weights, counts and losses leave the machine, image
 """
 
 import argparse
+import os
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import zipfile
 from collections import Counter
 from pathlib import Path
 
-from deploy.address import check_reached, host_port, port
+from deploy.address import check_free, check_reached, host_port, parts_of, port
 from deploy.environment import prepare_environment
 from skinsynth.federated.deployment import IMAGES, SPLIT, training_images
 from skinsynth.images.archive import Images
@@ -34,8 +35,13 @@ def main() -> None:
         sys.exit(f"hospital: {folder} lacks {', '.join(missing)}: see deploy/HOSPITAL.md")
     try:
         print(f"{flags.name}: {images_line(training_images(folder), folder)}", flush=True)
+        check_folder(folder)
         if flags.check:
             check_reached(flags.superlink, folder / "ca.crt")
+        else:
+            check_free("127.0.0.1", flags.port)
+            if flags.health:
+                check_free(*parts_of(flags.health))
     except (OSError, ValueError) as error:
         sys.exit(f"hospital: {error}")
     if flags.check:
@@ -43,7 +49,7 @@ def main() -> None:
         return
     prepare_environment(folder)
     command = [
-        str(Path(sys.executable).with_name("flower-supernode")),
+        *(sys.executable, str(Path(__file__).with_name("supernode.py"))),
         *("--superlink", flags.superlink, "--root-certificates", str(folder / "ca.crt")),
         *("--auth-supernode-private-key", str(folder / "node.key")),
         *("--host", "127.0.0.1", "--port", str(flags.port)),
@@ -51,6 +57,14 @@ def main() -> None:
         *(("--health-server-address", flags.health) if flags.health else ()),
     ]
     sys.exit(keep_running(command, once=flags.once))
+
+
+def check_folder(folder: Path) -> None:
+    """Raises OSError where this user cannot read a key or keep the state."""
+    unreadable = [name for name in ("node.key", "ca.crt") if not os.access(folder / name, os.R_OK)]
+    if unreadable or not os.access(folder, os.W_OK):
+        what = f"read {' and '.join(unreadable)} in" if unreadable else "write to"
+        raise PermissionError(f"this user may not {what} {folder}, but the SuperNode must: chown -R it to its user")
 
 
 def images_line(own: Images, folder: Path) -> str:

@@ -29,7 +29,7 @@ from flwr.app import Context, RecordDict
 
 from deploy.address import check_free, check_reached, host_port, port
 from deploy.environment import ENVIRONMENT
-from deploy.hospital import images_line, keep_running
+from deploy.hospital import check_folder, images_line, keep_running
 from deploy.make_keys import make_node_key, make_server_keys
 from deploy.rehearse import main as rehearse
 from deploy.start import PATIENCE_QUESTIONS, deployment_of, refusal, wait, who, write_app
@@ -240,6 +240,13 @@ def test_the_state_of_a_hospital_belongs_to_one_federation(folders):
         serve(grid_of(settings, folders), settings, folders / f"server{number}")
     assert len(list((folders / "a").glob("federation-*"))) == 2
     assert deployment(rounds=5).digest() == first.digest()
+
+
+def test_a_run_goes_on_with_more_patience(folders):
+    serve(grid_of(deployment(rounds=1), folders), deployment(rounds=1), folders / "server")
+    patient = deployment(rounds=2, patience_rounds=9, reply_timeout_seconds=7200.0)
+    assert serve(grid_of(patient, folders), patient, folders / "server").round == 2
+    assert len(list((folders / "a").glob("federation-*"))) == 1
 
 
 def test_a_checkpoint_of_other_settings_is_not_gone_on_with(folders):
@@ -587,6 +594,20 @@ def test_a_node_that_fails_is_started_again(monkeypatch):
     monkeypatch.setattr("deploy.hospital.signal.signal", lambda *_: None)
     assert keep_running(["node"], once=False) == 0
     assert len(started) == 3
+
+
+def test_a_node_that_gives_up_ends_though_a_thread_of_its_own_goes_on():
+    code = (
+        "import threading, time; import deploy.supernode as node; "
+        "node.flower_supernode = lambda: threading.Thread(target=time.sleep, args=(60,)).start(); node.main()"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=PROJECT, timeout=30, check=False).returncode == 1
+
+
+def test_a_key_that_this_user_may_not_read_is_told_before_a_start(tmp_path, monkeypatch):
+    monkeypatch.setattr("deploy.hospital.os.access", lambda file, _: file.name != "node.key")
+    with pytest.raises(PermissionError, match=r"may not read node\.key in .*: chown"):
+        check_folder(tmp_path)
 
 
 # What is handed out
