@@ -80,7 +80,7 @@ def main(
     family = None if gan is None else load_family([gan], device)
     sets = read_sets(synthetic, images, lesions, split, pairs, settings)
     coverage = coverage_within(settings.novelty.neighbours)
-    found = gather_evidence(sets, spaces, family, settings.novelty, settings.attacks, coverage)
+    found = gather_evidence(sets, spaces, family, settings.novelty, settings.attacks, coverage, device)
     about_files = {
         "pixels": [pixel_row(sets.fake, images, split)],
         "judged": [*judged_rows(synthetic, sets), *judged_by(images, lesions, split)],

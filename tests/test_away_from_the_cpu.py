@@ -5,13 +5,16 @@ Sizes, types and devices are checked by PyTorch as on a GPU; values are not, and
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from benchmarks.count_operators import Gpu, MetaTrainer, counted, counted_projection
 from skinsynth.gan.discriminator import Discriminator
 from skinsynth.gan.generator import Generator
 from skinsynth.gan.layers import HALF_TYPES
+from skinsynth.privacy.thumbnails import nearest_in_any_orientation, thumbnails
 from tests.test_gan_trainer import CONFIG
 
 ONE_A_SECOND = Gpu(1.0, {2: 1.0, 4: 1.0}, 1.0)
@@ -93,3 +96,10 @@ def test_a_step_of_projection_fits_together_away_from_the_cpu():
     one, two = (counted_projection(images, True, ONE_A_SECOND) for images in (1, 2))
     assert two["operators"] == one["operators"]
     assert two["tflop"] > 1.9 * one["tflop"]
+
+
+def test_copies_are_sought_where_the_thumbnails_lie():
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 3, 32, 32), np.uint8)
+    with FakeTensorMode():
+        gaps, partners = nearest_in_any_orientation(pixels, thumbnails(pixels).to("cuda"))
+    assert (gaps.shape, gaps.device.type, partners.device.type) == ((3,), "cpu", "cpu")

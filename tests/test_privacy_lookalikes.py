@@ -102,6 +102,7 @@ def test_an_image_is_as_near_whatever_it_is_asked_with(sides, monkeypatch):
     together = nearest_in_any_orientation(fake.pixels, thumbnails(train.pixels))
     monkeypatch.setattr("skinsynth.privacy.thumbnails.IMAGES_AT_ONCE", 7)
     monkeypatch.setattr("skinsynth.privacy.thumbnails.DISCS_AT_ONCE", 10)
+    monkeypatch.setattr("skinsynth.privacy.thumbnails.BLOCK", (20, 300))
     in_blocks = nearest_in_any_orientation(fake.pixels, thumbnails(train.pixels))
     assert together[1].equal(in_blocks[1])
     torch.testing.assert_close(together[0], in_blocks[0], atol=1e-5, rtol=0)

@@ -99,11 +99,13 @@ def test_smooth_images_that_copy_nothing_look_copied_to_c_t_alone_and_not_beside
     assert {row["images"] for row in found["smooth"].values()} == {400}
 
 
-def test_distances_to_every_choice_are_those_to_these_images_alone(rng, monkeypatch):
+@pytest.mark.parametrize("neighbours", [3, 64])
+def test_distances_to_every_choice_are_those_to_these_images_alone(rng, monkeypatch, neighbours):
     points, among = torch.randn(40, 6, generator=rng), torch.randn(50, 6, generator=rng)
     points[0] = among[7]
     choices = [np.arange(25), np.arange(3, 50, 7), np.array([7])]
     monkeypatch.setattr("skinsynth.privacy.distances.ENTRIES_AT_ONCE", 300)
+    monkeypatch.setattr("skinsynth.privacy.distances.NEIGHBOURS", neighbours)
     expected = torch.stack([nearest(points, among[torch.from_numpy(chosen)])[0] for chosen in choices])
     torch.testing.assert_close(nearest_of_each(points, among, choices), expected, atol=1e-6, rtol=1e-9)
 

@@ -10,6 +10,8 @@ from torch.nn.functional import normalize
 
 # Entries of a distance matrix held at once: 128 MB, whatever the number of images.
 ENTRIES_AT_ONCE = 2**24
+# Of each point, among which the nearest that was chosen is sought first: of any half, one is nearly always among them.
+NEIGHBOURS = 64
 # Candidates whose distance is computed again without cancellation, so that copies are found at a distance of zero.
 REFINED = 4
 
@@ -64,10 +66,16 @@ def nearest_of_each(
     # One tensor for all minima: thousands of small ones, each allocated after a large copy that is freed, leave holes
     # too small for the next copy.
     found = points.new_empty(len(choices), len(points))
+    is_chosen = torch.zeros(len(among), dtype=torch.bool, device=among.device)
     for rows, ranking in _rankings(points, among):
-        by_other = ranking.T.contiguous()  # whole rows are copied faster than columns
+        near, neighbours = ranking.topk(min(NEIGHBOURS, len(among)), dim=1, largest=False, sorted=False)
         for row, chosen in zip(found, places, strict=True):
-            torch.amin(by_other.index_select(0, chosen), dim=0, out=row[rows])
+            is_chosen.fill_(False)[chosen] = True
+            least = near.where(is_chosen[neighbours], torch.inf).amin(dim=1)
+            without = least.isinf().nonzero()[:, 0]  # none of the neighbours was chosen
+            if len(without):
+                least[without] = ranking[without][:, chosen].amin(dim=1)
+            row[rows] = least
     return found.add_(points.square().sum(dim=1)).clamp_(min=0).sqrt_()
 
 

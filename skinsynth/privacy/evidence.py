@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import torch
 from jaxtyping import Float64
 from torch import Tensor
 
@@ -56,10 +57,12 @@ def gather_evidence(
     novelty: NoveltyConfig,
     attacks: AttackConfig,
     coverage: Coverage,
+    device: torch.device,
 ) -> Evidence:
-    """Ask the features of every space, then pixels, then what needs neither; rows stand in this order."""
+    """Ask the features of every space, then pixels, then what needs neither; rows stand in this order. Copies are
+    sought by pixels on the device."""
     tables: Tables = {name: [] for name in TABLES}
-    views, to_own_projection = [view_of_pixels(sets)], None
+    views, to_own_projection = [view_of_pixels(sets, device)], None
     for space in spaces:
         features = features_in(space, sets, novelty)
         found = judge(space, sets, features, novelty, attacks, coverage)
@@ -69,7 +72,7 @@ def gather_evidence(
     for view, disguises in zip(views, disguise_rows(views, sets, novelty.planted_images, novelty.seed), strict=True):
         copies = view.lookalikes.rows(sets.classes)
         _add(tables, {"copies": copies, "disguises": disguises}, view.name, view.extractor, view.saw_the_set)
-    reverse = views[0]._replace(lookalikes=of_held_out(sets))
+    reverse = views[0]._replace(lookalikes=of_held_out(sets, device))
     by_pixels = {
         "copies_of_held_out": held_out_rows(reverse.lookalikes, sets.classes),
         "attacks": pixel_attack_rows(sets.train, sets.held_out, sets.fake.pixels[sets.pooled.numpy()], attacks),

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float64, Int64, UInt8
+from jaxtyping import Float, Float64, Int64, UInt8
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, grid_sample, normalize
 from tqdm import tqdm
@@ -30,6 +30,9 @@ STEPS = 3  # of Gauss-Newton
 # What one of them may move at most, twice: angle, radius, to the side and down.
 STRIDE = (math.pi / ANGLES / 2, 0.025, 0.025, 0.025)
 IMAGES_AT_ONCE, DISCS_AT_ONCE = 64, 1024
+# Discs that are asked about, and among which, in one product: a processor is twice as fast where they fit its cache, a
+# GPU wants few starts.
+BLOCK, BLOCK_OF_GPU = (256, 1024), (8192, 32768)
 
 Nearest = tuple[Float64[Tensor, " n"], Int64[Tensor, " n"]]
 
@@ -39,15 +42,18 @@ def nearest_in_any_orientation(pixels: UInt8[np.ndarray, "n 3 size size"], among
     that is.
 
     Of two distances the smaller counts: 1 - r with the correlation r within discs that fit best, and half of that of
-    whole images in eight orientations. Brightness and contrast of colours do not matter.
+    whole images in eight orientations. Brightness and contrast of colours do not matter. The search runs where the
+    thumbnails lie, and what it finds comes back to the CPU.
     """
-    index, whole, found = _index_of(among), _whole(among), []
+    found = []
     starts = range(0, len(pixels), IMAGES_AT_ONCE)
     blocks = tqdm(starts, unit="image", unit_scale=IMAGES_AT_ONCE, desc="looking for copies", leave=False, delay=5)
-    for start in blocks:
-        images = thumbnails(pixels[start : start + IMAGES_AT_ONCE])
-        found.append(_nearer(_nearest_disc(images, index), _nearest_whole(images, whole)))
-    gaps, partners = (torch.cat(part) for part in zip(*found, strict=True))
+    with among.device:
+        index, whole = _index_of(among), _whole(among)
+        for start in blocks:
+            images = thumbnails(pixels[start : start + IMAGES_AT_ONCE]).to(among.device)
+            found.append(_nearer(_nearest_disc(images, index), _nearest_whole(images, whole)))
+    gaps, partners = (torch.cat(part).cpu() for part in zip(*found, strict=True))
     return gaps, partners
 
 
@@ -137,10 +143,11 @@ def _nearer(one: Nearest, other: Nearest) -> Nearest:
 
 
 def _best_likeness(asked: Float[Tensor, "n axes"], among: Float[Tensor, "m axes"]) -> Float[Tensor, " n"]:
-    """The largest product of each with any of the others; blocks that fit a processor's cache halve the time."""
+    """The largest product of each with any of the others."""
+    rows, columns = BLOCK if among.device.type == "cpu" else BLOCK_OF_GPU
     best = [
-        torch.stack([(some @ others.T).amax(dim=1) for others in among.split(DISCS_AT_ONCE)]).amax(dim=0)
-        for some in asked.split(256)
+        torch.stack([(some @ others.T).amax(dim=1) for others in among.split(columns)]).amax(dim=0)
+        for some in asked.split(rows)
     ]
     return torch.cat(best)
 
@@ -178,10 +185,10 @@ def _poses_of_index() -> Float[Tensor, "shifts 4"]:
 
 
 def _points_of_disc() -> tuple[Float[Tensor, " points"], Float[Tensor, " points"]]:
-    line = (torch.arange(ACROSS) + 0.5) * 2 / ACROSS - 1
-    x, y = torch.meshgrid(line, line, indexing="xy")
-    inside: Bool[Tensor, "across across"] = x.square() + y.square() <= 1
-    return x[inside], y[inside]
+    line = (np.arange(ACROSS, dtype=np.float32) + 0.5) * 2 / ACROSS - 1
+    x, y = np.meshgrid(line, line)
+    inside = np.square(x) + np.square(y) <= 1
+    return torch.tensor(x[inside]), torch.tensor(y[inside])
 
 
 def _standardized(values: Float[Tensor, "n 3 points"]) -> Float[Tensor, "n 3 points"]:

@@ -30,10 +30,10 @@ class View(NamedTuple):
     saw_the_set: bool
 
 
-def view_of_pixels(sets: Sets) -> View:
-    """The view by pixels, without a network: it finds copies that were stored again, recoloured, mirrored or turned,
-    which features may not."""
-    find = partial(nearest_in_any_orientation, among=thumbnails(sets.searched.pixels))
+def view_of_pixels(sets: Sets, device: torch.device) -> View:
+    """The view by pixels, without a network, sought on a device: it finds copies that were stored again, recoloured,
+    mirrored or turned, which features may not."""
+    find = partial(nearest_in_any_orientation, among=thumbnails(sets.searched.pixels).to(device))
     seen = _lookalikes(sets, find(sets.fake.pixels), find(sets.held_out.images.pixels)[0])
     return View(
         PIXELS,
@@ -54,13 +54,13 @@ def view_of_features(space: Space, sets: Sets, features: Features) -> View:
     return View(space.name, space.extractor, measure, seen, lambda pixels: find(extract(pixels)), space.saw_the_set)
 
 
-def of_held_out(sets: Sets) -> Lookalikes:
-    """The other way round, by pixels: synthetic images with their nearest held-out images, beside training images.
+def of_held_out(sets: Sets, device: torch.device) -> Lookalikes:
+    """`view_of_pixels` the other way round: synthetic images with their nearest held-out images, beside training ones.
 
     Nothing was learnt from held-out patients, unless a set comes from who had these too; so training images are to
     them what held-out images are to training.
     """
-    find = partial(nearest_in_any_orientation, among=thumbnails(sets.held_out_searched.pixels))
+    find = partial(nearest_in_any_orientation, among=thumbnails(sets.held_out_searched.pixels).to(device))
     strangers = sets.train.images
     return Lookalikes(sets.fake, find(sets.fake.pixels), torch.from_numpy(strangers.labels), find(strangers.pixels)[0])
 
