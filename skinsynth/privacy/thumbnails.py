@@ -126,8 +126,8 @@ def _nearest_disc(images: Float[Tensor, "n 3 s s"], index: Index) -> Nearest:
 
 
 def _nearest_whole(images: Float[Tensor, "n 3 s s"], among: Float[Tensor, "m dim"]) -> Nearest:
-    found = [nearest(_whole(turned), among, "cosine") for turned in orientations(images)]
-    gaps, partners = (torch.stack(part) for part in zip(*found, strict=True))
+    found = nearest(_whole(torch.cat(orientations(images))), among, "cosine")
+    gaps, partners = (part.reshape(-1, len(images)) for part in found)
     best = gaps.min(dim=0)
     return WHOLE * best.values, partners.gather(0, best.indices[None])[0]
 
