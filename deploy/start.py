@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 import yaml
@@ -57,8 +58,9 @@ def main() -> None:
         deployment = deployment_of(flags.params, flags.hospitals)
         check_deployment(deployment)
         app = write_app(folder / flags.run, deployment)
+        news = News(folder / flags.run, flags.hospitals)
         number = submit(app, folder / flags.run, flags.superlink, folder)
-        if not wait(number, folder / flags.run, deployment.federation.rounds):
+        if not wait(number, folder / flags.run, deployment.federation.rounds, news):
             sys.exit(f"start: the run did not end well: flwr log {number} superlink (with FLWR_HOME={folder}/flower)")
     except KeyboardInterrupt:
         sys.exit("start: the run goes on without this; flwr stop ends it")
@@ -139,17 +141,40 @@ def refusal(said: str, superlink: str, folder: Path) -> str:
     )
 
 
-def wait(number: str, run: Path, rounds: int) -> bool:
+class News:
+    """What the tables of a run say beyond what they said when it was started, or started again."""
+
+    def __init__(self, run: Path, hospitals: Collection[str]) -> None:
+        self.run, self.hospitals = run, hospitals
+        self.incidents, self.visits = len(_rows(run / "incidents.jsonl")), len(_rows(run / "hospitals.jsonl"))
+        self.told_absent = False
+
+    def lines(self) -> list[str]:
+        """Incidents since the last look; and once, after the first round with whole replies, who sent none."""
+        incidents = _rows(self.run / "incidents.jsonl")[self.incidents :]
+        self.incidents += len(incidents)
+        return ["round {round}: {hospital} is left out: {reason}".format(**row) for row in incidents] + self._absent()
+
+    def _absent(self) -> list[str]:
+        """The server never hears the name of a hospital that is not connected: it is missing among the replies."""
+        visits = _rows(self.run / "hospitals.jsonl")[self.visits :]
+        if self.told_absent or not visits:
+            return []
+        self.told_absent = True
+        number = visits[0]["round"]
+        present = {row["hospital"] for row in visits if row["round"] == number}
+        absent = ", ".join(name for name in self.hospitals if name not in present)
+        return [f"round {number}: without {absent}: not connected, or left out"] if absent else []
+
+
+def wait(number: str, run: Path, rounds: int, news: News) -> bool:
     """Show each round until the run is over or the SuperLink is gone; whether the run came to its end."""
-    told, asked_at, status, unanswered = 0, -SECONDS_PER_QUESTION, "running", 0
+    asked_at, status, unanswered = -SECONDS_PER_QUESTION, "running", 0
     with tqdm(total=rounds, unit="round") as bar:
         while not status.startswith("finished") and unanswered < PATIENCE_QUESTIONS:
-            over = [json.loads(line) for line in _lines(run / "rounds.jsonl")]
-            bar.update(len(over) - bar.n)
-            incidents = [json.loads(line) for line in _lines(run / "incidents.jsonl")]
-            for incident in incidents[told:]:
-                tqdm.write("round {round}: {hospital} is left out: {reason}".format(**incident), file=sys.stderr)
-            told = len(incidents)
+            bar.update(len(_rows(run / "rounds.jsonl")) - bar.n)
+            for line in news.lines():
+                tqdm.write(line, file=sys.stderr)
             if time.monotonic() - asked_at > (SECONDS_PER_LOOK if bar.n == rounds else SECONDS_PER_QUESTION):
                 status, asked_at = status_of(number), time.monotonic()
                 unanswered = unanswered + 1 if status == UNKNOWN else 0
@@ -176,8 +201,8 @@ def flwr(*command: str) -> dict:
         return {"error-message": done.stdout.strip()[-300:]}
 
 
-def _lines(file: Path) -> list[str]:
-    return file.read_text().splitlines() if file.is_file() else []
+def _rows(file: Path) -> list[dict]:
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -32,7 +32,7 @@ from deploy.environment import ENVIRONMENT
 from deploy.hospital import check_folder, images_line, keep_running
 from deploy.make_keys import make_node_key, make_server_keys
 from deploy.rehearse import main as rehearse
-from deploy.start import PATIENCE_QUESTIONS, deployment_of, refusal, wait, who, write_app
+from deploy.start import PATIENCE_QUESTIONS, News, deployment_of, refusal, wait, who, write_app
 from deploy.start import main as start
 from skinsynth.federated.deployment import (
     Deployment,
@@ -49,6 +49,7 @@ from skinsynth.federated.hospital import first_weights, weights_of
 from skinsynth.federated.in_process import InProcessGrid, run_in_process
 from skinsynth.federated.messages import answer
 from skinsynth.federated.server import FederationStalled
+from skinsynth.files import write_lines
 from skinsynth.gan.model import load_gan
 from skinsynth.gan.trainer import Trainer
 from skinsynth.images.archive import write_archive
@@ -524,7 +525,7 @@ def answering(monkeypatch, *answers):
 
 def test_a_superlink_that_is_gone_ends_the_wait_in_one_line(monkeypatch, tmp_path, capsys):
     asked = answering(monkeypatch, *[{"error-message": "Connection refused"}] * PATIENCE_QUESTIONS)
-    assert not wait("7", tmp_path, 3)
+    assert not wait("7", tmp_path, 3, News(tmp_path, []))
     assert len(asked) == PATIENCE_QUESTIONS
     assert "the SuperLink does not answer: start it, then this command again\n" in capsys.readouterr().err
 
@@ -534,8 +535,50 @@ def test_a_superlink_that_answers_again_is_waited_for(monkeypatch, tmp_path, cap
     silent, running = [{"error-message": "busy"}] * (PATIENCE_QUESTIONS - 1), {"runs": [{"status": "running"}]}
     over = {"runs": [{"status": f"finished:{status}"}]}
     answering(monkeypatch, *silent, running, *silent, over)
-    assert wait("7", tmp_path, 3) == (status == "completed")
+    assert wait("7", tmp_path, 3, News(tmp_path, [])) == (status == "completed")
     assert "does not answer" not in capsys.readouterr().err
+
+
+def left_out(number):
+    return {"round": number, "hospital": "a", "reason": "no reply in time"}
+
+
+def test_a_run_that_goes_on_tells_its_new_incidents_alone_and_each_once(tmp_path):
+    write_lines(tmp_path / "incidents.jsonl", [left_out(1), left_out(2)])
+    news = News(tmp_path, ["a"])
+    assert news.lines() == []
+    write_lines(tmp_path / "incidents.jsonl", [left_out(1), left_out(2), left_out(3)])
+    assert news.lines() == ["round 3: a is left out: no reply in time"]
+    assert news.lines() == []
+
+
+def test_who_is_missing_in_the_first_round_since_a_start_is_told_once(tmp_path):
+    def replied(*rounds):
+        rows = [{"round": number, "hospital": name} for number, names in rounds for name in names]
+        write_lines(tmp_path / "hospitals.jsonl", rows)
+
+    replied((1, "abc"))
+    news = News(tmp_path, ["a", "b", "c"])
+    assert news.lines() == []
+    replied((1, "abc"), (2, "b"))
+    assert news.lines() == ["round 2: without a, c: not connected, or left out"]
+    replied((1, "abc"), (2, "b"), (3, "ab"))
+    assert news.lines() == []
+
+
+def test_nobody_is_called_missing_where_all_have_replied(folders):
+    news = News(folders / "server", ["a", "b"])
+    settings = deployment(rounds=1)
+    serve(grid_of(settings, folders), settings, folders / "server")
+    assert news.lines() == []
+
+
+def test_a_hospital_that_never_connects_is_missing_in_the_tables_of_the_server(folders):
+    settings = deployment(rounds=1)
+    news, grid = News(folders / "server", settings.hospitals), grid_of(settings, folders)
+    del grid.contexts[2]
+    serve(grid, settings, folders / "server")
+    assert news.lines() == ["round 1: without b: not connected, or left out"]
 
 
 @pytest.mark.parametrize("missing", ["images.zip", "main.csv"])
