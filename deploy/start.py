@@ -32,6 +32,8 @@ from skinsynth.stage import load_params, load_value
 from stages.train_federated import Settings
 
 GREETING = re.compile(r"Using SuperLink: .*")  # with which Flower's command line begins
+# In a run's log: what Flower says of an app that failed, and where Python begins to say why.
+ENDED, TRACE = "ServerApp raised an exception", "Traceback (most recent call last):\n"
 APP, SHELL = Path(__file__).parent / "app", "shell"
 # Files are looked at often; Flower's command line takes seconds of a processor for each question.
 SECONDS_PER_LOOK, SECONDS_PER_QUESTION = 1.0, 15.0
@@ -61,7 +63,8 @@ def main() -> None:
         news = News(folder / flags.run, flags.hospitals)
         number = submit(app, folder / flags.run, flags.superlink, folder)
         if not wait(number, folder / flags.run, deployment.federation.rounds, news):
-            sys.exit(f"start: the run did not end well: flwr log {number} superlink (with FLWR_HOME={folder}/flower)")
+            log = f"flwr log {number} superlink (with FLWR_HOME={folder}/flower)"
+            sys.exit(f"start: the run did not end well: {cause(number)}{log}")
     except KeyboardInterrupt:
         sys.exit("start: the run goes on without this; flwr stop ends it")
     except (OSError, ValueError) as error:
@@ -190,15 +193,26 @@ def status_of(number: str) -> str:
     return str(runs[0]["status"]) if runs else UNKNOWN
 
 
+def cause(number: str) -> str:
+    """The line of the run's log that names the error which ended it; empty where there is none, or no log to be had."""
+    trace = _flower("log", number, "superlink", "--show").stdout.partition(ENDED)[2].rpartition(TRACE)[2]
+    named = [line for line in trace.splitlines() if line and not line[0].isspace()]
+    return f"{named[0]}\nstart: more in " if named else ""
+
+
 def flwr(*command: str) -> dict:
     """What Flower's command line answers, as JSON; its own exit code says nothing about the run."""
-    program = Path(sys.executable).with_name("flwr")
-    done = subprocess.run([program, *command, "--format", "json"], capture_output=True, text=True, check=False)
+    done = _flower(*command, "--format", "json")
     start = done.stdout.find("{")
     try:
         return json.loads(done.stdout[start:]) if start >= 0 else {"error-message": done.stderr.strip()[-300:]}
     except json.JSONDecodeError:
         return {"error-message": done.stdout.strip()[-300:]}
+
+
+def _flower(*command: str) -> subprocess.CompletedProcess[str]:
+    program = Path(sys.executable).with_name("flwr")
+    return subprocess.run([program, *command], capture_output=True, text=True, check=False)
 
 
 def _rows(file: Path) -> list[dict]:

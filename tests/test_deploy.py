@@ -14,6 +14,7 @@ import stat
 import subprocess
 import sys
 import threading
+import traceback
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -32,7 +33,7 @@ from deploy.environment import ENVIRONMENT
 from deploy.hospital import check_folder, images_line, keep_running
 from deploy.make_keys import make_node_key, make_server_keys
 from deploy.rehearse import main as rehearse
-from deploy.start import PATIENCE_QUESTIONS, News, deployment_of, refusal, wait, who, write_app
+from deploy.start import PATIENCE_QUESTIONS, News, cause, deployment_of, refusal, wait, who, write_app
 from deploy.start import main as start
 from skinsynth.federated.deployment import (
     Deployment,
@@ -537,6 +538,42 @@ def test_a_superlink_that_answers_again_is_waited_for(monkeypatch, tmp_path, cap
     answering(monkeypatch, *silent, running, *silent, over)
     assert wait("7", tmp_path, 3, News(tmp_path, [])) == (status == "completed")
     assert "does not answer" not in capsys.readouterr().err
+
+
+def failed_log(error):
+    """What Flower 1.41 was seen to keep of a run whose app raised this."""
+    try:
+        raise error
+    except type(error):
+        trace = traceback.format_exc()
+    before = "\x1b[92mINFO \x1b[0m:      Start `flwr-serverapp` process\nround 3: a is left out: no reply in time\n"
+    after = "\x1b[91mERROR \x1b[0m:     Exit Code: 201\n\nAn unhandled exception occurred in the ServerApp.\n"
+    return f"{before}\x1b[91mERROR \x1b[0m:     ServerApp raised an exception\n{trace}{after}"
+
+
+def with_log(monkeypatch, log, code=0):
+    """Flower's command line has this log of any run."""
+    script = f"import sys; sys.stdout.write({log!r}); sys.exit({code})"
+    run = subprocess.run
+    monkeypatch.setattr("deploy.start.subprocess.run", lambda _, **how: run([sys.executable, "-c", script], **how))
+
+
+def test_the_error_that_ended_a_run_is_told_by_its_line_of_the_log(monkeypatch):
+    with_log(monkeypatch, failed_log(ValueError("checkpoint is of other settings: name another folder")))
+    assert cause("7").splitlines()[0] == "ValueError: checkpoint is of other settings: name another folder"
+
+
+def test_of_errors_that_follow_from_one_another_the_last_is_told(monkeypatch):
+    error = ValueError("no whole checkpoint")
+    error.__cause__ = KeyError("format")
+    with_log(monkeypatch, failed_log(error))
+    assert cause("7").splitlines()[0] == "ValueError: no whole checkpoint"
+
+
+@pytest.mark.parametrize("log", ["", "INFO: round 1\nTraceback (most recent call last):\nValueError: of a hospital\n"])
+def test_without_an_error_of_the_app_in_the_log_no_cause_is_told(monkeypatch, log):
+    with_log(monkeypatch, log, code=1)
+    assert cause("7") == ""
 
 
 def left_out(number):
