@@ -49,6 +49,7 @@ from skinsynth.federated.gate import Gate
 from skinsynth.federated.hospital import first_weights, weights_of
 from skinsynth.federated.in_process import InProcessGrid, run_in_process
 from skinsynth.federated.messages import answer
+from skinsynth.federated.privacy import PrivacyConfig
 from skinsynth.federated.server import FederationStalled
 from skinsynth.files import write_lines
 from skinsynth.gan.model import load_gan
@@ -249,6 +250,26 @@ def test_a_run_goes_on_with_more_patience(folders):
     patient = deployment(rounds=2, patience_rounds=9, reply_timeout_seconds=7200.0)
     assert serve(grid_of(patient, folders), patient, folders / "server").round == 2
     assert len(list((folders / "a").glob("federation-*"))) == 1
+
+
+def test_a_run_that_has_lost_a_hospital_goes_on_with_fewer(folders):
+    both = deployment(rounds=1, least_hospitals=2)
+    serve(grid_of(both, folders), both, folders / "server")
+    fewer = deployment(rounds=2, least_hospitals=1)
+    grid = grid_of(fewer, folders)
+    del grid.contexts[2]
+    state = serve(grid, fewer, folders / "server")
+    assert [(row["hospitals"], row["changed"]) for row in state.rounds] == [(2, 1), (1, 1)]
+    assert len(list((folders / "a").glob("federation-*"))) == 1
+
+
+def test_a_run_with_privacy_does_not_go_on_with_fewer(folders):
+    privacy = PrivacyConfig("server", 1.0, 1.0, None, 1e-5, None, None)
+    all_needed = deployment(rounds=1, least_hospitals=2, privacy=privacy)
+    serve(grid_of(all_needed, folders), all_needed, folders / "server")
+    fewer = deployment(rounds=2, least_hospitals=1, privacy=privacy)
+    with pytest.raises(ValueError, match="privacy needs all 2 hospitals in every round"):
+        serve(grid_of(fewer, folders), fewer, folders / "server")
 
 
 def test_a_checkpoint_of_other_settings_is_not_gone_on_with(folders):
