@@ -27,6 +27,7 @@ import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization.ssh import load_ssh_private_key, load_ssh_public_key
 from flwr.app import Context, RecordDict
+from flwr.superlink.grid import HttpGrid
 
 from deploy.address import check_free, check_reached, host_port, port
 from deploy.environment import ENVIRONMENT
@@ -188,6 +189,39 @@ def test_flower_still_has_the_hook_and_the_paths_that_the_gate_relies_on():
     assert callable(extensions.get_middleware)
     assert fleet.router.router.prefix == "/v1/fleet"
     assert control.router.prefix == "/v1/control"
+
+
+def test_flower_still_has_the_times_that_the_failure_table_says():
+    """A minute until a node counts as gone; three from the last piece of a reply until the server gives it up."""
+    from flwr.common.constant import HEARTBEAT_DEFAULT_INTERVAL, HEARTBEAT_PATIENCE
+    from flwr.supercore.constant import OBJECT_PUSH_SESSION_TTL_SECONDS
+
+    assert HEARTBEAT_PATIENCE * HEARTBEAT_DEFAULT_INTERVAL == 60
+    assert OBJECT_PUSH_SESSION_TTL_SECONDS == 180
+
+
+@pytest.mark.parametrize(("timeout", "received"), [(30, 1), (60, 2)])
+def test_the_time_for_replies_holds_their_fetching_but_not_the_handing_out(monkeypatch, timeout, received):
+    """Of Flower's own grid: it hands out for 100 seconds, then fetches two replies, one at a time, 40 seconds each."""
+    clock, left = SimpleNamespace(now=0.0), iter("ab")
+
+    def passes(seconds):
+        clock.now += seconds
+
+    class SlowGrid(HttpGrid):
+        def __init__(self):
+            """Calls nobody."""
+
+        def push_messages(self, _):
+            passes(100)
+            return ["a", "b"]
+
+        def pull_messages(self, _):
+            passes(40)
+            return [SimpleNamespace(metadata=SimpleNamespace(reply_to_message_id=next(left)))]
+
+    monkeypatch.setattr("flwr.superlink.grid.http_grid.time", SimpleNamespace(time=lambda: clock.now, sleep=passes))
+    assert len(SlowGrid().send_and_receive([], timeout=timeout)) == received
 
 
 # The two apps
