@@ -44,13 +44,14 @@ def main() -> None:
         write_run(flags.clone, results / "run.json", flags)
 
 
-def prepare_clone(clone: Path, isic: Path, scale: str) -> None:
-    """A clone at this commit whose data/raw/isic holds links to the real files; an unfinished one goes on."""
+def prepare_clone(clone: Path, isic: Path | None, scale: str) -> None:
+    """A clone at this commit, with links to the real files in data/raw/isic if there are any; an unfinished one goes
+    on."""
     if clone.exists() and head_of(clone) != head_of(ROOT):
         raise SystemExit(f"{clone} is at another commit: remove it to run this one")
     if not clone.exists():
         subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
-    if not (clone / "data/raw/isic").exists():
+    if isic and not (clone / "data/raw/isic").exists():
         # A tree of links, which DVC looks into; of a link to a folder it would see the name alone.
         subprocess.run(["cp", "-rs", str(isic.resolve()), str(clone / "data/raw/isic")], check=True)
     params = clone / "params.yaml"
