@@ -99,6 +99,33 @@ def test_smooth_images_that_copy_nothing_look_copied_to_c_t_alone_and_not_beside
     assert {row["images"] for row in found["smooth"].values()} == {400}
 
 
+@pytest.mark.slow
+def test_intervals_of_copying_beyond_strangers_are_as_wide_as_their_values_vary(rng):
+    """Nothing is copied, patients of five images: of 60 samples the limits leave 0 out in 3 by chance, and in 9 or more
+    less than once in 200."""
+    found = []
+    for seed in range(60):
+        sides = []
+        for count in (60, 30):
+            patients = torch.randn(count, 1, 8, generator=rng) + 0.4 * torch.randn(count, 5, 8, generator=rng)
+            sides.append(PatientFeatures(patients.flatten(0, 1), np.arange(5 * count) // 5))
+        fake = 1.16**0.5 * torch.randn(150, 8, generator=rng)
+        row = strangers_rows(*sides, fake, seed)[-1]
+        found.append([row["value"], row["low"], row["high"]])
+    value, low, high = np.array(found).T
+    assert sum((low > 0) | (high < 0)) < 9
+    assert 0.8 < (high - low).mean() / (3.92 * value.std()) < 1.3
+
+
+def test_an_interval_of_copying_beyond_strangers_needs_no_more_than_two_patients(rng):
+    """A draw without any patient of one half is judged by halves that it has patients of."""
+    train, held_out, fake = torch.randn(3, 30, 4, generator=rng)
+    row = strangers_rows(
+        PatientFeatures(train, np.arange(30)), PatientFeatures(held_out, np.arange(30) // 15), fake, 1
+    )[-1]
+    assert row["low"] <= row["value"] <= row["high"] < math.inf
+
+
 @pytest.mark.parametrize("neighbours", [3, 64])
 def test_distances_to_every_choice_are_those_to_these_images_alone(rng, monkeypatch, neighbours):
     points, among = torch.randn(40, 6, generator=rng), torch.randn(50, 6, generator=rng)

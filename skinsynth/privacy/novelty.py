@@ -124,7 +124,7 @@ def strangers_rows(
     numbers = {
         "copying_statistic_of_as_many": _alone(found.of_trained),
         "copying_statistic_of_strangers": _alone(found.of_strangers),
-        "copying_beyond_strangers": Interval(found.of_trained - found.of_strangers, found.low, found.high),
+        "copying_beyond_strangers": found.beyond,
     }
     return [{"metric": metric, **number._asdict(), "of": GENERATED, **counts} for metric, number in numbers.items()]
 
