@@ -6,6 +6,8 @@ from typing import Any
 
 import pandas as pd
 
+from skinsynth.privacy.names import CONTROL
+
 Metrics = Mapping[str, dict[str, Any]]  # headlines by the path of their file
 
 
@@ -114,9 +116,9 @@ def copies(run: Path, metrics: Metrics) -> str:
 
 
 def membership(run: Path) -> str:
-    """The strongest attack by AUC."""
+    """The strongest attack by AUC, as among the headlines: of features that did not learn from the set itself."""
     table = pd.read_csv(run / "metrics/score_authenticity/details/attacks.csv")
-    auc = table[(table["metric"] == "auc") & (table["attack"] != "random guess")]
+    auc = table[(table["metric"] == "auc") & (table["attack"] != CONTROL) & (table["saw_the_set"] == 0)]
     best = auc.loc[auc["value"].idxmax()]
     return f"The strongest of {len(auc)} attacks, {best['attack']}: AUC {with_interval(best)}, 0.5 by chance"
 

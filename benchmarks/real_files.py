@@ -11,6 +11,7 @@ score_federated alone was asked for). `dvc` must be on the path.
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -44,16 +45,17 @@ def main() -> None:
         write_run(flags.clone, results / "run.json", flags)
 
 
-def prepare_clone(clone: Path, isic: Path | None, scale: str) -> None:
-    """A clone at this commit, with links to the real files in data/raw/isic if there are any; an unfinished one goes
-    on."""
+def prepare_clone(clone: Path, isic: Path, scale: str) -> None:
+    """A clone at this commit whose data/raw/isic holds links to the real files; an unfinished one goes on."""
     if clone.exists() and head_of(clone) != head_of(ROOT):
         raise SystemExit(f"{clone} is at another commit: remove it to run this one")
     if not clone.exists():
-        subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
-    if isic and not (clone / "data/raw/isic").exists():
+        aside = clone.with_name(clone.name + ".unfinished")
+        shutil.rmtree(aside, ignore_errors=True)
+        subprocess.run(["git", "clone", "--quiet", str(ROOT), str(aside)], check=True)
         # A tree of links, which DVC looks into; of a link to a folder it would see the name alone.
-        subprocess.run(["cp", "-rs", str(isic.resolve()), str(clone / "data/raw/isic")], check=True)
+        subprocess.run(["cp", "-rs", str(isic.resolve()), str(aside / "data/raw/isic")], check=True)
+        aside.rename(clone)
     params = clone / "params.yaml"
     lines = params.read_text().splitlines(keepends=True)
     params.write_text("".join(f"scale: {scale}\n" if line.startswith("scale:") else line for line in lines))

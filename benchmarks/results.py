@@ -65,14 +65,14 @@ FILES = (
 )
 HOW_NEW = (
     "Authenticity: the share of images that are further from their nearest training image than the nearest other "
-    "training image is from that one; 0 for copies; what held-out real images score is what new ones would. Copying"
-    " statistic (C_T): a z-score, 0 where images lie as far from training as held-out ones do, below -2 nearer and "
+    "training image is from that one; 0 for copies; what held-out real images score is what new ones would. Copying "
+    "statistic (C_T): a z-score, 0 where images lie as far from training as held-out ones do, below -2 nearer and "
     "above 2 further than chance allows; by cells, the same within parts of the space. Smooth images lie near to "
     "everything: of strangers, C_T with half of the held-out patients in the place of training, from whom nothing was "
-    "learnt; of as many, with so many training images there; beyond strangers, their difference, with what lies "
-    "between the 2.5th and 97.5th percentile over 200 draws of patients: copies pull it below 0. Coverage: the share "
-    "of training images that have one of these near them, which copies raise. How to read all this before a set is "
-    "given away: docs/release.md."
+    "learnt; of as many, with so many training images there; beyond strangers, their difference, with its interval "
+    "over 200 draws of held-out patients and of generated images: copies pull it below 0. Coverage: the share of "
+    "training images that have one of these near them, which copies raise. How to read all this before a set is given "
+    "away: docs/release.md."
 )
 HOW_FAR = (
     "Distances of real images to their own projections, and of all generated ones to the nearest training image. Under "
@@ -81,7 +81,8 @@ HOW_FAR = (
 HOW_NEAR = (
     "Copies among all generated images, by class: how many lie nearer to a training image than any held-out one does, "
     "how many would by chance, the chance of as many, and from which count on it is below 0.001. By pixels: "
-    "thumbnails in all eight orientations, whatever their colour cast; else in features of a classifier."
+    "thumbnails, turned, mirrored, moved and cut as they may be, whatever their colour cast; else in features of a "
+    "classifier."
 )
 HOW_SEEN = (
     "What would be seen of copies: training images, changed as named, and the share of them that the table above would "

@@ -4,9 +4,10 @@
     python pipeline/repro.py --jobs 1    # one stage after another
 
 DVC runs one stage at a time. Here a stage starts as `dvc repro --single-item` once all that it needs is done; what it
-prints lies in .repro/. In the end a plain `dvc repro` looks at everything again: it says so if all is up to date, and
-otherwise runs what is left, so that a stage that fails is told about as ever. Each stage computes with one thread, and
-its results are the same for any number of jobs. Ctrl-C, SIGTERM and SIGHUP end the stages that run as well.
+prints lies in .repro/. Where one fails nothing new is started, and the end of what it printed is shown. In the end a
+plain `dvc repro` looks at everything again: it says so if all is up to date, and otherwise runs what is left. Each
+stage computes with one thread, and its results are the same for any number of jobs. Ctrl-C, SIGTERM and SIGHUP end the
+stages that run as well.
 """
 
 import argparse
@@ -27,10 +28,11 @@ LOGS = Path(".repro")
 GIGABYTES_PER_JOB = 2  # the hungriest stage of the scales for a CPU takes 1.4
 SECONDS_BETWEEN_LOOKS = 0.2
 SECONDS_TO_END = 20  # batch systems kill some 30 seconds after they have asked
+LINES_OF_FAILED = 12  # from the end of what a failed stage printed
 
 
 def main() -> None:
-    """Run them; the exit code is DVC's."""
+    """Run them; the exit code is DVC's, or 1 where a stage that ran beside others has failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=default_jobs(), help="stages at once (here: %(default)s)")
     jobs = parser.parse_args().jobs
@@ -41,7 +43,9 @@ def main() -> None:
     try:
         if jobs > 1:
             needs, changed = what_is_to_be_done()
-            run_together(dvc, needs, not_up_to_date(needs, changed), jobs)
+            failed = run_together(dvc, needs, not_up_to_date(needs, changed), jobs)
+            if failed:
+                sys.exit("\n".join(end_of_log(stage) for stage in failed))
         sys.exit(run_the_rest(dvc))
     except KeyboardInterrupt:
         sys.exit(130)
@@ -69,7 +73,9 @@ def default_jobs() -> int:
     if Path("/dev/nvidia0").exists():
         return 1
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return max(1, min(os.cpu_count() or 1, int(memory / GIGABYTES_PER_JOB)))
+    # A batch system or `taskset` may leave a process fewer cores than there are; macOS does not say.
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cores, int(memory / GIGABYTES_PER_JOB)))
 
 
 def what_is_to_be_done() -> tuple[dict[str, set[str]], set[str]]:
@@ -104,11 +110,11 @@ def ready(waiting: list[str], needs: Mapping[str, set[str]], unfinished: set[str
     return [stage for stage in waiting if not needs[stage] & unfinished]
 
 
-def run_together(dvc: str, needs: Mapping[str, set[str]], stages: list[str], jobs: int) -> None:
-    """Run these stages, each after its needs; nothing new is started once one has failed."""
+def run_together(dvc: str, needs: Mapping[str, set[str]], stages: list[str], jobs: int) -> list[str]:
+    """Run these stages, each after its needs; nothing new is started once one has failed. Those that failed."""
     LOGS.mkdir(exist_ok=True)
     waiting, running = list(stages), dict[str, tuple[subprocess.Popen, float]]()
-    done, failed = 0, False
+    done, failed = 0, list[str]()
     with tqdm(total=len(stages), unit="stage", disable=None) as bar, ended_together(running):
         while running or (waiting and not failed):
             able = [] if failed else ready(waiting, needs, {*waiting, *running})
@@ -119,12 +125,13 @@ def run_together(dvc: str, needs: Mapping[str, set[str]], stages: list[str], job
             for stage, (job, began) in list(running.items()):
                 if job.poll() is not None:
                     del running[stage]
-                    failed = failed or job.returncode != 0
+                    failed += [stage] if job.returncode else []
                     done += 1
                     bar.update()
                     line = f"{done:>3} of {len(stages)}  {stage:<34}{outcome(stage, job, time.monotonic() - began)}"
                     bar.write(line, file=sys.stdout)
             time.sleep(SECONDS_BETWEEN_LOOKS)
+    return failed
 
 
 def start(dvc: str, stage: str) -> subprocess.Popen:
@@ -173,6 +180,13 @@ def signal_all(jobs: list[subprocess.Popen], number: int) -> None:
 def outcome(stage: str, job: subprocess.Popen, seconds: float) -> str:
     """How a stage ended, DVC's own time included."""
     return f"{seconds:7.1f} s" if job.returncode == 0 else f"failed: see {LOGS / stage}.log"
+
+
+def end_of_log(stage: str) -> str:
+    """The last lines that a stage printed, of a progress bar that was drawn over again the last state."""
+    drawn = (line.rpartition("\r")[2] for line in (LOGS / f"{stage}.log").read_text(errors="replace").split("\n"))
+    lines = [line for line in drawn if line.strip()]
+    return "\n".join([f"{stage} failed:", *lines[-LINES_OF_FAILED:]])
 
 
 if __name__ == "__main__":

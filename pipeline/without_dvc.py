@@ -3,18 +3,23 @@
     python pipeline/without_dvc.py prepare_images split_patients train_classifier@real train_gan@cgan
     python pipeline/without_dvc.py --dry                       # say every command, in dvc.yaml's order
 
-Nothing is skipped for being up to date, and no dvc.lock is written; a killed stage goes on from its checkpoint.
+Nothing is skipped for being up to date, and no dvc.lock is written; a killed stage goes on from its checkpoint. Ctrl-C,
+SIGTERM and SIGHUP end the stage that runs as well.
 """
 
 import argparse
 import re
 import shlex
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
+
+from pipeline.repro import ended_together, heed_signals
 
 PIPELINE = Path("dvc.yaml")
 
@@ -52,16 +57,31 @@ def main() -> None:
     if not PIPELINE.is_file():
         raise SystemExit(f"without_dvc: no {PIPELINE} here: run it from the project's root")
     command_of = dict(commands(yaml.safe_load(PIPELINE.read_text())))
+    unknown = [name for name in flags.stages if name not in command_of]
+    if unknown:
+        raise SystemExit(f"without_dvc: dvc.yaml has no {', '.join(unknown)}; it has {', '.join(command_of)}")
+    heed_signals()
     for name in flags.stages or command_of:
-        if name not in command_of:
-            raise SystemExit(f"without_dvc: dvc.yaml has no {name}; it has {', '.join(command_of)}")
         print(f"> {command_of[name]}", flush=True)
         if not flags.dry:
-            python, *arguments = shlex.split(command_of[name])
-            assert python == "python"
-            code = subprocess.run([sys.executable, *arguments], check=False).returncode
-            if code:
-                raise SystemExit(code)
+            run(name, command_of[name])
+
+
+def run(name: str, command: str) -> None:
+    """Run a stage's command with this interpreter; SystemExit where it fails, with the code that a shell would give."""
+    python, *arguments = shlex.split(command)
+    assert python == "python"
+    try:
+        # In a session of its own, so that a signal to this process alone ends the stage too.
+        job = subprocess.Popen([sys.executable, *arguments], start_new_session=True)
+        with ended_together({name: (job, time.monotonic())}):
+            code = job.wait()
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    if code < 0:
+        print(f"without_dvc: {name} was ended by {signal.Signals(-code).name}", file=sys.stderr)
+    if code:
+        raise SystemExit(128 - code if code < 0 else code)
 
 
 if __name__ == "__main__":

@@ -142,6 +142,8 @@ def test_a_stage_that_fails_is_told_about_and_what_ended_stays(tmp_path):
     assert done.returncode != 0
     assert "failed: see .repro/left.log" in done.stdout
     assert "no such lesion" in (tmp_path / ".repro/left.log").read_text()
+    assert "left failed:\nRunning stage 'left'" in done.stderr
+    assert "no such lesion" in done.stderr
     assert "failed to reproduce 'left'" in done.stderr
     assert not (tmp_path / "both.txt").exists()
     pipeline_of(tmp_path)
@@ -290,6 +292,46 @@ def test_a_terminated_run_leaves_no_stage_and_the_rest_runs_next_time(tmp_path, 
     pipeline_of(tmp_path)
     done = repro(tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+WITHOUT_DVC = [sys.executable, str(PROJECT / "pipeline/without_dvc.py")]
+
+
+def stages_without_dvc(folder: Path, code: str) -> None:
+    """A pipeline of one stage, which runs this code."""
+    (folder / "stage.py").write_text(code)
+    (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"sleep": {"cmd": "python stage.py"}}}))
+
+
+def test_no_stage_runs_where_one_of_those_asked_for_does_not_exist(tmp_path):
+    stages_without_dvc(tmp_path, "open('ran', 'w')")
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    run = {"cwd": tmp_path, "env": environment, "capture_output": True, "text": True}
+    refused = subprocess.run([*WITHOUT_DVC, "sleep", "slep"], check=False, **run)
+    assert refused.returncode == 1
+    assert "without_dvc: dvc.yaml has no slep; it has sleep" in refused.stderr
+    assert not (tmp_path / "ran").exists()
+    assert subprocess.run([*WITHOUT_DVC, "sleep"], check=False, **run).returncode == 0
+    assert (tmp_path / "ran").exists()
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_a_stage_without_dvc_ends_with_the_one_who_runs_it_and_a_killed_one_is_named(tmp_path):
+    stages_without_dvc(tmp_path, "import os, time\nprint(os.getpid(), file=open('pids', 'w'))\ntime.sleep(600)")
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    for number, to_stage in [(signal.SIGTERM, False), (signal.SIGKILL, True)]:
+        (tmp_path / "pids").unlink(missing_ok=True)
+        running = subprocess.Popen(WITHOUT_DVC, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+        wait_for(lambda: pids_in(tmp_path), tries=300)
+        (stage,) = pids_in(tmp_path)
+        if to_stage:
+            os.kill(stage, number)
+        else:
+            running.send_signal(number)
+        said = running.communicate(timeout=60)[1]
+        assert running.returncode == 128 + number
+        assert not is_there(stage)
+        assert ("sleep was ended by SIGKILL" in said) == to_stage
 
 
 def wait_for(happened: Callable[[], object], tries: int = 3000) -> None:

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from benchmarks import answers, beside, longer_training, results
+from benchmarks import answers, beside, full_counts, longer_training, results
 
 OLD = {"tables.md": "old tables", "obsolete.csv": "of an earlier study", "score_federated-curves.png": "old curves"}
 OF_OTHERS = {"federated_wall_time.png": "drawn elsewhere", "run.json": "how long", "federation-run.json": "as well"}
@@ -151,3 +151,13 @@ def test_each_length_of_a_training_has_its_rows_and_real_images_theirs(tmp_path)
     longer_training.draw(tmp_path / "curve.png", pd.DataFrame(rows))
     with Image.open(tmp_path / "curve.png") as figure:
         assert figure.width > 1000
+
+
+def test_the_study_s_counts_are_those_of_its_own_scale_and_the_networks_the_phantom_s():
+    scales = yaml.safe_load((beside.ROOT / "params.yaml").read_text())["scales"]
+    study, phantom = scales["isic256"], scales["phantom"]
+    settings = full_counts.full_counts()
+    assert settings["generate_images"]["images"] == study["generate_images"]["images"]
+    assert settings["score_gan"]["images"] == 50_000
+    assert settings["train_gan"]["trainer"] == phantom["train_gan"]["trainer"]
+    assert settings["train_classifier"]["classifier"]["network"] == phantom["train_classifier"]["classifier"]["network"]

@@ -1,0 +1,1 @@
+"""Scripts that run the stages of dvc.yaml, with DVC and without."""
