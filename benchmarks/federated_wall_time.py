@@ -15,11 +15,11 @@ from typing import Any
 
 import pandas as pd
 
+from benchmarks.beside import ROOT
 from benchmarks.measuring import rounded
 from skinsynth.quality.reach import CENTRAL, IN_ALL, PER_TRAINER, Curve, federations_of, read_curves, scores_of
 from skinsynth.report.reach import Panel, draw_reach
 
-ROOT = Path(__file__).parent.parent
 MEASURED, ESTIMATED = "seconds_measured", "seconds_side_by_side_estimated"
 PANELS = (
     Panel(MEASURED, "seconds on this machine (hospitals one after the other)"),

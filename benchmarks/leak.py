@@ -16,17 +16,16 @@ import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import dacite
 import numpy as np
 import pandas as pd
 import torch
-import yaml
 from scipy import stats
 from tqdm import tqdm
 
+from benchmarks.beside import phantom_settings
 from skinsynth.classifier.classifier import Classifier
 from skinsynth.classifier.training import ClassifierConfig, Examples, train_classifier
 from skinsynth.images.decode import Decoding
@@ -39,7 +38,6 @@ from skinsynth.partition.split import SplitConfig, images_of, split_patients
 from skinsynth.quality.classification import Predictions, auc
 from stages import prepare_images
 
-PARAMS = Path(__file__).parent.parent / "params.yaml"
 PROTOCOLS = ("paper", "patient")
 POSITIVE = 1  # malignant; of two classes both have the same AUC
 UNSEEN = 100_000  # added to a seed: a phantom with other patients
@@ -64,8 +62,7 @@ class Study(NamedTuple):
 
 def default() -> Setting:
     """The pipeline's own settings at the scale `phantom`."""
-    # Whichever scale is switched on.
-    scale = yaml.safe_load(PARAMS.read_text())["scales"]["phantom"]
+    scale = phantom_settings()
     return Setting(
         _read(scale["prepare_images"], prepare_images.Settings),
         _read(scale["split_patients"], SplitConfig),

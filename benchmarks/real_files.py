@@ -16,9 +16,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from benchmarks.beside import ROOT
 from benchmarks.results import bring_federation, bring_home
-
-ROOT = Path(__file__).parent.parent
 
 
 def main() -> None:

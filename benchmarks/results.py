@@ -20,12 +20,12 @@ import pandas as pd
 import yaml
 
 from benchmarks.answers import answers
+from benchmarks.beside import ROOT
 from skinsynth.files import folder_written_whole
 from skinsynth.images.archive import read_archive
 from skinsynth.images.grid import save_grid
 from skinsynth.tables import write_table
 
-ROOT = Path(__file__).parent.parent
 HOME = ROOT / "docs/results"
 OF_OTHER_COMMANDS = ("federated_wall_time.png", "run.json", "federation-run.json")
 FEDERATION_PICTURES = ("metrics/score_federated/curves.png", "metrics/train_federated/federated/samples.png")

@@ -20,7 +20,7 @@ from skinsynth.privacy.distances import extreme_places
 from skinsynth.privacy.evidence import Evidence, Search, gather_evidence, headlines
 from skinsynth.privacy.inputs import check_sides, check_size, distinct_sides, judged_by, judged_rows, pixel_row
 from skinsynth.privacy.membership import AttackConfig
-from skinsynth.privacy.names import TABLES, Tables
+from skinsynth.privacy.names import TABLES, RowsByTable
 from skinsynth.privacy.novelty import Coverage, NoveltyConfig
 from skinsynth.privacy.sets import Sets, Space
 from skinsynth.projection.pairs import read_pairs
@@ -102,7 +102,7 @@ def pairs_to_look_at(found: Evidence, sets: Sets, last: Space, settings: Setting
     return groups
 
 
-def write_details(details: Path, tables: Tables) -> None:
+def write_details(details: Path, tables: RowsByTable) -> None:
     """All tables and their figure at once: of two runs, check_release would judge neither set."""
     with folder_written_whole(details) as aside:
         for name, rows in tables.items():

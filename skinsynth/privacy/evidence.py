@@ -12,7 +12,7 @@ from skinsynth.images.archive import Images
 from skinsynth.privacy.distances import paired
 from skinsynth.privacy.judgement import judge
 from skinsynth.privacy.membership import AttackConfig, other_attack_rows, pixel_attack_rows
-from skinsynth.privacy.names import CONTROL, GENERATED, HELD_OUT, NO_FEATURES, PIXELS, TABLES, Row, Tables
+from skinsynth.privacy.names import CONTROL, GENERATED, HELD_OUT, NO_FEATURES, PIXELS, TABLES, Row, RowsByTable
 from skinsynth.privacy.novelty import Coverage, NoveltyConfig
 from skinsynth.privacy.sets import Sets, Space, features_in
 from skinsynth.privacy.views import (
@@ -45,7 +45,7 @@ class Search(NamedTuple):
 class Evidence(NamedTuple):
     """What is found of a set."""
 
-    tables: Tables  # all of TABLES, though those about files (`pixels`, `judged`) are empty
+    tables: RowsByTable  # all of TABLES, though those about files (`pixels`, `judged`) are empty
     searches: list[Search]  # among training images by pixels and in every space, among held-out ones by pixels
     to_own_projection: Float64[Tensor, " q"] | None  # cosine distances of `Sets.pairs`, in the last space
 
@@ -61,7 +61,7 @@ def gather_evidence(
 ) -> Evidence:
     """Ask the features of every space, then pixels, then what needs neither; rows stand in this order. Copies are
     sought by pixels on the device."""
-    tables: Tables = {name: [] for name in TABLES}
+    tables: RowsByTable = {name: [] for name in TABLES}
     views, to_own_projection = [view_of_pixels(sets, device)], None
     for space in spaces:
         features = features_in(space, sets, novelty)
@@ -84,7 +84,7 @@ def gather_evidence(
     return Evidence(tables, [*among_training, Search(reverse, "held-out", sets.held_out_searched)], to_own_projection)
 
 
-def _add(tables: Tables, found: Tables, features_of: str, extractor: str, saw_the_set: bool = False) -> None:
+def _add(tables: RowsByTable, found: RowsByTable, features_of: str, extractor: str, saw_the_set: bool = False) -> None:
     """Append rows, each with the way of measuring that it comes from and whether that had learnt from the set."""
     way: Row = {"features_of": features_of, "extractor": extractor, "saw_the_set": int(saw_the_set)}
     for name, rows in found.items():

@@ -8,7 +8,7 @@ from torch import Tensor
 from skinsynth.features.extractor import without_cache
 from skinsynth.privacy.distances import paired
 from skinsynth.privacy.membership import AttackConfig, feature_attack_rows
-from skinsynth.privacy.names import GENERATED, HELD_OUT, Row, Tables
+from skinsynth.privacy.names import GENERATED, HELD_OUT, Row, RowsByTable
 from skinsynth.privacy.novelty import (
     Coverage,
     GapsOf,
@@ -27,7 +27,7 @@ from skinsynth.privacy.sets import Features, Sets, Space
 
 def judge(
     space: Space, sets: Sets, features: Features, novelty: NoveltyConfig, attacks: AttackConfig, coverage: Coverage
-) -> Tables:
+) -> RowsByTable:
     """Rows of each table that features of this space fill, by the table's name."""
     gaps = gaps_to(features.train.features, {GENERATED: features.fake, HELD_OUT: features.held_out.features})
     shown = dict(gaps["cosine"])

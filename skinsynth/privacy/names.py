@@ -1,7 +1,7 @@
 """What this package's tables hold, and what they and their rows are called, for who writes them and who reads them."""
 
 Row = dict[str, str | float | int]
-Tables = dict[str, list[Row]]  # by the names in TABLES
+RowsByTable = dict[str, list[Row]]  # by the names in TABLES
 
 # Of score_authenticity.
 TABLES = (
