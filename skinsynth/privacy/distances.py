@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 from torch.nn.functional import normalize
+from tqdm import tqdm
 
 # Entries of a distance matrix held at once: 128 MB, whatever the number of images.
 ENTRIES_AT_ONCE = 2**24
@@ -67,15 +68,17 @@ def nearest_of_each(
     # too small for the next copy.
     found = points.new_empty(len(choices), len(points))
     is_chosen = torch.zeros(len(among), dtype=torch.bool, device=among.device)
-    for rows, ranking in _rankings(points, among):
-        near, neighbours = ranking.topk(min(NEIGHBOURS, len(among)), dim=1, largest=False, sorted=False)
-        for row, chosen in zip(found, places, strict=True):
-            is_chosen.fill_(False)[chosen] = True
-            least = near.where(is_chosen[neighbours], torch.inf).amin(dim=1)
-            without = least.isinf().nonzero()[:, 0]  # none of the neighbours was chosen
-            if len(without):
-                least[without] = ranking[without][:, chosen].amin(dim=1)
-            row[rows] = least
+    with tqdm(total=len(points), unit="image", desc="nearest of each half", leave=False, delay=5) as bar:
+        for rows, ranking in _rankings(points, among):
+            near, neighbours = ranking.topk(min(NEIGHBOURS, len(among)), dim=1, largest=False, sorted=False)
+            for row, chosen in zip(found, places, strict=True):
+                is_chosen.fill_(False)[chosen] = True
+                least = near.where(is_chosen[neighbours], torch.inf).amin(dim=1)
+                without = least.isinf().nonzero()[:, 0]  # none of the neighbours was chosen
+                if len(without):
+                    least[without] = ranking[without][:, chosen].amin(dim=1)
+                row[rows] = least
+            bar.update(rows.stop - rows.start)
     return found.add_(points.square().sum(dim=1)).clamp_(min=0).sqrt_()
 
 

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Float64, Int64, UInt8
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, normalize
+from tqdm import tqdm
 
 from skinsynth.gan.family import Family
 from skinsynth.gan.model import Gan
@@ -93,7 +94,7 @@ def _values(
     # intervals were a fifth too wide.
     drawn = [
         np.mean([measured(number, number + 1), measured((number + 1) % len(halves), number + 1)], axis=0)
-        for number in places
+        for number in tqdm(places, unit="draw", desc="draws of patients", leave=False, delay=5)
     ]
     return dict(zip(METRICS, np.stack([whole, *drawn], axis=1).tolist(), strict=True))
 

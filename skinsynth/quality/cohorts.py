@@ -148,7 +148,8 @@ def judge_models(
             distances = partial(_distances, neighbours=config.neighbours if reference == TRAIN else None)
             rng = torch.Generator().manual_seed(seed)  # the same halves of the real images for every model
             groups = real_patients, patients
-            values, halves = half_scores(distances, of_real, features, config.interval_draws, rng, groups)
+            title = f"{name} against {reference}"
+            values, halves = half_scores(distances, of_real, features, config.interval_draws, rng, groups, title)
             judged.halves.update({(name, metric, reference): numbers for metric, numbers in by_metric(halves).items()})
             judged.rows.extend(
                 {

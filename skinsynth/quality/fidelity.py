@@ -144,7 +144,8 @@ def _rows(
     headline = (compared, reference) == (GENERATED, TRAIN)
     extrapolated = headline and enough_to_extrapolate(real, min(len(real), len(fake)))
     scores = partial(_distances, k=config.neighbours, extrapolated=extrapolated)
-    values, halves = half_scores(scores, real, fake, config.interval_draws, rng, groups)
+    title = f"{compared} against {reference}"
+    values, halves = half_scores(scores, real, fake, config.interval_draws, rng, groups, title)
     intervals = intervals_of(values, halves, RANGES)
     if headline and not extrapolated:
         intervals["fid_infinity"] = Interval(math.nan, math.nan, math.nan)

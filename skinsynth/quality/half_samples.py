@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int64
 from scipy.special import stdtrit
 from torch import Tensor
+from tqdm import tqdm
 
 from skinsynth.intervals import Interval
 
@@ -38,6 +39,7 @@ def half_scores(
     draws: int,
     rng: torch.Generator,
     groups: Groups = UNGROUPED,
+    title: str = "halves of two sets",
 ) -> tuple[dict[str, float], list[dict[str, float]]]:
     """The numbers of both sets whole, and of random halves of both, the same halves for sets of the same sizes.
 
@@ -52,7 +54,7 @@ def half_scores(
     whole = scores(*(rows[order] for rows, order in zip((real, fake), orders[0], strict=True)))
     halves = [
         scores(*(rows[order[: (len(order) + 1) // 2]] for rows, order in zip((real, fake), pair, strict=True)))
-        for pair in orders[1:]
+        for pair in tqdm(orders[1:], unit="half", desc=title, leave=False, delay=5)
     ]
     return whole, halves
 

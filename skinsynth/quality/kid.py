@@ -24,7 +24,7 @@ def kernel_distance_of_subsets(
 ) -> tuple[float, float]:
     """Mean of `subsets` kernel distances, each between random subsets of both sides, and their standard deviation.
 
-    This is the published KID. Its deviation describes one subset; the interval of the whole is in `resampling`.
+    This is the published KID. Its deviation describes one subset; the interval of the whole is in `half_samples`.
     """
     if subset_size > min(len(real), len(fake)):
         raise ValueError(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
+from tqdm import tqdm
 
 from skinsynth.features.perceptual import OFFLINE, lpips_vgg16
 from skinsynth.features.pretrained import Weights
@@ -75,7 +76,8 @@ def path_lengths(
     ε is 1e-4). Both images have the same noise.
     """
     lengths = []
-    for pair, label in zip(z.split(batch_size), c.split(batch_size), strict=True):
+    batches = list(zip(z.split(batch_size), c.split(batch_size), strict=True))
+    for pair, label in tqdm(batches, unit="batch", desc="path length", leave=False, delay=5):
         start, end = (generator.mapping(pair[:, side], label) for side in (0, 1))
         # TF32 rounds away what a step of ε changes.
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
