@@ -45,14 +45,15 @@ from skinsynth.federated.deployment import (
     serve,
     training_images,
 )
-from skinsynth.federated.folder import alone_in
+from skinsynth.federated.folder import alone_in, read_state, write_state
 from skinsynth.federated.gate import Gate
 from skinsynth.federated.hospital import first_weights, weights_of
 from skinsynth.federated.in_process import InProcessGrid, run_in_process
 from skinsynth.federated.messages import answer
 from skinsynth.federated.privacy import PrivacyConfig
 from skinsynth.federated.server import FederationStalled
-from skinsynth.files import write_lines
+from skinsynth.files import write_lines, written_whole
+from skinsynth.gan.checkpoint import INDEX
 from skinsynth.gan.model import load_gan
 from skinsynth.gan.trainer import Trainer
 from skinsynth.images.archive import write_archive
@@ -269,6 +270,44 @@ def test_a_server_killed_within_a_round_goes_on_to_the_same_end(folders, monkeyp
     again = serve(grid_of(settings, folders), settings, folders / "server")
     assert_same(again.weights, whole.weights)
     assert again.rounds == whole.rounds
+
+
+def after_round(number):
+    """What a hospital might keep."""
+    return {"weight": torch.tensor([float(number)])}, {"round": number}
+
+
+def kill_before_the_index(monkeypatch):
+    """From now on whoever writes a checkpoint is killed between its tensors and its index."""
+
+    def killed(path):
+        if path.name == INDEX:
+            raise KilledError
+        return written_whole(path)
+
+    monkeypatch.setattr("skinsynth.gan.checkpoint.written_whole", killed)
+
+
+def test_a_hospital_killed_while_it_writes_its_state_goes_on_from_the_round_before(tmp_path, monkeypatch):
+    for number in (1, 2):
+        write_state(tmp_path, "run", number, after_round(number))
+    with monkeypatch.context() as patched, pytest.raises(KilledError):
+        kill_before_the_index(patched)
+        write_state(tmp_path, "run", 3, after_round(3))
+    assert read_state(tmp_path, "run", 4)[1] == {"round": 2}
+    write_state(tmp_path, "run", 4, after_round(4))
+    assert sorted(place.name for place in (tmp_path / "run").iterdir()) == ["after-2", "after-4"]
+    assert read_state(tmp_path, "run", 4)[1] == {"round": 2}
+
+
+def test_a_hospital_that_has_no_whole_state_of_its_run_says_that_it_begins_anew(tmp_path, monkeypatch, caplog):
+    assert read_state(tmp_path, "run", 1) is None
+    assert not caplog.text
+    kill_before_the_index(monkeypatch)
+    with pytest.raises(KilledError):
+        write_state(tmp_path, "run", 1, after_round(1))
+    assert read_state(tmp_path, "run", 2) is None
+    assert "no whole state from before round 2: this hospital begins anew" in caplog.text
 
 
 def test_the_state_of_a_hospital_belongs_to_one_federation(folders):

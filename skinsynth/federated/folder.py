@@ -5,6 +5,7 @@ round that was just trained. Nobody goes on from what another run left.
 """
 
 import fcntl
+import logging
 import shutil
 import time
 from collections.abc import Iterator
@@ -12,8 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from skinsynth.gan.checkpoint import State, read_checkpoint, write_checkpoint
+from skinsynth.gan.checkpoint import INDEX, State, read_checkpoint, write_checkpoint
 
+LOG = logging.getLogger(__name__)
 KEPT = 2
 
 
@@ -46,25 +48,26 @@ def write_state(folder: Path, run: str, number: int, state: State) -> None:
     """Keep the state after a round; states of other runs, and of later rounds, belong to what is no more."""
     own = folder / run
     write_checkpoint(_place(own, number), state)
+    kept = [_place(own, whole) for whole in _whole(own) if whole <= number][-KEPT:]
     others = [place for place in folder.iterdir() if place.is_dir() and place != own]
-    for old in others + [_place(own, number) for number in _superseded(own, number)]:
+    for old in others + [place for place in own.iterdir() if place not in kept]:
         shutil.rmtree(old)
 
 
 def read_state(folder: Path, run: str, number: int) -> State | None:
-    """The run's latest state from before a round; None where the hospital is new to the run."""
+    """The run's latest whole state from before a round; None where there is none, as for who is new to the run."""
     own = folder / run
-    earlier = [kept for kept in _numbers(own) if kept < number]
-    return read_checkpoint(_place(own, earlier[-1])) if earlier else None
+    earlier = [whole for whole in _whole(own) if whole < number]
+    if earlier:
+        return read_checkpoint(_place(own, earlier[-1]))
+    if own.is_dir():
+        LOG.warning("%s holds no whole state from before round %d: this hospital begins anew", own, number)
+    return None
 
 
-def _superseded(folder: Path, number: int) -> list[int]:
-    numbers = _numbers(folder)
-    return [kept for kept in numbers if kept > number] + [kept for kept in numbers if kept <= number][:-KEPT]
-
-
-def _numbers(folder: Path) -> list[int]:
-    return sorted(int(place.name.removeprefix("after-")) for place in folder.glob("after-*"))
+def _whole(folder: Path) -> list[int]:
+    """The rounds whose states are whole: a checkpoint's index is written last, so a kill before it leaves none."""
+    return sorted(int(index.parent.name.removeprefix("after-")) for index in folder.glob(f"after-*/{INDEX}"))
 
 
 def _place(folder: Path, number: int) -> Path:
