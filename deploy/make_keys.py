@@ -11,8 +11,8 @@ federation registers of it (node.pub).
 import argparse
 import datetime
 import ipaddress
-import os
 import sys
+import tempfile
 from pathlib import Path
 
 from cryptography import x509
@@ -49,8 +49,7 @@ def make_server_keys(folder: Path, names: list[str], addresses: list) -> None:
         raise ValueError("hospitals call the SuperLink by a --name or an --address: give one or more")
     if not (folder / "ca.key").is_file():
         key = ec.generate_private_key(CURVE)
-        _write(folder / "ca.key", _private(key, form.PrivateFormat.PKCS8), secret=True)
-        _write(folder / "ca.crt", _authority(key).public_bytes(form.Encoding.PEM))
+        _write_pair(folder / "ca.key", _pkcs8(key), folder / "ca.crt", _pem(_authority(key)))
     authority = x509.load_pem_x509_certificate((folder / "ca.crt").read_bytes())
     authority_key = form.load_pem_private_key((folder / "ca.key").read_bytes(), None)
     if not isinstance(authority_key, ec.EllipticCurvePrivateKey):
@@ -64,18 +63,17 @@ def make_server_keys(folder: Path, names: list[str], addresses: list) -> None:
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .sign(authority_key, hashes.SHA384())
     )
-    for name in ("server.key", "server.crt"):
-        (folder / name).unlink(missing_ok=True)
-    _write(folder / "server.key", _private(key, form.PrivateFormat.PKCS8), secret=True)
-    _write(folder / "server.crt", certificate.public_bytes(form.Encoding.PEM))
+    _write_pair(folder / "server.key", _pkcs8(key), folder / "server.crt", _pem(certificate))
 
 
 def make_node_key(folder: Path) -> None:
-    """A SuperNode's key, and its public half for the federation."""
+    """A SuperNode's key, and its public half for the federation; FileExistsError rather than another's place."""
+    for name in ("node.key", "node.pub"):
+        if (folder / name).exists():
+            raise FileExistsError(f"{folder / name} is there already: remove it if it is no longer in use")
     key = ec.generate_private_key(CURVE)
-    _write(folder / "node.key", _private(key, form.PrivateFormat.OpenSSH), secret=True)
     public = key.public_key().public_bytes(form.Encoding.OpenSSH, form.PublicFormat.OpenSSH)
-    _write(folder / "node.pub", public + b"\n")
+    _write_pair(folder / "node.key", _private(key, form.PrivateFormat.OpenSSH), folder / "node.pub", public + b"\n")
 
 
 def _authority(key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
@@ -111,15 +109,24 @@ def _private(key: ec.EllipticCurvePrivateKey, kind: form.PrivateFormat) -> bytes
     return key.private_bytes(form.Encoding.PEM, kind, form.NoEncryption())
 
 
-def _write(file: Path, content: bytes, secret: bool = False) -> None:
-    """A new file, readable by its owner alone if it is a secret; FileExistsError rather than another's place."""
-    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    try:
-        number = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if secret else 0o644)
-    except FileExistsError:
-        raise FileExistsError(f"{file} is there already: remove it if it is no longer in use") from None
-    with os.fdopen(number, "wb") as opened:
-        opened.write(content)
+def _pkcs8(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return _private(key, form.PrivateFormat.PKCS8)
+
+
+def _pem(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(form.Encoding.PEM)
+
+
+def _write_pair(private: Path, key: bytes, public: Path, content: bytes) -> None:
+    """A private key, readable by its owner alone, and its public half: both are whole before either takes its place."""
+    private.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with tempfile.TemporaryDirectory(dir=private.parent, prefix=".keys-") as name:
+        aside = Path(name)
+        for file, mode, written in ((private, 0o600, key), (public, 0o644, content)):
+            (aside / file.name).touch(mode)
+            (aside / file.name).write_bytes(written)
+        for file in (private, public):
+            (aside / file.name).replace(file)
 
 
 def _parser() -> argparse.ArgumentParser:

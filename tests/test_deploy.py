@@ -8,6 +8,7 @@ import itertools
 import json
 import os
 import re
+import resource
 import socket
 import ssl
 import stat
@@ -136,6 +137,36 @@ def test_private_keys_are_for_their_owner_alone_and_never_replaced(tmp_path):
         assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600
     with pytest.raises(FileExistsError, match=r"node\.key is there already"):
         make_node_key(tmp_path)
+
+
+def contents(folder):
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+def test_a_public_key_that_is_left_over_is_told_before_a_private_one_is_made(tmp_path):
+    (tmp_path / "node.pub").write_text("of a key that is lost")
+    with pytest.raises(FileExistsError, match=r"node\.pub is there already: remove it"):
+        make_node_key(tmp_path)
+    assert contents(tmp_path) == {"node.pub": b"of a key that is lost"}
+
+
+@contextmanager
+def no_file_longer_than(count):
+    """As on a disk that fills up: what is longer than so many bytes is cut off there, with an OSError."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (count, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_servers_keys_stay_as_they_were_where_new_ones_cannot_be_written(tmp_path):
+    make_server_keys(tmp_path, ["gan.example.org"], [])
+    before = contents(tmp_path)
+    with no_file_longer_than(len(before["server.key"])), pytest.raises(OSError, match="File too large"):
+        make_server_keys(tmp_path, ["gan.example.org"], [])
+    assert contents(tmp_path) == before
 
 
 def test_a_server_that_nobody_can_call_gets_no_certificate(tmp_path):
