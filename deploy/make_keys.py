@@ -43,17 +43,11 @@ def main() -> None:
 def make_server_keys(folder: Path, names: list[str], addresses: list) -> None:
     """An authority, and a certificate for the names and addresses at which hospitals call the SuperLink.
 
-    Where ca.key is there already it signs a new certificate, so that hospitals keep their ca.crt.
+    Where the authority is there already it signs a new certificate, so that hospitals keep their ca.crt.
     """
     if not names and not addresses:
         raise ValueError("hospitals call the SuperLink by a --name or an --address: give one or more")
-    if not (folder / "ca.key").is_file():
-        key = ec.generate_private_key(CURVE)
-        _write_pair(folder / "ca.key", _pkcs8(key), folder / "ca.crt", _pem(_authority(key)))
-    authority = x509.load_pem_x509_certificate((folder / "ca.crt").read_bytes())
-    authority_key = form.load_pem_private_key((folder / "ca.key").read_bytes(), None)
-    if not isinstance(authority_key, ec.EllipticCurvePrivateKey):
-        raise ValueError(f"{folder / 'ca.key'} is not a key that this script makes: name another folder")
+    authority, authority_key = _authority_in(folder)
     key = ec.generate_private_key(CURVE)
     known = [*map(x509.DNSName, [*names, *HERE]), *map(x509.IPAddress, [*addresses, *HERE_ADDRESSES])]
     certificate = (
@@ -74,6 +68,25 @@ def make_node_key(folder: Path) -> None:
     key = ec.generate_private_key(CURVE)
     public = key.public_key().public_bytes(form.Encoding.OpenSSH, form.PublicFormat.OpenSSH)
     _write_pair(folder / "node.key", _private(key, form.PrivateFormat.OpenSSH), folder / "node.pub", public + b"\n")
+
+
+def _authority_in(folder: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    """That of an earlier call, or a new one; ValueError where its two files are not both there, or are no pair."""
+    places = key_file, certificate_file = folder / "ca.key", folder / "ca.crt"
+    missing = [place.name for place in places if not place.is_file()]
+    if len(missing) == len(places):
+        key = ec.generate_private_key(CURVE)
+        certificate = _authority(key)
+        _write_pair(key_file, _pkcs8(key), certificate_file, _pem(certificate))
+        return certificate, key
+    remedy = "bring it back, or name another folder and give all hospitals the ca.crt of that"
+    if missing:
+        raise ValueError(f"{folder} lacks {missing[0]}, the other half of its authority: {remedy}")
+    certificate = x509.load_pem_x509_certificate(certificate_file.read_bytes())
+    known = form.load_pem_private_key(key_file.read_bytes(), None)
+    if not isinstance(known, ec.EllipticCurvePrivateKey) or known.public_key() != certificate.public_key():
+        raise ValueError(f"{key_file} is not the key of {certificate_file.name} beside it: {remedy}")
+    return certificate, known
 
 
 def _authority(key: ec.EllipticCurvePrivateKey) -> x509.Certificate:

@@ -150,6 +150,27 @@ def test_a_public_key_that_is_left_over_is_told_before_a_private_one_is_made(tmp
     assert contents(tmp_path) == {"node.pub": b"of a key that is lost"}
 
 
+@pytest.mark.parametrize("lost", ["ca.crt", "ca.key"])
+def test_an_authority_of_which_one_half_is_lost_signs_nothing_and_changes_nothing(tmp_path, lost):
+    make_server_keys(tmp_path, ["gan.example.org"], [])
+    (tmp_path / lost).unlink()
+    before = contents(tmp_path)
+    for _ in range(2):
+        with pytest.raises(ValueError, match=f"lacks {lost}, the other half of its authority: bring it back"):
+            make_server_keys(tmp_path, ["gan.example.org"], [])
+    assert contents(tmp_path) == before
+
+
+def test_an_authority_with_the_key_of_another_signs_nothing_and_changes_nothing(tmp_path):
+    for name in ("ours", "theirs"):
+        make_server_keys(tmp_path / name, ["gan.example.org"], [])
+    (tmp_path / "theirs" / "ca.key").replace(tmp_path / "ours" / "ca.key")
+    before = contents(tmp_path / "ours")
+    with pytest.raises(ValueError, match=r"ca\.key is not the key of ca\.crt beside it: bring it back"):
+        make_server_keys(tmp_path / "ours", ["gan.example.org"], [])
+    assert contents(tmp_path / "ours") == before
+
+
 @contextmanager
 def no_file_longer_than(count):
     """As on a disk that fills up: what is longer than so many bytes is cut off there, with an OSError."""
