@@ -377,6 +377,15 @@ def test_a_run_goes_on_with_more_patience(folders):
     assert len(list((folders / "a").glob("federation-*"))) == 1
 
 
+def test_a_run_goes_on_whatever_the_order_of_its_hospitals_and_however_often_others_would_score(folders):
+    first = deployment(rounds=1)
+    serve(grid_of(first, folders), first, folders / "server")
+    longer = deployment(rounds=2, rounds_per_score=first.federation.rounds_per_score + 1)
+    again = dataclasses.replace(longer, hospitals=first.hospitals[::-1])
+    assert serve(grid_of(again, folders), again, folders / "server").round == 2
+    assert len(list((folders / "a").glob("federation-*"))) == 1
+
+
 def test_a_run_that_has_lost_a_hospital_goes_on_with_fewer(folders):
     both = deployment(rounds=1, least_hospitals=2)
     serve(grid_of(both, folders), both, folders / "server")
@@ -400,7 +409,7 @@ def test_a_run_with_privacy_does_not_go_on_with_fewer(folders):
 def test_a_checkpoint_of_other_settings_is_not_gone_on_with(folders):
     serve(grid_of(deployment(rounds=1), folders), deployment(rounds=1), folders / "server")
     other = deployment(rounds=2, steps_per_round=2)
-    with pytest.raises(ValueError, match="other settings: name another folder"):
+    with pytest.raises(ValueError, match="other settings: name another run with --run"):
         serve(grid_of(other, folders), other, folders / "server")
 
 
@@ -705,8 +714,8 @@ def with_log(monkeypatch, log, code=0):
 
 
 def test_the_error_that_ended_a_run_is_told_by_its_line_of_the_log(monkeypatch):
-    with_log(monkeypatch, failed_log(ValueError("checkpoint is of other settings: name another folder")))
-    assert cause("7").splitlines()[0] == "ValueError: checkpoint is of other settings: name another folder"
+    with_log(monkeypatch, failed_log(ValueError("checkpoint is of other settings: name another run")))
+    assert cause("7").splitlines()[0] == "ValueError: checkpoint is of other settings: name another run"
 
 
 def test_of_errors_that_follow_from_one_another_the_last_is_told(monkeypatch):

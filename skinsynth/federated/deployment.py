@@ -43,14 +43,20 @@ class Deployment:
     federation: FederationConfig
 
     def digest(self) -> str:
-        """A name for all runs that may go on from one another: they differ in rounds, patience and who is needed.
+        """A name for all runs that may go on from one another: they differ in rounds, patience, who is needed, and in
+        what changes nothing here, the order of the hospitals and how often a server without images would score.
 
         With privacy, whose noise is for so many hospitals, `check_deployment` wants least_hospitals to be all of them.
         """
         federation = dataclasses.replace(
-            self.federation, rounds=1, patience_rounds=1, least_hospitals=1, reply_timeout_seconds=1.0
+            self.federation,
+            rounds=1,
+            patience_rounds=1,
+            least_hospitals=1,
+            rounds_per_score=1,
+            reply_timeout_seconds=1.0,
         )
-        alike = dataclasses.replace(self, federation=federation)
+        alike = dataclasses.replace(self, hospitals=tuple(sorted(self.hospitals)), federation=federation)
         return hashlib.sha256(repr(alike).encode()).hexdigest()[:16]
 
 
@@ -176,7 +182,7 @@ def _resumed(checkpoint: Path, deployment: Deployment) -> FederationState | None
         return None
     tensors, numbers = found
     if numbers.pop("deployment") != deployment.digest():
-        raise ValueError(f"{checkpoint} is of a federation with other settings: name another folder")
+        raise ValueError(f"{checkpoint} is of a federation with other settings: name another run with --run")
     return FederationState.of_parts(tensors, numbers)
 
 
