@@ -508,7 +508,7 @@ def test_a_name_is_kept_for_its_node_over_a_restart_and_large_node_numbers_are_k
     server.run(InProcessGrid(app, [first]))
     numbers = json.loads(json.dumps(server.state.numbers()))
     again = Server(
-        federation(rounds=4, patience_rounds=3, least_hospitals=1),
+        federation(rounds=5, patience_rounds=3, least_hospitals=1),
         FederationState(server.state.weights, **numbers),
         None,
         lambda _: None,

@@ -1,6 +1,7 @@
 """Rounds in one process: equal to central training where they must be, and unmoved by order, kills and faults."""
 
 import dataclasses
+import itertools
 import json
 
 import numpy as np
@@ -325,6 +326,26 @@ def test_rounds_that_change_nothing_end_the_run_which_goes_on_once_mended(tmp_pa
         run_in_process(config, hospitals(6), START, tmp_path, mods=[spoiling("a", raise_)])
     state = run_in_process(config, hospitals(6), START, tmp_path)
     assert [row["changed"] for row in state.rounds] == [0, 0, 0, 1]
+
+
+def failing_in(*rounds):
+    """A mod that fails in these of the rounds that it sees, as its only hospital has them."""
+    numbers = itertools.count(1)
+    return spoiling("a", lambda content: raise_(content) if next(numbers) in rounds else None)
+
+
+def test_a_run_whose_patience_ends_with_its_last_round_ends_well_with_what_it_has_learnt(tmp_path):
+    config = federation(rounds=4, patience_rounds=2, averaged=("generator",))
+    state = run_in_process(config, hospitals(6), GENERATOR, tmp_path, mods=[failing_in(3, 4)])
+    assert [row["changed"] for row in state.rounds] == [1, 1, 0, 0]
+
+
+def test_patience_begins_anew_with_each_start(tmp_path):
+    config = federation(rounds=5, patience_rounds=2, averaged=("generator",))
+    with pytest.raises(FederationStalled, match="2 rounds in a row changed nothing"):
+        run_in_process(config, hospitals(6), GENERATOR, tmp_path, mods=[failing_in(1, 2)])
+    state = run_in_process(config, hospitals(6), GENERATOR, tmp_path, mods=[failing_in(1)])
+    assert [row["changed"] for row in state.rounds] == [0, 0, 0, 1, 1]
 
 
 def test_a_run_that_ends_before_its_patience_without_any_change_is_no_success_and_goes_on_with_more_rounds(tmp_path):

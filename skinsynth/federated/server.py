@@ -99,9 +99,9 @@ class FederationStalled(ValueError):  # noqa: N818 - it tells what happened, not
 class Server:
     """Goes on from a state to the last round; `save` is called with the state after each.
 
-    Replies count under the names of `hospitals`, where these are given. Where round after round changes nothing, or
-    none has at the end, it raises FederationStalled; what it has reached is saved. Where the next round would spend
-    more privacy than there is, the run is over, which is an incident.
+    Replies count under the names of `hospitals`, where these are given. Where round after round changes nothing and
+    more are to come, or none has changed anything at the end, it raises FederationStalled; what it has reached is
+    saved. Where the next round would spend more privacy than there is, the run is over, which is an incident.
     """
 
     def __init__(
@@ -115,6 +115,7 @@ class Server:
         check_averaged(config.averaged)
         self.hospitals = hospitals
         self.config, self.state, self.score, self.save = config, state, score, save
+        self.rounds_before = len(state.rounds)  # this start, with which patience begins anew
         self.least = max(config.least_hospitals, least_hospitals(config.strategy))
         self.names = list(state.weights)
         if config.privacy is not None:
@@ -137,11 +138,11 @@ class Server:
         if not self.state.scores:
             self._score()
         while not self._over():
+            self._check_progress()
             self._round(grid)
             if self.state.round % self.config.rounds_per_score == 0:
                 self._score()
             self.save(self.state)
-            self._check_progress()
         self._check_change()
         # Not part of what was saved: a longer federation has no score there.
         if self.score is not None and self.state.scores[-1]["round"] < self.state.round:
@@ -163,7 +164,9 @@ class Server:
             )
 
     def _check_progress(self) -> None:
-        latest = self.state.rounds[-self.config.patience_rounds :]
+        """Raises FederationStalled where the latest rounds since this start, as many as patience allows, changed
+        nothing."""
+        latest = self.state.rounds[self.rounds_before :][-self.config.patience_rounds :]
         if len(latest) == self.config.patience_rounds and not any(row["changed"] for row in latest):
             raise FederationStalled(
                 f"{len(latest)} rounds in a row changed nothing ({self._latest_reasons()}): mend the hospitals and "
