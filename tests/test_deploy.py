@@ -497,6 +497,12 @@ def test_a_hospital_with_a_new_key_comes_back_once_it_is_forgotten(folders):
     assert state.nodes == {"a": 7, "b": 2}
 
 
+def test_a_run_that_is_not_there_is_not_made_by_forgetting_a_hospital(tmp_path):
+    with pytest.raises(ValueError, match="typo has heard of none, but not of 'a': there is nothing to forget"):
+        forget(tmp_path / "typo", "a")
+    assert not (tmp_path / "typo").exists()
+
+
 def test_names_and_nodes_are_told_once_hospitals_have_replied(folders):
     with pytest.raises(ValueError, match="no hospital has replied"):
         who(folders / "server")

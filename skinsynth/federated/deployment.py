@@ -144,13 +144,14 @@ def forget(folder: Path, name: str) -> None:
     Its name is then that node's which first sends weights under it. BlockingIOError while the run is at work,
     ValueError where it knows no such hospital.
     """
+    nodes = nodes_of(folder)
+    if name not in nodes:
+        known = ", ".join(nodes) or "none"
+        raise ValueError(f"{folder} has heard of {known}, but not of {name!r}: there is nothing to forget")
     with alone_in(folder, LOCK_SECONDS):
         found = read_checkpoint(folder / "checkpoint")
-        nodes = {} if found is None else found[1]["state"]["nodes"]
-        if found is None or name not in nodes:
-            known = ", ".join(sorted(nodes)) or "none"
-            raise ValueError(f"{folder} has heard of {known}, but not of {name!r}: there is nothing to forget")
-        del nodes[name]
+        assert found is not None  # nodes_of has read it
+        del found[1]["state"]["nodes"][name]
         write_checkpoint(folder / "checkpoint", found)
 
 
