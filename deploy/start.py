@@ -24,8 +24,8 @@ from tqdm import tqdm
 
 from deploy.address import host_port
 from deploy.environment import prepare_environment, shell_lines
-from skinsynth.federated.deployment import START, Deployment, check_deployment, forget, nodes_of
-from skinsynth.files import written_whole
+from skinsynth.federated.deployment import START, Deployment, check_deployment, check_settings, forget, nodes_of
+from skinsynth.files import folder_written_whole, written_whole
 from skinsynth.gan.presets import shared_config
 from skinsynth.gan.training import configure
 from skinsynth.stage import load_params, load_value
@@ -59,9 +59,11 @@ def main() -> None:
             return
         deployment = deployment_of(flags.params, flags.hospitals)
         check_deployment(deployment)
-        app = write_app(folder / flags.run, deployment)
+        check_settings(folder / flags.run, deployment)
         news = News(folder / flags.run, flags.hospitals)
-        number = submit(app, folder / flags.run, flags.superlink, folder)
+        with folder_written_whole(folder / flags.run / "app") as app:  # what was handed out, once somebody has it
+            write_app(app, deployment)
+            number = submit(app, folder / flags.run, flags.superlink, folder)
         if not wait(number, folder / flags.run, deployment.federation.rounds, news):
             log = f"flwr log {number} superlink (with FLWR_HOME={folder}/flower)"
             sys.exit(f"start: the run did not end well: {cause(number)}{log}")
@@ -101,15 +103,12 @@ def deployment_of(params: Path, hospitals: list[str]) -> Deployment:
     return Deployment(tuple(hospitals), settings.gan.classes, trainer, settings.federation)
 
 
-def write_app(run: Path, deployment: Deployment) -> Path:
-    """The app with its settings beside it: what every hospital gets to see."""
-    app = run / "app"
-    shutil.rmtree(app, ignore_errors=True)
-    shutil.copytree(APP, app, ignore=shutil.ignore_patterns("__pycache__"))
+def write_app(app: Path, deployment: Deployment) -> None:
+    """Fill a folder with the app and its settings beside it: what every hospital gets to see."""
+    shutil.copytree(APP, app, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
     plain = json.loads(json.dumps(dataclasses.asdict(deployment)))  # YAML has no tuples
-    with written_whole(app / "skinsynth_app" / "settings.yaml") as aside:
-        aside.write_text(yaml.safe_dump({"scale": "this", "scales": {"this": {"federation": plain}}}, sort_keys=False))
-    return app
+    settings = {"scale": "this", "scales": {"this": {"federation": plain}}}
+    (app / "skinsynth_app" / "settings.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
 
 
 def connect(folder: Path, superlink: str) -> None:

@@ -648,18 +648,23 @@ def test_a_folder_without_keys_is_refused_and_not_made(tmp_path, monkeypatch):
     assert not (tmp_path / "typo").exists()
 
 
-def test_a_run_without_a_superlink_is_told_in_one_line_with_the_remedy(authorities, monkeypatch):
-    """By Flower itself: a test of its words alone would not notice that they change."""
+def type_start(monkeypatch, folder, *flags):
+    """As if `start.py` were typed with these flags and the project's settings."""
     for name in (*ENVIRONMENT, "FLWR_HOME", "PATH"):
         monkeypatch.setenv(name, os.environ.get(name, ""))  # what the script sets is forgotten after the test
+    params = str(PROJECT / "params.yaml")
+    monkeypatch.setattr("sys.argv", ["start.py", "--folder", str(folder), "--params", params, *flags])
+    start()
+
+
+def test_a_run_without_a_superlink_is_told_in_one_line_with_the_remedy(authorities, monkeypatch):
+    """By Flower itself: a test of its words alone would not notice that they change."""
     folder = authorities / "ours"
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{held.getsockname()[1]}"
-        flags = ["--folder", str(folder), "--hospitals", "a", "b", "--superlink", address]
-        monkeypatch.setattr("sys.argv", ["start.py", *flags, "--params", str(PROJECT / "params.yaml")])
         with pytest.raises(SystemExit) as ended:
-            start()
+            type_start(monkeypatch, folder, "--hospitals", "a", "b", "--superlink", address)
     said = str(ended.value)
     assert said.startswith(f"start: no SuperLink answers at {address} (Flower: Connection to the SuperLink is unavail")
     assert f"start `python deploy/superlink.py --folder {folder}` first" in said
@@ -683,6 +688,31 @@ def answering(monkeypatch, *answers):
 
     monkeypatch.setattr("deploy.start.flwr", flwr)
     return asked
+
+
+TAKEN, COMPLETED = {"success": True, "run-id": "7"}, {"runs": [{"status": "finished:completed"}]}
+
+
+def test_the_app_in_the_runs_folder_is_that_of_the_last_run_that_was_taken(monkeypatch, tmp_path):
+    (tmp_path / "ca.crt").touch()
+    answering(monkeypatch, TAKEN, COMPLETED, {"error-message": "no"})
+    type_start(monkeypatch, tmp_path, "--hospitals", "a", "b")
+    settings = tmp_path / "run" / "app" / "skinsynth_app" / "settings.yaml"
+    taken = settings.read_text()
+    with pytest.raises(SystemExit, match="took no run: no"):
+        type_start(monkeypatch, tmp_path, "--hospitals", "a", "c")
+    assert settings.read_text() == taken
+    assert [place.name for place in (tmp_path / "run").iterdir()] == ["app"]
+
+
+def test_a_run_of_other_settings_is_refused_before_flower_hears_of_it(folders, monkeypatch):
+    (folders / "ca.crt").touch()
+    serve(grid_of(deployment(rounds=1), folders), deployment(rounds=1), folders / "run")
+    asked = answering(monkeypatch)
+    with pytest.raises(SystemExit, match="other settings: name another run with --run"):
+        type_start(monkeypatch, folders, "--hospitals", "a", "b")
+    assert not asked
+    assert not (folders / "run" / "app").exists()
 
 
 def test_a_superlink_that_is_gone_ends_the_wait_in_one_line(monkeypatch, tmp_path, capsys):
@@ -856,8 +886,8 @@ def test_a_key_that_this_user_may_not_read_is_told_before_a_start(tmp_path, monk
 
 def test_the_app_says_the_settings_of_params_yaml(tmp_path):
     settings = deployment_of(PROJECT / "params.yaml", ["small", "large"])
-    app = write_app(tmp_path, settings)
-    assert load_params("federation", Deployment, app / "skinsynth_app" / "settings.yaml") == settings
+    write_app(tmp_path, settings)
+    assert load_params("federation", Deployment, tmp_path / "skinsynth_app" / "settings.yaml") == settings
     assert settings.trainer.generator.class_count == 2
 
 

@@ -10,6 +10,7 @@ import logging
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from flwr.app import Context
@@ -124,7 +125,12 @@ def serve(grid: Grid, deployment: Deployment, folder: Path) -> FederationState:
 
 def _serve(grid: Grid, deployment: Deployment, folder: Path) -> FederationState:
     checkpoint = folder / "checkpoint"
-    state = _resumed(checkpoint, deployment) or FederationState(_start(folder, deployment), run=secrets.token_hex(8))
+    kept = read_checkpoint(checkpoint)
+    if kept is None:
+        state = FederationState(_start(folder, deployment), run=secrets.token_hex(8))
+    else:
+        check_settings(folder, deployment)
+        state = FederationState.of_parts(*kept)
 
     def save(state: FederationState) -> None:
         tensors, numbers = state.parts()
@@ -160,10 +166,21 @@ def nodes_of(folder: Path) -> dict[str, int]:
 
     It may be asked while the run is at work, which replaces this file in one step.
     """
+    numbers = _numbers_in(folder)
+    return {} if numbers is None else dict(sorted(numbers["state"]["nodes"].items()))
+
+
+def check_settings(folder: Path, deployment: Deployment) -> None:
+    """Raises ValueError where the run in `folder` has other settings, so that it cannot go on with these."""
+    numbers = _numbers_in(folder)
+    if numbers is not None and numbers["deployment"] != deployment.digest():
+        raise ValueError(f"{folder} is of a federation with other settings: name another run with --run")
+
+
+def _numbers_in(folder: Path) -> dict[str, Any] | None:
+    """Those of the run's checkpoint; None before its first round is over."""
     index = folder / "checkpoint" / INDEX
-    if not index.is_file():
-        return {}
-    return dict(sorted(json.loads(index.read_text())["numbers"]["state"]["nodes"].items()))
+    return json.loads(index.read_text())["numbers"] if index.is_file() else None
 
 
 def _start(folder: Path, deployment: Deployment) -> Weights:
@@ -175,16 +192,6 @@ def _start(folder: Path, deployment: Deployment) -> Weights:
     if {name: tensor.shape for name, tensor in given.items()} != {name: t.shape for name, t in drawn.items()}:
         raise ValueError(f"{folder / START} holds other networks or sizes than the settings say: remove or replace it")
     return {name: given[name] for name in drawn}
-
-
-def _resumed(checkpoint: Path, deployment: Deployment) -> FederationState | None:
-    found = read_checkpoint(checkpoint)
-    if found is None:
-        return None
-    tensors, numbers = found
-    if numbers.pop("deployment") != deployment.digest():
-        raise ValueError(f"{checkpoint} is of a federation with other settings: name another run with --run")
-    return FederationState.of_parts(tensors, numbers)
 
 
 def _write_tables(folder: Path, state: FederationState) -> None:
