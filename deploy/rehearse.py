@@ -28,7 +28,7 @@ import torch
 import yaml
 
 from deploy.environment import prepare_environment
-from deploy.start import connect, deployment_of
+from deploy.start import connect, deployment_of, rows_of
 from skinsynth.federated.deployment import hospital_in
 from skinsynth.federated.hospital import Weights, first_weights
 from skinsynth.federated.in_process import run_in_process
@@ -103,7 +103,7 @@ class Rehearsal:
                 began = time.monotonic()
                 self._typed("start.py", *self._of_run("plain", params))
                 found["seconds_of_two_rounds"] = round(time.monotonic() - began, 1)
-        incidents = len(_rows(self.server / "plain" / "incidents.jsonl"))
+        incidents = len(rows_of(self.server / "plain" / "incidents.jsonl"))
         return found | {"incidents": incidents, "difference": self._difference("plain", params)}
 
     def faults(self) -> dict[str, Any]:
@@ -119,19 +119,19 @@ class Rehearsal:
             first = machines.enter_context(self._process("start", "start.py", *self._of_run("faults", params)))
             _until(lambda: self._times_asked(victim) == asked + 2, f"the second round to reach {victim}")
             _kill(node)
-            _until(lambda: len(_rows(run / "rounds.jsonl")) == 2, "a round without it")
+            _until(lambda: len(rows_of(run / "rounds.jsonl")) == 2, "a round without it")
             machines.enter_context(self._supernode(victim))
-            _until(lambda: everybody in [row["hospitals"] for row in _rows(run / "rounds.jsonl")][2:], "its return")
+            _until(lambda: everybody in [row["hospitals"] for row in rows_of(run / "rounds.jsonl")][2:], "its return")
             _kill(link)
             _kill(first)
-            reached = len(_rows(run / "rounds.jsonl"))
+            reached = len(rows_of(run / "rounds.jsonl"))
             machines.enter_context(self._superlink())
             self._typed("start.py", *self._of_run("faults", params))
-        rounds = _rows(run / "rounds.jsonl")
+        rounds = rows_of(run / "rounds.jsonl")
         return {
             "seconds": round(time.monotonic() - began, 1),
             "hospitals_by_round": [row["hospitals"] for row in rounds],
-            "incidents": _rows(run / "incidents.jsonl"),
+            "incidents": rows_of(run / "incidents.jsonl"),
             "rounds_before_the_superlink_was_killed": reached,
             "rounds_in_the_end": len(rounds),
         }
@@ -276,10 +276,6 @@ def _until(happened: Callable[[], bool], what: str, process: subprocess.Popen | 
 
 def _run(command: list) -> subprocess.CompletedProcess:
     return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
-def _rows(file: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
 
 
 def _telling(log: str) -> str:

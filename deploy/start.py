@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 import yaml
 from tqdm import tqdm
@@ -148,18 +149,18 @@ class News:
 
     def __init__(self, run: Path, hospitals: Collection[str]) -> None:
         self.run, self.hospitals = run, hospitals
-        self.incidents, self.visits = len(_rows(run / "incidents.jsonl")), len(_rows(run / "hospitals.jsonl"))
+        self.incidents, self.visits = len(rows_of(run / "incidents.jsonl")), len(rows_of(run / "hospitals.jsonl"))
         self.told_absent = False
 
     def lines(self) -> list[str]:
         """Incidents since the last look; and once, after the first round with whole replies, who sent none."""
-        incidents = _rows(self.run / "incidents.jsonl")[self.incidents :]
+        incidents = rows_of(self.run / "incidents.jsonl")[self.incidents :]
         self.incidents += len(incidents)
         return ["round {round}: {hospital} is left out: {reason}".format(**row) for row in incidents] + self._absent()
 
     def _absent(self) -> list[str]:
         """The server never hears the name of a hospital that is not connected: it is missing among the replies."""
-        visits = _rows(self.run / "hospitals.jsonl")[self.visits :]
+        visits = rows_of(self.run / "hospitals.jsonl")[self.visits :]
         if self.told_absent or not visits:
             return []
         self.told_absent = True
@@ -174,7 +175,7 @@ def wait(number: str, run: Path, rounds: int, news: News) -> bool:
     asked_at, status, unanswered = -SECONDS_PER_QUESTION, "running", 0
     with tqdm(total=rounds, unit="round") as bar:
         while not status.startswith("finished") and unanswered < PATIENCE_QUESTIONS:
-            bar.update(len(_rows(run / "rounds.jsonl")) - bar.n)
+            bar.update(len(rows_of(run / "rounds.jsonl")) - bar.n)
             for line in news.lines():
                 tqdm.write(line, file=sys.stderr)
             if time.monotonic() - asked_at > (SECONDS_PER_LOOK if bar.n == rounds else SECONDS_PER_QUESTION):
@@ -214,7 +215,8 @@ def _flower(*command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([program, *command], capture_output=True, text=True, check=False)
 
 
-def _rows(file: Path) -> list[dict]:
+def rows_of(file: Path) -> list[dict[str, Any]]:
+    """The lines of JSON in a table of a run; none where it is not there yet."""
     return [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
 
 
