@@ -12,6 +12,7 @@ import dataclasses
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -39,40 +40,30 @@ APP, SHELL = Path(__file__).parent / "app", "shell"
 # Files are looked at often; Flower's command line takes seconds of a processor for each question.
 SECONDS_PER_LOOK, SECONDS_PER_QUESTION = 1.0, 15.0
 PATIENCE_QUESTIONS = 4  # without an answer, one after another
-UNKNOWN = "unknown"
+COMPLETED, UNKNOWN = "finished:completed", "unknown"
 
 
 def main() -> None:
-    """Check the settings, hand out the app, and show rounds until the last."""
+    """Do what the flags ask for: a run, or one of the small orders beside it."""
     flags = _parser().parse_args()
     folder = flags.folder.resolve()
     try:
         check_flags(flags, folder)
         if flags.who:
             print(who(folder / flags.run))
-            return
-        prepare_environment(folder)
-        connect(folder, flags.superlink)
-        if flags.forget:
+        elif flags.forget is not None:
             forget(folder / flags.run, flags.forget)
-            return
-        if flags.connect_only:
-            return
-        deployment = deployment_of(flags.params, flags.hospitals)
-        check_deployment(deployment)
-        check_settings(folder / flags.run, deployment)
-        news = News(folder / flags.run, flags.hospitals)
-        with folder_written_whole(folder / flags.run / "app") as app:  # what was handed out, once somebody has it
-            write_app(app, deployment)
-            number = submit(app, folder / flags.run, flags.superlink, folder)
-        if not wait(number, folder / flags.run, deployment.federation.rounds, news):
-            log = f"flwr log {number} superlink (with FLWR_HOME={folder}/flower)"
-            sys.exit(f"start: the run did not end well: {cause(number)}{log}")
+        else:
+            prepare_environment(folder)
+            connect(folder, flags.superlink)
+            if flags.hospitals:
+                train(flags, folder)
     except KeyboardInterrupt:
-        sys.exit("start: the run goes on without this; flwr stop ends it")
+        sys.exit(
+            f"start: stopped before a run was known to be on its way; `{typed(folder, 'list')}` shows all that are"
+        )
     except (OSError, ValueError) as error:
         sys.exit(f"start: {error}")
-    print(f"the GAN is in {folder / flags.run / 'model'}")
 
 
 def check_flags(flags: argparse.Namespace, folder: Path) -> None:
@@ -81,8 +72,21 @@ def check_flags(flags: argparse.Namespace, folder: Path) -> None:
         raise ValueError(
             f"{folder} is no SuperLink's folder, since it lacks ca.crt: name the one that deploy/superlink.py was given"
         )
-    if not (flags.hospitals or flags.connect_only or flags.forget or flags.who):
+    if not (flags.hospitals or flags.connect_only or flags.forget is not None or flags.who):
         raise ValueError("no hospitals are named: give --hospitals and the names of all that may take part")
+
+
+def train(flags: argparse.Namespace, folder: Path) -> None:
+    """Check the settings, hand out the app, and show rounds until the last."""
+    run, deployment = folder / flags.run, deployment_of(flags.params, flags.hospitals)
+    check_deployment(deployment)
+    check_settings(run, deployment)
+    news = News(run, flags.hospitals)
+    with folder_written_whole(run / "app") as app:  # what was handed out, once somebody has it
+        write_app(app, deployment)
+        number = submit(app, run, flags.superlink, folder)
+    follow(number, folder, deployment.federation.rounds, news)
+    print(f"the GAN is in {run / 'model'}")
 
 
 def who(run: Path) -> str:
@@ -170,25 +174,35 @@ class News:
         return [f"round {number}: without {absent}: not connected, or left out"] if absent else []
 
 
-def wait(number: str, run: Path, rounds: int, news: News) -> bool:
-    """Show each round until the run is over or the SuperLink is gone; whether the run came to its end."""
+def follow(number: str, folder: Path, rounds: int, news: News) -> None:
+    """Wait for the run; ValueError where it did not come to its end, or nobody tells whether it did."""
+    try:
+        status = wait(number, rounds, news)
+    except KeyboardInterrupt:
+        sys.exit(f"start: the run goes on without this; `{typed(folder, 'stop', number)}` ends it")
+    if status == UNKNOWN:
+        raise ValueError("the SuperLink does not answer: start it, then this command again")
+    if status != COMPLETED:
+        raise ValueError(f"the run did not end well: {cause(number)}{typed(folder, 'log', number)}")
+
+
+def wait(number: str, rounds: int, news: News) -> str:
+    """Show each round until the run is over or the SuperLink is gone; the run's status then."""
     asked_at, status, unanswered = -SECONDS_PER_QUESTION, "running", 0
     with tqdm(total=rounds, unit="round") as bar:
         while not status.startswith("finished") and unanswered < PATIENCE_QUESTIONS:
-            bar.update(len(rows_of(run / "rounds.jsonl")) - bar.n)
+            bar.update(len(rows_of(news.run / "rounds.jsonl")) - bar.n)
             for line in news.lines():
                 tqdm.write(line, file=sys.stderr)
             if time.monotonic() - asked_at > (SECONDS_PER_LOOK if bar.n == rounds else SECONDS_PER_QUESTION):
                 status, asked_at = status_of(number), time.monotonic()
                 unanswered = unanswered + 1 if status == UNKNOWN else 0
             time.sleep(SECONDS_PER_LOOK)
-    if unanswered:
-        print("start: the SuperLink does not answer: start it, then this command again", file=sys.stderr)
-    return status == "finished:completed"
+    return status
 
 
 def status_of(number: str) -> str:
-    """As in running, finished:completed, finished:failed; UNKNOWN where the SuperLink tells of no such run."""
+    """As in running, COMPLETED, finished:failed; UNKNOWN where the SuperLink tells of no such run."""
     runs = flwr("list", "superlink", "--run-id", number).get("runs", [])
     return str(runs[0]["status"]) if runs else UNKNOWN
 
@@ -198,6 +212,11 @@ def cause(number: str) -> str:
     trace = _flower("log", number, "superlink", "--show").stdout.partition(ENDED)[2].rpartition(TRACE)[2]
     named = [line for line in trace.splitlines() if line and not line[0].isspace()]
     return f"{named[0]}\nstart: more in " if named else ""
+
+
+def typed(folder: Path, order: str, *number: str) -> str:
+    """What to type for an order to the SuperLink of this folder, as about a run of that number."""
+    return f"FLWR_HOME={shlex.quote(str(folder / 'flower'))} {shlex.join(['flwr', order, *number, 'superlink'])}"
 
 
 def flwr(*command: str) -> dict:
@@ -224,14 +243,15 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, required=True, help="the SuperLink's folder")
     parser.add_argument("--run", default="run", help="name of the run, whose folder lies within that")
-    parser.add_argument("--hospitals", nargs="+", default=[], help="names of all that may take part")
     parser.add_argument(
         "--superlink", type=host_port, default="127.0.0.1:8000", help="host:port, as its certificate has it"
     )
     parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="settings, at the scale they name")
-    parser.add_argument("--forget", metavar="NAME", help="only let a hospital of the run come back with another key")
-    parser.add_argument("--who", action="store_true", help="only print the run's hospitals and the nodes they are")
-    parser.add_argument(
+    order = parser.add_mutually_exclusive_group()
+    order.add_argument("--hospitals", nargs="+", default=[], help="start or go on: names of all that may take part")
+    order.add_argument("--forget", metavar="NAME", help="only let a hospital of the run come back with another key")
+    order.add_argument("--who", action="store_true", help="only print the run's hospitals and the nodes they are")
+    order.add_argument(
         "--connect-only", action="store_true", help="only tell Flower's command line where the SuperLink is"
     )
     return parser

@@ -715,20 +715,53 @@ def test_a_run_of_other_settings_is_refused_before_flower_hears_of_it(folders, m
     assert not (folders / "run" / "app").exists()
 
 
-def test_a_superlink_that_is_gone_ends_the_wait_in_one_line(monkeypatch, tmp_path, capsys):
-    asked = answering(monkeypatch, *[{"error-message": "Connection refused"}] * PATIENCE_QUESTIONS)
-    assert not wait("7", tmp_path, 3, News(tmp_path, []))
-    assert len(asked) == PATIENCE_QUESTIONS
-    assert "the SuperLink does not answer: start it, then this command again\n" in capsys.readouterr().err
+def test_a_superlink_that_is_gone_ends_the_wait_in_one_line(monkeypatch, tmp_path):
+    (tmp_path / "ca.crt").touch()
+    asked = answering(monkeypatch, TAKEN, *[{"error-message": "Connection refused"}] * PATIENCE_QUESTIONS)
+    with pytest.raises(SystemExit, match="^start: the SuperLink does not answer: start it, then this command again$"):
+        type_start(monkeypatch, tmp_path, "--hospitals", "a", "b")
+    assert len(asked) == 1 + PATIENCE_QUESTIONS
 
 
 @pytest.mark.parametrize("status", ["completed", "failed"])
-def test_a_superlink_that_answers_again_is_waited_for(monkeypatch, tmp_path, capsys, status):
+def test_a_superlink_that_answers_again_is_waited_for(monkeypatch, tmp_path, status):
     silent, running = [{"error-message": "busy"}] * (PATIENCE_QUESTIONS - 1), {"runs": [{"status": "running"}]}
     over = {"runs": [{"status": f"finished:{status}"}]}
     answering(monkeypatch, *silent, running, *silent, over)
-    assert wait("7", tmp_path, 3, News(tmp_path, [])) == (status == "completed")
-    assert "does not answer" not in capsys.readouterr().err
+    assert wait("7", 3, News(tmp_path, [])) == f"finished:{status}"
+
+
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+
+def test_who_interrupts_the_wait_is_told_the_whole_command_that_ends_the_run(monkeypatch, tmp_path):
+    (tmp_path / "ca.crt").touch()
+    answering(monkeypatch, TAKEN)
+    monkeypatch.setattr("deploy.start.wait", interrupt)
+    command = f"`FLWR_HOME={tmp_path}/flower flwr stop 7 superlink` ends it"
+    with pytest.raises(SystemExit, match=f"^start: the run goes on without this; {command}$"):
+        type_start(monkeypatch, tmp_path, "--hospitals", "a", "b")
+
+
+def test_who_interrupts_before_a_run_has_a_number_is_not_told_that_it_goes_on(monkeypatch, tmp_path):
+    (tmp_path / "ca.crt").touch()
+    monkeypatch.setattr("deploy.start.flwr", interrupt)
+    command = f"`FLWR_HOME={tmp_path}/flower flwr list superlink`"
+    with pytest.raises(SystemExit, match=f"^start: stopped before a run was known to be on its way; {command}"):
+        type_start(monkeypatch, tmp_path, "--hospitals", "a", "b")
+
+
+ORDERS = ("--who", "--connect-only", "--forget=a", "--hospitals=a")
+
+
+@pytest.mark.parametrize("others", list(itertools.combinations(ORDERS, 2)))
+def test_orders_that_exclude_one_another_are_refused(monkeypatch, tmp_path, capsys, others):
+    (tmp_path / "ca.crt").touch()
+    answering(monkeypatch)
+    with pytest.raises(SystemExit):
+        type_start(monkeypatch, tmp_path, *others)
+    assert "not allowed with argument" in capsys.readouterr().err
 
 
 def failed_log(error):
