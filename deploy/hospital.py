@@ -83,19 +83,19 @@ def keep_running(command: list[str], once: bool) -> int:
     """Run the SuperNode until it ends well or this process is asked to end, and start it again where it fails.
 
     The exit code is 0 unless it fails and is to run only `once`. Asked to end, the SuperNode takes leave of the
-    SuperLink. Ctrl-C reaches it without this; a second signal Flower takes for impatience.
+    SuperLink; a second signal Flower would take for impatience.
     """
     asked, nodes = threading.Event(), list[subprocess.Popen]()
 
-    def stop(number: int, _: object) -> None:
-        asked.set()
-        for node in nodes if number == signal.SIGTERM else ():
+    def stop(*_: object) -> None:
+        for node in () if asked.is_set() else nodes:
             node.terminate()
+        asked.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
     while not asked.is_set():
-        nodes[:] = [subprocess.Popen(command)]
+        nodes[:] = [_start(command)]
         if asked.is_set():  # while it was being started
             nodes[0].terminate()
         code = nodes[0].wait()
@@ -106,6 +106,15 @@ def keep_running(command: list[str], once: bool) -> int:
         print(f"hospital: the SuperNode ended ({code}); again in {SECONDS_BETWEEN:g} seconds", flush=True)
         asked.wait(SECONDS_BETWEEN)
     return 0
+
+
+def _start(command: list[str]) -> subprocess.Popen:
+    """Deaf to SIGINT: Ctrl-C reaches all of a terminal's processes, but who is to end hears of it from this one."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        return subprocess.Popen(command)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import resource
+import signal
 import socket
 import ssl
 import stat
@@ -870,19 +871,35 @@ def test_flowers_programs_are_found_without_an_activated_environment(tmp_path):
 
 NODE = """
 import sys
-from deploy.address import check_free, check_reached, host_port, port
-from deploy.hospital import images_line, keep_running
-keep_running([sys.executable, "-c", "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(3)); "
-              "print('begun', flush=True); time.sleep(60)"], once=False)
+from deploy.hospital import keep_running
+node = '''
+import signal, sys, time
+def leave(*_):
+    signal.signal(signal.SIGTERM, lambda *_: print("hurried", flush=True))
+    print("asked", flush=True)
+    time.sleep(1)
+    sys.exit(3)
+signal.signal(signal.SIGTERM, leave)
+print("begun", flush=True)
+time.sleep(60)
+'''
+keep_running([sys.executable, "-c", node], once=False)
 print("ended")
 """
 
 
-def test_a_hospital_that_is_asked_to_end_is_not_started_again_whatever_its_node_says():
-    process = subprocess.Popen([sys.executable, "-c", NODE], stdout=subprocess.PIPE, text=True, cwd=PROJECT)
-    assert process.stdout.readline() == "begun\n"
-    process.terminate()
-    assert process.communicate(timeout=30)[0] == "ended\n"
+@pytest.mark.parametrize(
+    ("ask", "number"),
+    [(os.kill, signal.SIGTERM), (os.kill, signal.SIGINT), (os.killpg, signal.SIGINT)],
+    ids=["by a service", "by SIGINT to it alone", "by Ctrl-C, which reaches both"],
+)
+def test_a_hospital_that_is_asked_to_end_asks_its_node_once_and_does_not_start_it_again(ask, number):
+    node = subprocess.Popen(
+        [sys.executable, "-c", NODE], stdout=subprocess.PIPE, text=True, cwd=PROJECT, start_new_session=True
+    )
+    assert node.stdout.readline() == "begun\n"
+    ask(node.pid, number)
+    assert node.communicate(timeout=30)[0] == "asked\nended\n"
 
 
 def test_a_node_that_fails_is_started_again(monkeypatch):
