@@ -47,22 +47,21 @@ FAULTS = {"rounds": 6, "steps_per_round": 60, "least_hospitals": 2, "reply_timeo
 def main() -> None:
     """Lay out the folders, run everything, and print what came of it."""
     flags = _parser().parse_args()
-    folder = flags.folder.resolve()
-    if any(folder.glob("*")):
-        sys.exit(f"rehearse: {folder} is not empty: name a new folder")
     try:
         check_inputs(flags)
-    except ValueError as error:
+        rehearsal = Rehearsal(flags.folder.resolve(), flags.images, flags.split, flags.params)
+        found = rehearsal.compare()
+        if flags.faults:
+            found["faults"] = rehearsal.faults()
+    except (OSError, ValueError, RuntimeError) as error:
         sys.exit(f"rehearse: {error}")
-    rehearsal = Rehearsal(folder, flags.images, flags.split, flags.params)
-    found = rehearsal.compare()
-    if flags.faults:
-        found["faults"] = rehearsal.faults()
     print(json.dumps(found, indent=2))
 
 
 def check_inputs(flags: argparse.Namespace) -> None:
-    """Raises ValueError where a file to rehearse with is missing."""
+    """Raises ValueError where the folder is not new, or a file to rehearse with is missing."""
+    if any(flags.folder.glob("*")):
+        raise ValueError(f"{flags.folder} is not empty: name a new folder")
     remedies = {
         "images": "run `dvc repro split_patients` or `make repro` before, or name other images with --images",
         "split": "run `dvc repro split_patients` or `make repro` before, or name another split with --split",
@@ -230,7 +229,8 @@ class Rehearsal:
         print("$", shlex.join(typed), file=sys.stderr, flush=True)
         done = _run(command)
         if done.returncode:
-            raise RuntimeError(f"{shlex.join(typed)} ended with {done.returncode}: {done.stdout}{done.stderr}")
+            said = " ".join((done.stdout + done.stderr).split())[-300:]
+            raise RuntimeError(f"{shlex.join(typed)} ended with {done.returncode}: {said}")
         return done
 
     @contextmanager
@@ -270,7 +270,7 @@ def _until(happened: Callable[[], bool], what: str, process: subprocess.Popen | 
     end = time.monotonic() + PATIENCE_SECONDS
     while not happened():
         if time.monotonic() > end or (process is not None and process.poll() is not None):
-            raise RuntimeError(f"waited in vain for {what}: see the logs")
+            raise RuntimeError(f"waited in vain for {what}: the logs folder of the rehearsal says why")
         time.sleep(0.2)
 
 

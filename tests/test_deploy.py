@@ -35,6 +35,7 @@ from deploy.address import check_free, check_reached, host_port, port
 from deploy.environment import ENVIRONMENT
 from deploy.hospital import check_folder, images_line, keep_running
 from deploy.make_keys import make_node_key, make_server_keys
+from deploy.rehearse import Rehearsal
 from deploy.rehearse import main as rehearse
 from deploy.start import PATIENCE_QUESTIONS, News, cause, deployment_of, refusal, wait, who, write_app
 from deploy.start import main as start
@@ -854,6 +855,29 @@ def test_a_rehearsal_without_its_files_is_refused_before_its_folder_is_made(tmp_
         with pytest.raises(SystemExit, match=f"rehearse: there is no {missing}: run `dvc repro split_patients`"):
             rehearse()
     assert not (tmp_path / "rehearsal").exists()
+
+
+def test_a_rehearsal_with_a_table_that_is_no_split_is_refused_in_one_line(folders, monkeypatch):
+    (folders / "other.csv").write_text("image,side\n1,train\n")
+    (folders / "params.yaml").touch()
+    flags = ["--images", "a/images.zip", "--split", "other.csv", "--params", "params.yaml", "--folder", "rehearsal"]
+    monkeypatch.chdir(folders)
+    monkeypatch.setattr("sys.argv", ["rehearse.py", *flags])
+    with pytest.raises(SystemExit, match="^rehearse: [^\n]*other.csv[^\n]*$"):
+        rehearse()
+    assert not (folders / "rehearsal").exists()
+
+
+def test_a_command_that_fails_ends_a_rehearsal_in_one_line(monkeypatch, tmp_path):
+    def fails(*_):
+        code = "import sys; sys.exit('first\\nmake_keys: the second line')"
+        Rehearsal._ended(None, ["make_keys.py"], [sys.executable, "-c", code])
+
+    monkeypatch.setattr("deploy.rehearse.check_inputs", lambda _: None)
+    monkeypatch.setattr("deploy.rehearse.Rehearsal", fails)
+    monkeypatch.setattr("sys.argv", ["rehearse.py", "--folder", str(tmp_path)])
+    with pytest.raises(SystemExit, match="^rehearse: make_keys.py ended with 1: first make_keys: the second line$"):
+        rehearse()
 
 
 # What a service does
