@@ -290,6 +290,33 @@ def test_a_silent_hospital_is_left_out():
     assert server.state.rounds[0]["hospitals"] == 1
 
 
+class EndlessError(Exception):
+    """What a wait without an end is in a test."""
+
+
+def test_a_hospital_that_leaves_once_it_is_seen_is_left_out_and_not_waited_for(monkeypatch):
+    def wait(_):
+        raise EndlessError
+
+    monkeypatch.setattr("flwr.serverapp.strategy.strategy_utils.sleep", wait)
+    own = hospitals(6, 8)
+    contexts = [Context(1, node, {"hospital": name}, RecordDict(), {}) for node, name in enumerate("ab", start=1)]
+
+    looks = itertools.count()
+
+    class Left(InProcessGrid):
+        def get_node_ids(self):
+            return [1, 2] if next(looks) == 0 else [1]
+
+        def send_and_receive(self, messages, *, timeout=None):
+            return list(super().send_and_receive(messages, timeout=timeout))[:1]
+
+    config = federation(rounds=2, patience_rounds=1, least_hospitals=2, reply_timeout_seconds=0.01)
+    server = Server(config, FederationState(START), None, lambda _: None)
+    with pytest.raises(FederationStalled, match="node 2: no reply in time"):
+        server.run(Left(client_app(lambda context: own[context.node_id - 1]), contexts))
+
+
 def test_a_round_with_too_few_whole_replies_changes_nothing_and_the_next_goes_on(tmp_path):
     rounds = iter([1, 2, 3])
 

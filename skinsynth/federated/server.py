@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -200,12 +201,14 @@ class Server:
     def _round(self, grid: Grid) -> None:
         number, norm = self.state.round + 1, self.state.clipping_norm
         connected = self._connected(grid)
-        if connected < self.least:
-            reason = f"{connected} hospitals are connected, but {self.least} are needed: the weights stay"
+        if len(connected) < self.least:
+            reason = f"{len(connected)} hospitals are connected, but {self.least} are needed: the weights stay"
             self._record(number, [], [LeftOut("all", reason)], {"changed": 0, **self._privacy_row(norm)})
             return
         work = work_record(LocalWork(self.config.steps_per_round, self.config.averaged, 0.0), self.state.run)
-        messages = list(self.strategy.configure_train(number, arrays_of(self.state.weights), work, grid))
+        # Who leaves from now on is asked all the same: a strategy of Flower's would wait for another without an end.
+        seen: Any = SimpleNamespace(get_node_ids=lambda: connected)
+        messages = list(self.strategy.configure_train(number, arrays_of(self.state.weights), work, seen))
         replies = grid.send_and_receive(messages, timeout=self.config.reply_timeout_seconds)
         asked = [message.metadata.dst_node_id for message in messages]
         rules = Rules(self.state.weights, self.state.nodes, self.config.privacy, norm, self.hospitals)
@@ -214,16 +217,15 @@ class Server:
         self._record(number, whole, left_out, {"changed": int(changed), **self._privacy_row(norm)})
         self._check_budget()
 
-    def _connected(self, grid: Grid) -> int:
-        """How many nodes are there, once they are enough or `reply_timeout_seconds` are over: a strategy of Flower's
-        would wait for them for ever."""
+    def _connected(self, grid: Grid) -> list[int]:
+        """The nodes that are there, once they are enough or `reply_timeout_seconds` are over."""
         end, told = time.monotonic() + self.config.reply_timeout_seconds, False
-        while (count := len(list(grid.get_node_ids()))) < self.least and time.monotonic() < end:
+        while len(nodes := list(grid.get_node_ids())) < self.least and time.monotonic() < end:
             if not told:
-                LOG.warning("waiting for hospitals: %d of at least %d are connected", count, self.least)
+                LOG.warning("waiting for hospitals: %d of at least %d are connected", len(nodes), self.least)
             told = True
             time.sleep(SECONDS_PER_LOOK)
-        return count
+        return nodes
 
     def _average(self, number: int, replies: list[Reply], left_out: list[LeftOut]) -> bool:
         """Move the weights to what the strategy makes of the replies, if it can; says in `left_out` why it cannot."""
