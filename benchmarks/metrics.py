@@ -1,4 +1,4 @@
-"""Seconds and peak memory of FID and of precision, recall, density and coverage, as JSON.
+"""Seconds and peak memory of FID, of KID over all pairs and of precision, recall, density and coverage, as JSON.
 
     python benchmarks/metrics.py [--count 50000] [--dim 2048] [--threads 2]
 
@@ -16,10 +16,12 @@ import torch
 from torch import Tensor
 
 from skinsynth.quality.fid import frechet_distance
+from skinsynth.quality.kid import kernel_distance
 from skinsynth.quality.neighbours import neighbour_scores
 
 MEASURED: dict[str, Callable[[Tensor, Tensor], object]] = {
     "fid": frechet_distance,
+    "kid": kernel_distance,
     "precision_recall_density_coverage": lambda real, fake: neighbour_scores(real, fake, k=5),
 }
 

@@ -4,8 +4,8 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-# Entries of a kernel matrix held at once: 128 MB.
-ENTRIES_AT_ONCE = 2**24
+# Rows and columns of a kernel matrix held at once: what a processor's cache holds, and what keeps a GPU busy.
+TILE, TILE_OF_GPU = 512, 8192
 
 
 def kernel_distance(real: Float[Tensor, "n dim"], fake: Float[Tensor, "m dim"]) -> float:
@@ -13,9 +13,8 @@ def kernel_distance(real: Float[Tensor, "n dim"], fake: Float[Tensor, "m dim"]) 
     n, m = len(real), len(fake)
     if min(n, m) < 2:
         raise ValueError(f"KID needs two features or more on each side, not {n} real and {m} fake")
-    real, fake = real.double(), fake.double()
-    within_real = (_kernel_sum(real, real) - _kernel_diagonal(real).sum()) / (n * (n - 1))
-    within_fake = (_kernel_sum(fake, fake) - _kernel_diagonal(fake).sum()) / (m * (m - 1))
+    within_real = (_kernel_sum(real) - _kernel_diagonal(real).sum()) / (n * (n - 1))
+    within_fake = (_kernel_sum(fake) - _kernel_diagonal(fake).sum()) / (m * (m - 1))
     return float(within_real + within_fake - 2 * _kernel_sum(real, fake) / (n * m))
 
 
@@ -43,11 +42,24 @@ def _draw(features: Float[Tensor, "n dim"], count: int, rng: torch.Generator) ->
     return features[chosen.to(features.device)]
 
 
-def _kernel_sum(x: Float64[Tensor, "n dim"], y: Float64[Tensor, "m dim"]) -> Float64[Tensor, ""]:
-    """Sum of (x·y / dim + 1)³ over all pairs."""
-    rows = max(1, ENTRIES_AT_ONCE // len(y))
-    return sum((((block @ y.T) / x.shape[1] + 1) ** 3).sum() for block in x.split(rows))
+def _kernel_sum(x: Float[Tensor, "n dim"], y: Float[Tensor, "m dim"] | None = None) -> Float64[Tensor, ""]:
+    """Sum of (x·y / dim + 1)³ over all pairs, in float64; without `y` of those within `x`, where a tile off the
+    diagonal counts for its twin."""
+    side = TILE if x.device.type == "cpu" else TILE_OF_GPU
+    total = torch.zeros((), dtype=torch.float64, device=x.device)
+    one = torch.ones_like(total)
+    for top, some in enumerate(x.split(side)):
+        rows = some.double() / x.shape[1]
+        for left, columns in enumerate((x if y is None else y).split(side)):
+            if y is None and left < top:
+                continue
+            kernel = torch.addmm(one, rows, columns.double().T).flatten()
+            cubes = torch.dot(kernel.square(), kernel)
+            total += 2 * cubes if y is None and left > top else cubes
+    return total
 
 
-def _kernel_diagonal(x: Float64[Tensor, "n dim"]) -> Float64[Tensor, " n"]:
-    return (x.square().sum(dim=1) / x.shape[1] + 1) ** 3
+def _kernel_diagonal(x: Float[Tensor, "n dim"]) -> Float64[Tensor, " n"]:
+    """What each feature makes with itself."""
+    lengths = torch.cat([some.double().square().sum(dim=1) for some in x.split(TILE)])
+    return (lengths / x.shape[1] + 1) ** 3
