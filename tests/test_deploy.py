@@ -893,14 +893,15 @@ def test_flowers_programs_are_found_without_an_activated_environment(tmp_path):
     assert subprocess.run([sys.executable, "-c", code, str(tmp_path)], env=bare, check=False).returncode == 0
 
 
-NODE = """
+# The node's handlers write past Python's buffer, since a signal may come while "begun" is still being flushed.
+NODE = r"""
 import sys
 from deploy.hospital import keep_running
 node = '''
-import signal, sys, time
+import os, signal, sys, time
 def leave(*_):
-    signal.signal(signal.SIGTERM, lambda *_: print("hurried", flush=True))
-    print("asked", flush=True)
+    signal.signal(signal.SIGTERM, lambda *_: os.write(1, b"hurried\\n"))
+    os.write(1, b"asked\\n")
     time.sleep(1)
     sys.exit(3)
 signal.signal(signal.SIGTERM, leave)
