@@ -12,7 +12,7 @@ import os
 import signal
 import subprocess
 import sys
-import threading
+import time
 import zipfile
 from collections import Counter
 from pathlib import Path
@@ -24,6 +24,7 @@ from skinsynth.images.archive import Images
 
 # A SuperNode that was killed is let in again when Flower has noticed, up to a minute later.
 SECONDS_BETWEEN = 10.0
+SECONDS_OF_A_LOOK = 0.1
 
 
 def main() -> None:
@@ -85,27 +86,31 @@ def keep_running(command: list[str], once: bool) -> int:
     The exit code is 0 unless it fails and is to run only `once`. Asked to end, the SuperNode takes leave of the
     SuperLink; a second signal Flower would take for impatience.
     """
-    asked, nodes = threading.Event(), list[subprocess.Popen]()
-
-    def stop(*_: object) -> None:
-        for node in () if asked.is_set() else nodes:
-            node.terminate()
-        asked.set()
-
+    asked: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
-    while not asked.is_set():
-        nodes[:] = [_start(command)]
-        if asked.is_set():  # while it was being started
-            nodes[0].terminate()
-        code = nodes[0].wait()
-        if code == 0 or asked.is_set():
+        signal.signal(number, lambda number, _: asked.append(number))
+    while not asked:
+        code = _end_of(_start(command), asked)
+        if code == 0 or asked:
             break
         if once:
             return 1
         print(f"hospital: the SuperNode ended ({code}); again in {SECONDS_BETWEEN:g} seconds", flush=True)
-        asked.wait(SECONDS_BETWEEN)
+        again = time.monotonic() + SECONDS_BETWEEN
+        while not asked and time.monotonic() < again:
+            time.sleep(SECONDS_OF_A_LOOK)
     return 0
+
+
+def _end_of(node: subprocess.Popen, asked: list[int]) -> int:
+    """The exit code of a node, told once to end when `asked` holds a signal (looked at, as a handler may not wait)."""
+    told = False
+    while node.poll() is None:
+        if asked and not told:
+            node.terminate()
+            told = True
+        time.sleep(SECONDS_OF_A_LOOK)
+    return node.returncode
 
 
 def _start(command: list[str]) -> subprocess.Popen:

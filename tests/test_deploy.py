@@ -919,12 +919,12 @@ print("ended")
     ids=["by a service", "by SIGINT to it alone", "by Ctrl-C, which reaches both"],
 )
 def test_a_hospital_that_is_asked_to_end_asks_its_node_once_and_does_not_start_it_again(ask, number):
-    node = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", NODE], stdout=subprocess.PIPE, text=True, cwd=PROJECT, start_new_session=True
-    )
-    assert node.stdout.readline() == "begun\n"
-    ask(node.pid, number)
-    assert node.communicate(timeout=30)[0] == "asked\nended\n"
+    ) as node:
+        assert node.stdout.readline() == "begun\n"
+        ask(node.pid, number)
+        assert node.communicate(timeout=30)[0] == "asked\nended\n"
 
 
 def test_a_node_that_fails_is_started_again(monkeypatch):
