@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from skinsynth.privacy.names import CONTROL
+from skinsynth.report.tables import CANNOT_BE_TOLD, not_worse
 
 Metrics = Mapping[str, dict[str, Any]]  # headlines by the path of their file
 
@@ -39,22 +40,26 @@ def stand_in(run: Path) -> str:
     alone, apart = of_kind(table, "synth-")
     return (
         f"AUC on test patients: real images {with_interval(real)}; synthetic images alone {spread(alone)} in "
-        f"{len(alone)} scenarios, of which {apart}"
+        f"{len(alone)} scenarios; {apart}"
     )
 
 
 def add(run: Path) -> str:
     """The same of real and synthetic images together."""
     together, apart = of_kind(classifiers(run), "aug-")
-    return f"Real and synthetic images together: AUC {spread(together)} in {len(together)} scenarios, of which {apart}"
+    return f"Real and synthetic images together: AUC {spread(together)} in {len(together)} scenarios; {apart}"
 
 
 def of_kind(table: pd.DataFrame, prefix: str) -> tuple[pd.DataFrame, str]:
-    """AUC of the scenarios that begin so, and how many of them differ from real images beyond the interval."""
+    """AUC of the scenarios that begin so; how many are as good but for the margin, and how many differ at all."""
     own = table[table["scenario"].str.startswith(prefix)]
     less = own[own["metric"] == "auc_difference"]
     worse, better = int((less["high"] < 0).sum()), int((less["low"] > 0).sum())
-    told = f"{worse} lie below real images alone and {better} above, beyond an interval that does not count comparisons"
+    judged = ", ".join(f"{less['not_worse'].eq(word).sum()} {word}" for word in ("yes", "no", CANNOT_BE_TOLD))
+    told = (
+        f"at most {less['margin'].iloc[0]:g} below real images alone: {judged}; {worse} lie below these at all and "
+        f"{better} above, beyond an interval that does not count comparisons"
+    )
     return own[own["metric"] == "auc"], told
 
 
@@ -73,9 +78,13 @@ def less_without(row: pd.Series) -> str:
 
 def as_many(run: Path) -> str:
     """Doses of synthetic images alone against all real ones."""
-    curve = doses(run)
+    curve, margin = doses(run), classifiers(run)["margin"].dropna().iloc[0]
     alone = curve[curve["patients"] == 0].sort_values("synthetic_share")
-    said = [f"{row['synthetic_share']:g} times as many: {less_without(row)}" for _, row in alone.iterrows()]
+    said = [
+        f"{row['synthetic_share']:g} times as many: {less_without(row)}, at most {margin:g} below: "
+        f"{not_worse(row['less_low'], row['less_high'], margin)}"
+        for _, row in alone.iterrows()
+    ]
     return f"AUC of the selected GANs' images alone, less that of all real images; {'; '.join(said)}"
 
 

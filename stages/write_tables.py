@@ -22,7 +22,7 @@ from skinsynth.report.tables import (
     fidelity_table,
     prediction_table,
 )
-from skinsynth.settings import Count, Names, Seed
+from skinsynth.settings import Count, Names, ProperShare, Seed
 from skinsynth.stage import load_params, load_value, run
 from skinsynth.tables import read_table, write_table
 
@@ -33,6 +33,7 @@ class Settings:
     positive: str
     bootstrap_draws: Count  # of test patients, behind the interval of the majority-class baseline
     bootstrap_seed: Seed
+    margin: ProperShare  # of AUC, that one would give up for synthetic images; to be chosen before the run
 
 
 SETTINGS = Settings
@@ -66,7 +67,7 @@ def main(
     with folder_written_whole(tables) as aside:
         fidelity = fidelity_table({folder.name: intervals(folder) for folder in gans}, strengths, facts)
         write(aside / "table1", fidelity)
-        write(aside / "table2", prediction_table(rows_of, comparisons, facts))
+        write(aside / "table2", prediction_table(rows_of, comparisons, settings.margin, facts))
 
 
 def intervals(folder: Path) -> pd.DataFrame:

@@ -9,6 +9,7 @@ import pytest
 from skinsynth.report.published import FIDELITY, PREDICTION, Facts, fidelity_differences, prediction_differences
 from skinsynth.report.tables import (
     AS_MANY,
+    CANNOT_BE_TOLD,
     MISSING,
     Part,
     Table,
@@ -16,6 +17,7 @@ from skinsynth.report.tables import (
     as_markdown,
     cell,
     fidelity_table,
+    not_worse,
     prediction_table,
 )
 
@@ -23,6 +25,7 @@ FLOOR = "floor: held-out real against training"
 COMPARED = ("generated against held-out real", "generated, as many as held out, against training", FLOOR)
 GANS = ("ben", "mal", "cgan", "cgan-no-color", "cgan-no-aug")
 SCENARIOS = (*PREDICTION, "majority")
+MARGIN = 0.06
 DISTANCES = ("fid", "fid_infinity", "kid_percent", "precision", "recall", "density", "coverage")
 SHARES = (
     *("accuracy", "balanced_accuracy", "auc", "average_precision", "sensitivity", "specificity"),
@@ -111,7 +114,7 @@ def table_1(**changes):
 
 
 def table_2(**changes):
-    return prediction_table(rows_of_scenarios(), comparisons(), facts(**changes))
+    return prediction_table(rows_of_scenarios(), comparisons(), MARGIN, facts(**changes))
 
 
 def cells_of(table, part, column):
@@ -245,7 +248,7 @@ def test_a_set_that_was_not_trained_here_has_a_row_without_a_strength_and_is_not
 
 def test_names_that_the_paper_does_not_know_make_a_table_too():
     assert cells_of(fidelity_of({"mine": rows_of_gan()}), 0, "FID (paper, inception)") == {"mine": ""}
-    table = prediction_table({"mine": rows_of_scenario()}, comparisons().iloc[:0], facts())
+    table = prediction_table({"mine": rows_of_scenario()}, comparisons().iloc[:0], MARGIN, facts())
     assert cells_of(table, 0, "AUC (paper)") == {"mine": ""}
     assert cells_of(table, 0, "p (DeLong)") == {"mine": ""}
 
@@ -274,9 +277,26 @@ def test_differences_to_real_carry_sign_interval_and_both_p_values():
     assert differences["real"] == ""
 
 
+def test_no_significant_difference_of_few_patients_is_no_proof_that_images_stand_in():
+    assert not_worse(-0.02, 0.03, 0.05) == "yes"
+    assert not_worse(-0.04, -0.01, 0.05) == "yes"  # worse beyond doubt, but by less than one would give up
+    assert not_worse(-0.09, -0.06, 0.05) == "no"
+    for low, high in ((-0.30, 0.30), (-0.06, -0.04), (-0.05, 0.01), (-0.09, -0.05), (math.nan, math.nan)):
+        assert not_worse(low, high, 0.05) == CANNOT_BE_TOLD
+
+
+def test_each_scenario_but_real_images_is_judged_by_the_margin():
+    judged = cells_of(table_2(), 0, f"at most {MARGIN:g} below real")
+    assert judged == {name: "" if name in ("real", "majority") else "yes" for name in SCENARIOS}
+    table = prediction_table(rows_of_scenarios(), comparisons(), 0.03, facts())
+    assert cells_of(table, 0, "at most 0.03 below real")["aug-gan"] == CANNOT_BE_TOLD
+    row = table.numbers.query("metric == 'auc_difference' and scenario == 'aug-gan'").iloc[0]
+    assert (row["margin"], row["not_worse"]) == (0.03, CANNOT_BE_TOLD)
+
+
 def test_a_whole_test_set_with_too_few_positives_says_so_beside_its_numbers():
     few = {name: rows.assign(note="too few") for name, rows in rows_of_scenarios().items()}
-    table = prediction_table(few, comparisons(), facts())
+    table = prediction_table(few, comparisons(), MARGIN, facts())
     assert cells_of(table, 0, "AUC")["real"] == "0.900 (0.831 to 0.959), too few"
     assert cells_of(table, 1, "sensitivity")["real"].endswith(", too few")
 
@@ -296,7 +316,9 @@ def table_of_three_classes(note=np.nan):
     lacking = {name: rows.assign(arm="2019-only", value=np.nan, note=note) for name, rows in area.items()}
     whole = {name: rows.query("arm == 'all'") for name, rows in rows_of_scenarios().items()}
     rows = {name: pd.concat([whole[name], own[name], lacking[name]]) for name in SCENARIOS}
-    return prediction_table(rows, comparisons(), facts(classes=("nevus", "melanoma", "keratosis"), positive="melanoma"))
+    return prediction_table(
+        rows, comparisons(), MARGIN, facts(classes=("nevus", "melanoma", "keratosis"), positive="melanoma")
+    )
 
 
 def test_of_three_classes_the_auc_and_its_difference_are_those_of_the_positive_one():
@@ -320,7 +342,7 @@ def test_a_part_without_a_class_says_so(note, said):
 
 def test_without_other_arms_there_is_no_table_of_them():
     rows = rows_of_scenario().query("arm == 'all'")
-    assert len(prediction_table({"real": rows}, comparisons().iloc[:0], facts()).parts) == 2
+    assert len(prediction_table({"real": rows}, comparisons().iloc[:0], MARGIN, facts()).parts) == 2
 
 
 def test_numbers_of_predictions_hold_all_arms_and_the_differences():
@@ -335,12 +357,14 @@ def test_numbers_of_predictions_hold_all_arms_and_the_differences():
 def test_scenarios_tested_on_different_images_share_no_table():
     rows = {"real": rows_of_scenario(), "aug-gan": rows_of_scenario(images=7)}
     with pytest.raises(ValueError, match="'real': 305, 'aug-gan': 7"):
-        prediction_table(rows, comparisons().iloc[:0], facts())
+        prediction_table(rows, comparisons().iloc[:0], MARGIN, facts())
 
 
 def test_a_comparison_of_an_unknown_scenario_is_named():
     with pytest.raises(ValueError, match="without rows: aug-gna"):
-        prediction_table({"real": rows_of_scenario()}, comparisons().iloc[:1].assign(scenario="aug-gna"), facts())
+        prediction_table(
+            {"real": rows_of_scenario()}, comparisons().iloc[:1].assign(scenario="aug-gna"), MARGIN, facts()
+        )
 
 
 @pytest.mark.parametrize(
@@ -394,7 +418,9 @@ def test_the_study_s_own_settings_leave_no_difference_of_data_features_or_networ
     same = facts(
         source="isic", images=37648, image_size=256, protocol="paper", network="efficientnet_b2", pretrained=True
     )
-    told = " ".join(fidelity_differences(same, "inception", "vgg16") + prediction_differences(same, [1], SCENARIOS))
+    told = " ".join(
+        fidelity_differences(same, "inception", "vgg16") + prediction_differences(same, [1], SCENARIOS, MARGIN)
+    )
     assert "images of the source" not in told
     assert "Features are those" not in told
     assert "EfficientNet" not in told
@@ -406,7 +432,7 @@ def test_notes_name_what_differs():
     assert "Features are those of the project's own classifier of real images" in notes
     assert "precision and recall are in features of classifier and PPL is in features of classifier" in notes
     assert "2,053 images of the source phantom at 32 px" in notes
-    notes = " ".join(prediction_differences(facts(), [2], SCENARIOS))
+    notes = " ".join(prediction_differences(facts(), [2], SCENARIOS, MARGIN))
     assert "cnn-108k from random weights" in notes
     assert "training stops on the validation side" in notes
     assert "means over 2 seeds" in notes
@@ -414,5 +440,5 @@ def test_notes_name_what_differs():
 
 
 def test_seeds_are_told_as_they_are():
-    assert any("values are of one training" in note for note in prediction_differences(facts(), [1], SCENARIOS))
-    assert any("means over 2 to 5 seeds" in note for note in prediction_differences(facts(), [2, 5], ["real"]))
+    assert any("values are of one training" in note for note in prediction_differences(facts(), [1], SCENARIOS, MARGIN))
+    assert any("means over 2 to 5 seeds" in note for note in prediction_differences(facts(), [2, 5], ["real"], MARGIN))

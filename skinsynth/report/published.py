@@ -90,7 +90,7 @@ def fidelity_differences(facts: Facts, extractor: str | None, path_network: str 
     ]
 
 
-def prediction_differences(facts: Facts, seeds: Sequence[int], shown: Collection[str]) -> list[str]:
+def prediction_differences(facts: Facts, seeds: Sequence[int], shown: Collection[str], margin: float) -> list[str]:
     """What forbids to read Table 2, with these scenarios, as one number against another, a line each."""
     return [
         *_data(facts),
@@ -107,6 +107,10 @@ def prediction_differences(facts: Facts, seeds: Sequence[int], shown: Collection
         "The difference of AUC is between mean predictions over seeds. Its interval and p (patients) take the images "
         "of a patient as one cluster (Obuchowski 1997); p (DeLong) takes images for independent. Neither is corrected "
         "for the number of scenarios.",
+        f"At most {margin:g} below real: yes where the whole interval of the difference lies above -{margin:g}, no "
+        "where all of it lies below; else it cannot be told, as of few patients (a test for non-inferiority). The "
+        "margin is the AUC that one would give up, to be chosen before the run. The interval is over test patients and "
+        "knows nothing of other trainings.",
     ]
 
 

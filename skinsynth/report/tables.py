@@ -27,6 +27,7 @@ TRAIN = "train"
 MAJORITY = "majority"
 MISSING = "not measured"
 IDLE = 0.01  # a mean strength below which augmentation is said to have hardly acted
+CANNOT_BE_TOLD = "cannot be told"
 LACKS_A_CLASS = "a class is missing"  # where the rows themselves do not say which
 
 
@@ -70,7 +71,8 @@ FIDELITY_COLUMNS = (
 )
 PREDICTION_COLUMNS = (
     *("scenario", "arm", "metric", "value", "low", "high", "seed_min", "seed_max", "seeds"),
-    *("test_images", "test_groups", "positives", "note", "p_delong", "p_patients", "paper", "paper_network"),
+    *("test_images", "test_groups", "positives", "note", "p_delong", "p_patients", "margin", "not_worse"),
+    *("paper", "paper_network"),
 )
 COMPARISON_COLUMNS = ("scenario", "auc_difference", "low", "high", "p_delong", "p_patients")
 
@@ -120,15 +122,19 @@ def fidelity_table(rows_of: Mapping[str, pd.DataFrame], strengths: Mapping[str, 
     return Table(numbers, parts, notes)
 
 
-def prediction_table(rows_of: Mapping[str, pd.DataFrame], comparisons: pd.DataFrame, facts: Facts) -> Table:
+def prediction_table(
+    rows_of: Mapping[str, pd.DataFrame], comparisons: pd.DataFrame, margin: float, facts: Facts
+) -> Table:
     """Table 2 from intervals.csv of each scenario and the differences of their AUC to that of `real`.
 
-    Of more than two classes the AUC beside its difference to that of `real` is that of the positive class in both.
-    Scenarios that were tested on unequally many images are a ValueError.
+    Each is judged by `margin`, the AUC that one would give up (`not_worse`). Of more than two classes the AUC beside
+    its difference to that of `real` is that of the positive class in both. Scenarios that were tested on unequally many
+    images are a ValueError.
     """
     names = _prediction_names(facts)
     area = BINARY_AUC if len(facts.classes) == 2 else POSITIVE_AUC
-    numbers = _prediction_numbers(rows_of, comparisons, area)
+    judged = [not_worse(low, high, margin) for low, high in zip(comparisons["low"], comparisons["high"], strict=True)]
+    numbers = _prediction_numbers(rows_of, comparisons.assign(margin=margin, not_worse=judged), area)
     whole, scenarios = numbers[numbers["arm"] == WHOLE], list(rows_of)
     if whole["test_images"].nunique() > 1:
         counts = whole.groupby("scenario", sort=False)["test_images"].first().dropna().astype(int).to_dict()
@@ -140,7 +146,7 @@ def prediction_table(rows_of: Mapping[str, pd.DataFrame], comparisons: pd.DataFr
         Part(
             "Table 2a",
             f"Classifiers on real test images, the paper's numbers beside ours; {where}.",
-            _compared(scenarios, whole, area, names),
+            _compared(scenarios, whole, area, margin, names),
         ),
         Part("Table 2b", f"What the paper does not report; {where}.", _further(scenarios, whole, area, names)),
     ]
@@ -149,7 +155,18 @@ def prediction_table(rows_of: Mapping[str, pd.DataFrame], comparisons: pd.DataFr
         caption = f"{names[BINARY_AUC]} on parts of the test images; {where}."
         parts.append(Part("Table 2c", caption, _by_arm(scenarios, arms, numbers)))
     seeds = whole.loc[whole["scenario"] != MAJORITY, "seeds"].dropna().astype(int)
-    return Table(numbers, parts, prediction_differences(facts, sorted(set(seeds)), scenarios))
+    return Table(numbers, parts, prediction_differences(facts, sorted(set(seeds)), scenarios, margin))
+
+
+def not_worse(low: float, high: float, margin: float) -> str:
+    """Whether a difference with this 95 % interval is at most `margin` below 0: yes, no, or it cannot be told.
+
+    A test for non-inferiority (Ahn, Park and Lee 2013): no significant difference would be no proof of likeness, since
+    few patients show none either.
+    """
+    if math.isnan(low) or low <= -margin <= high:
+        return CANNOT_BE_TOLD
+    return "yes" if low > -margin else "no"
 
 
 def as_markdown(table: Table) -> str:
@@ -226,7 +243,7 @@ def _prediction_names(facts: Facts) -> dict[str, str]:
 
 def _prediction_numbers(rows_of: Mapping[str, pd.DataFrame], comparisons: pd.DataFrame, area: str) -> pd.DataFrame:
     """All rows; the paper's AUC stands beside the metric `area`."""
-    known = {"scenario", "p_delong", "p_patients", "paper", "paper_network"}
+    known = {"scenario", "p_delong", "p_patients", "margin", "not_worse", "paper", "paper_network"}
     ours = _stacked("scenario", rows_of, set(PREDICTION_COLUMNS) - known)
     _check_rows("scenario", rows_of, ours[ours["arm"] == WHOLE], "the whole test set (arm all)")
     _check_columns("comparisons", comparisons, set(COMPARISON_COLUMNS))
@@ -391,14 +408,17 @@ def _count(counts: pd.DataFrame, place: str, column: str) -> str:
     return "" if pd.isna(value) else f"{int(value):,}"
 
 
-def _compared(scenarios: Sequence[str], whole: pd.DataFrame, area: str, names: Mapping[str, str]) -> pd.DataFrame:
-    """Accuracy and AUC beside the paper's, then how far the AUC is from that of `real`."""
+def _compared(
+    scenarios: Sequence[str], whole: pd.DataFrame, area: str, margin: float, names: Mapping[str, str]
+) -> pd.DataFrame:
+    """Accuracy and AUC beside the paper's, then how far the AUC is from that of `real`, and whether that is too far."""
     beside = _beside("scenario", "scenario", scenarios, whole, ("accuracy", area), names)
     differences = whole[whole["metric"] == "auc_difference"]
     text_of, row_of = _cells("scenario", differences), differences.set_index("scenario")
     beside[names["auc_difference"]] = [text_of.get((name, "auc_difference"), "") for name in scenarios]
     for column, header in {"p_delong": "p (DeLong)", "p_patients": "p (patients)"}.items():
         beside[header] = [_probability(row_of[column].get(name, float("nan"))) for name in scenarios]
+    beside[f"at most {margin:g} below real"] = [row_of["not_worse"].get(name, "") for name in scenarios]
     return beside
 
 
