@@ -54,11 +54,12 @@ def of_kind(table: pd.DataFrame, prefix: str) -> tuple[pd.DataFrame, str]:
     """AUC of the scenarios that begin so; how many are as good but for the margin, and how many differ at all."""
     own = table[table["scenario"].str.startswith(prefix)]
     less = own[own["metric"] == "auc_difference"]
-    worse, better = int((less["high"] < 0).sum()), int((less["low"] > 0).sum())
+    apart = less["p_holm"] < 0.05
+    worse, better = int((apart & (less["value"] < 0)).sum()), int((apart & (less["value"] > 0)).sum())
     judged = ", ".join(f"{less['not_worse'].eq(word).sum()} {word}" for word in ("yes", "no", CANNOT_BE_TOLD))
     told = (
         f"at most {less['margin'].iloc[0]:g} below real images alone: {judged}; {worse} lie below these at all and "
-        f"{better} above, beyond an interval that does not count comparisons"
+        f"{better} above (p < 0.05, corrected for the number of scenarios)"
     )
     return own[own["metric"] == "auc"], told
 
@@ -94,8 +95,9 @@ def few_patients(run: Path) -> str:
     rows = curve[(curve["synthetic_share"] == 1) & (curve["patients"] > 0)].sort_values("patients")
     said = [f"{row['patients']} patients: {less_without(row)}" for row in (rows.iloc[0], rows.iloc[-1])]
     return (
-        "AUC with as many synthetic images as real ones, less that without, with the interval over test patients and "
-        f"the least and greatest of the trainings; {'; '.join(said)}"
+        "AUC with as many synthetic images as all patients have real ones, less that without, with the interval over "
+        f"test patients and trainings, and the least and greatest of the trainings; {'; '.join(said)}; all stop by the "
+        "same real validation images"
     )
 
 
@@ -190,7 +192,7 @@ def edges(metrics: Metrics) -> str:
         for name in ("auc_", "hard_right_probability_")
     )
     return (
-        f"Against as many random images: AUC {auc}; probability of the right class on {found['hard_images']} hard "
+        f"Against as many random images: AUC {auc}; probability of the right class on {found['hard_cases']} hard "
         f"cases {hard}"
     )
 

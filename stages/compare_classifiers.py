@@ -1,6 +1,7 @@
 """Is one classifier better than another: on all test images, on hard cases, and with or without an artefact?"""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,9 +9,9 @@ import numpy as np
 
 from skinsynth.explanation.cases import hard_cases
 from skinsynth.lesions.table import FLAGS, lesions_of
-from skinsynth.quality.comparison import comparison_rows
-from skinsynth.quality.predictions import PredictionTable, read_predictions
-from skinsynth.quality.subgroups import WHOLE
+from skinsynth.quality.comparison import Pair, comparison_rows
+from skinsynth.quality.predictions import read_predictions
+from skinsynth.quality.subgroups import WHOLE, Outcomes
 from skinsynth.settings import Count, Names, Seed, Share
 from skinsynth.stage import load_params, run, write_metrics, write_rows
 
@@ -31,36 +32,27 @@ def main(
     name: Annotated[str, "what the comparison is called"],
     first: Annotated[Path, "details of the classifier that may be better, by train_classifier"],
     second: Annotated[Path, "details of the other one"],
-    judge: Annotated[Path, "details of the classifier whose edge and misclassified cases are looked at"],
     lesions: Annotated[Path, "lesions.csv, for artefacts"],
     comparison: Annotated[Path, "CSV: both values and their difference, by part of the test set and metric"],
     metrics: Annotated[Path, "headlines: differences"],
 ) -> None:
-    """Compare on the same test patients.
+    """Compare on the same test patients, on parts with and without each artefact, and on hard cases.
 
-    Hard cases are those of the judge's first seed. Where the judge is one of the two, or a copy, there are none: what
-    it finds hard it would find hard again with another seed, and any other classifier would look better there.
+    Which cases are hard is decided by one training of each, together, and judged by the others, in turn: cases that one
+    classifier finds hard another finds easier by regression to the mean, whatever it has learnt.
     """
     settings = load_params("compare_classifiers", Settings)
-    one, other, judging = (
-        read_predictions(folder / "predictions.csv", settings.classes, settings.positive)
-        for folder in (first, second, judge)
+    one, other = (
+        read_predictions(folder / "predictions.csv", settings.classes, settings.positive) for folder in (first, second)
     )
-    if not one.image_ids == other.image_ids == judging.image_ids:
-        raise ValueError(f"{first}, {second} and {judge} predict different images: train all on one split")
-    draws, seed = settings.bootstrap_draws, settings.bootstrap_seed
-    parts = flag_parts(lesions, one.image_ids)
-    if not (says_the_same(judging, one) or says_the_same(judging, other)):
-        parts |= hard_parts(judging, settings.edge_share)
-    rows = comparison_rows(one.outcomes, other.outcomes, parts, draws, seed)
+    if one.image_ids != other.image_ids:
+        raise ValueError(f"{first} and {second} predict different images: train both on one split")
+    pair = Pair(one.outcomes, other.outcomes)
+    flagged = {name: pair.of(mask) for name, mask in flag_parts(lesions, one.image_ids).items()}
+    parts = {**flagged, **hard_parts(pair, settings.edge_share)}
+    rows = comparison_rows(pair, parts, settings.bootstrap_draws, settings.bootstrap_seed)
     write_rows(comparison, [{"comparison": name, **row} for row in rows])
     write_metrics(metrics, headlines(rows))
-
-
-def says_the_same(judging: PredictionTable, other: PredictionTable) -> bool:
-    """Whether the judge's first seed is one of the other's, wherever their folders lie: linked and copied ones too."""
-    first = judging.outcomes.probabilities[0]
-    return any(np.array_equal(first, said) for said in other.outcomes.probabilities)
 
 
 def flag_parts(lesions: Path, image_ids: list[str]) -> dict[str, np.ndarray]:
@@ -70,14 +62,34 @@ def flag_parts(lesions: Path, image_ids: list[str]) -> dict[str, np.ndarray]:
     return {f"{word} {flag}": (table[flag] == value).to_numpy() for flag in FLAGS for value, word in words.items()}
 
 
-def hard_parts(judging: PredictionTable, edge_share: float) -> dict[str, np.ndarray]:
-    """Edge cases, misclassified ones, and both together."""
-    outcomes = judging.outcomes
-    parts = {}
-    for kind, places in hard_cases(outcomes.labels, outcomes.probabilities[0], edge_share).items():
-        parts[kind] = np.zeros(len(outcomes.labels), dtype=bool)
-        parts[kind][places] = True
-    return {**parts, "hard": np.logical_or.reduce(list(parts.values()))}
+def hard_parts(pair: Pair, edge_share: float) -> dict[str, Pair]:
+    """Edge cases, misclassified ones and both together, by the mean answer of one training of each classifier.
+
+    Each choice is judged by the trainings that had no part in it, and the choices are laid together, so that an image
+    counts as often as it was chosen. Of single trainings there are none.
+    """
+    turns = min(len(one.probabilities) for one in pair)
+    if turns < 2:
+        return {}
+    chosen: dict[str, list[Pair]] = {}
+    for turn in range(turns):
+        said = np.mean([one.probabilities[turn] for one in pair], axis=0)
+        kinds = hard_cases(pair.first.labels, said, edge_share)
+        judges = Pair(*(replace(one, probabilities=np.delete(one.probabilities, turn, axis=0)) for one in pair))
+        for kind, places in {**kinds, "hard": np.concatenate(list(kinds.values()))}.items():
+            mask = np.zeros(len(said), dtype=bool)
+            mask[places] = True
+            chosen.setdefault(kind, []).append(judges.of(mask))
+    return {kind: Pair(*(_together(one) for one in zip(*pairs, strict=True))) for kind, pairs in chosen.items()}
+
+
+def _together(parts: Sequence[Outcomes]) -> Outcomes:
+    return Outcomes(
+        np.concatenate([part.labels for part in parts]),
+        np.concatenate([part.probabilities for part in parts], axis=1),
+        np.concatenate([np.asarray(part.groups) for part in parts]),
+        parts[0].positive,
+    )
 
 
 def headlines(rows: list[dict[str, Any]]) -> dict[str, float | int]:
@@ -89,7 +101,7 @@ def headlines(rows: list[dict[str, Any]]) -> dict[str, float | int]:
         row = row_of.get(key, unknown)
         found |= {f"{name}_{column}": row[column] for column in unknown}
     hard = row_of.get(("hard", "right_probability"))
-    return {**found, "hard_images": hard["test_images"] if hard else 0}
+    return {**found, "hard_cases": hard["test_images"] if hard else 0}
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import pandas as pd
 
 from skinsynth.files import folder_written_whole
 from skinsynth.partition.split import images_of, read_split
+from skinsynth.quality.multiplicity import holm
 from skinsynth.quality.predictions import PredictionTable, always_most_frequent, comparison_row, read_predictions
 from skinsynth.quality.subgroups import arm_rows
 from skinsynth.report.published import Facts
@@ -64,6 +65,7 @@ def main(
     rows_of[MAJORITY] = majority_rows(said[REFERENCE], images_of(sides, "train")["label"], settings)
     others = [comparison_row(name, one, said[REFERENCE]) for name, one in said.items() if name != REFERENCE]
     comparisons = pd.DataFrame(others, columns=list(COMPARISON_COLUMNS))
+    comparisons["p_holm"] = holm(comparisons["p_patients"].tolist())
     with folder_written_whole(tables) as aside:
         fidelity = fidelity_table({folder.name: intervals(folder) for folder in gans}, strengths, facts)
         write(aside / "table1", fidelity)

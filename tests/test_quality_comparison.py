@@ -5,8 +5,9 @@ import pytest
 from scipy.stats import binomtest
 
 from skinsynth.intervals import group_draws
-from skinsynth.quality.comparison import accuracy_gain, comparison_rows
+from skinsynth.quality.comparison import Pair, accuracy_gain, comparison_rows
 from skinsynth.quality.subgroups import TOO_FEW, WHOLE, Outcomes
+from stages.compare_classifiers import hard_parts
 
 COUNT = 200
 
@@ -20,7 +21,8 @@ def outcomes(strength, seed=1):
 
 
 def rows_of(first, second, parts=None):
-    rows = comparison_rows(first, second, parts or {}, 200, 0)
+    pair = Pair(first, second)
+    rows = comparison_rows(pair, {name: pair.of(images) for name, images in (parts or {}).items()}, 200, 0)
     return {(row["part"], row["metric"]): row for row in rows}
 
 
@@ -103,7 +105,7 @@ def test_other_images_are_refused():
     one = outcomes(1.0)
     other = Outcomes(1 - one.labels, one.probabilities, one.groups, 1)
     with pytest.raises(ValueError, match="the same test images: train both on one split"):
-        comparison_rows(one, other, {}, 10, 0)
+        comparison_rows(Pair(one, other), {}, 10, 0)
 
 
 def test_intervals_are_over_patients():
@@ -115,3 +117,42 @@ def test_intervals_are_over_patients():
         row = rows_of(*many)[WHOLE, "right_probability"]
         widths.append(row["high"] - row["low"])
     assert widths[0] > 2 * widths[1]
+
+
+def alike(rng, loads, count=4000):
+    """Trainings of equal law on two classes: what all share, and luck, as much of each as `loads` says."""
+    labels = np.arange(count) % 2
+    truth = rng.normal(size=count)
+    own = np.stack([load * truth + (1 - load**2) ** 0.5 * rng.normal(size=count) for load in loads])
+    score = 1 / (1 + np.exp(-own - (2 * labels - 1)))
+    return Outcomes(labels, np.stack([1 - score, score], axis=2), np.arange(count), 1)
+
+
+def test_hard_cases_favour_neither_of_two_classifiers_that_are_as_good():
+    """Chosen by what one of them finds hard the other would seem better: regression to the mean."""
+    rng = np.random.default_rng(0)
+    first, second = alike(rng, (0.8, 0.8)), alike(rng, (0.8, 0.8))
+    rows = comparison_rows(Pair(first, second), hard_parts(Pair(first, second), 0.05), 200, 0)
+    fair = next(row for row in rows if (row["part"], row["metric"]) == ("hard", "right_probability"))
+    assert fair["low"] < 0 < fair["high"]
+    wrong = second.probabilities[0].argmax(axis=1) != second.labels
+    biased = rows_of(first, second, {"hard": wrong})["hard", "right_probability"]
+    assert biased["low"] > 0.05 > abs(fair["difference"])
+
+
+def test_hard_cases_are_judged_by_trainings_that_did_not_choose_them():
+    rng = np.random.default_rng(1)
+    pair = Pair(alike(rng, (0.0, 0.0), 400), alike(rng, (0.0, 0.0), 400))
+    parts = hard_parts(pair, 0.0)
+    said = [np.mean([one.probabilities[turn] for one in pair], axis=0) for turn in range(2)]
+    wrong = [one.argmax(axis=1) != pair.first.labels for one in said]
+    assert len(parts["hard"].first.labels) == sum(one.sum() for one in wrong)
+    judged = parts["misclassified"].first.probabilities[0]
+    expected = np.concatenate([pair.first.probabilities[1][wrong[0]], pair.first.probabilities[0][wrong[1]]])
+    assert sorted(judged[:, 1]) == pytest.approx(sorted(expected[:, 1]))
+
+
+def test_single_trainings_have_no_hard_cases():
+    one = outcomes(1.0)
+    single = Outcomes(one.labels, one.probabilities[:1], one.groups, 1)
+    assert hard_parts(Pair(single, one), 0.05) == {}

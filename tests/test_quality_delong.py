@@ -1,4 +1,6 @@
-"""Two AUCs on the same images: the textbook's variance, and tests that reject as often as they say."""
+"""Two AUCs on the same images: the textbook's variance, and tests that reject as often as they say, many too."""
+
+import math
 
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ from sklearn.metrics import roc_auc_score
 
 from skinsynth.intervals import NORMAL_95
 from skinsynth.quality.delong import compare_aucs
+from skinsynth.quality.multiplicity import holm
 
 POSITIVE = np.array([True, True, True, False, False, False, False])
 SCORE = np.array([0.9, 0.6, 0.4, 0.4, 0.6, 0.1, 0.3])  # two ties between the classes
@@ -191,3 +194,17 @@ def test_what_does_not_rank_all_images_is_refused():
         compare_aucs(POSITIVE, SCORE, np.where(SCORE == 0.9, np.nan, SCORE))
     with pytest.raises(ValueError, match="7 classes, 7 and 7 scores and 3 groups"):
         compare_aucs(POSITIVE, SCORE, CHANCE, list("abc"))
+
+
+def test_holms_correction_steps_down_and_leaves_out_what_is_not_known():
+    assert holm([0.01, 0.04, 0.03, math.nan]) == pytest.approx([0.03, 0.06, 0.06, math.nan], nan_ok=True)
+    assert holm([0.9, 0.6]) == [1.0, 1.0]
+    assert holm([0.02]) == [0.02]
+    assert holm([]) == []
+
+
+def test_any_false_alarm_among_many_true_hypotheses_is_as_rare_as_one():
+    rng = np.random.default_rng(0)
+    alarms = [min(holm(rng.uniform(size=12).tolist())) < 0.05 for _ in range(2000)]
+    assert 0.035 <= np.mean(alarms) <= 0.06
+    assert np.mean([rng.uniform(size=12).min() < 0.05 for _ in range(2000)]) > 0.4

@@ -6,6 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from scipy.stats import ttest_1samp
 
 from skinsynth.classifier.training import ClassifierConfig, Examples
 from skinsynth.intervals import group_draws
@@ -17,6 +18,7 @@ from skinsynth.quality.dose_response import (
     Dose,
     DoseConfig,
     Pool,
+    _over_both,
     curve_rows,
     difference_columns,
     dose_row,
@@ -176,6 +178,7 @@ def test_a_small_dose_is_repeated_in_whole_rounds(pool):
 
 
 LABELS = (np.arange(200) % 4 == 0).astype(int)
+GROUPS = np.arange(200) // 2
 
 
 def said(*scores):
@@ -187,7 +190,7 @@ def said(*scores):
 
 @pytest.fixture
 def weights():
-    return group_draws(np.arange(200) // 2, 300, np.random.default_rng(1))
+    return group_draws(GROUPS, 300, np.random.default_rng(1))
 
 
 def test_what_synthetic_images_add_is_paired_with_the_same_patients_without_them(weights):
@@ -199,11 +202,11 @@ def test_what_synthetic_images_add_is_paired_with_the_same_patients_without_them
         Dose(0.5, 1.0): said(first),
     }
     added, alone, itself, lonely = (
-        difference_columns(dose, answers_of, LABELS, 1, weights)
+        difference_columns(dose, answers_of, LABELS, GROUPS, 1, weights)
         for dose in (Dose(1.0, 1.0), Dose(0.0, 4.0), Dose(1.0, 0.0), Dose(0.5, 1.0))
     )
     assert added["less_low"] > 0 > alone["less_high"]
-    assert max(added["p_patients"], alone["p_patients"]) < 0.01
+    assert max(added["p"], alone["p"]) < 0.01
     assert np.isnan([*itself.values(), *lonely.values()]).all()
 
 
@@ -213,7 +216,7 @@ def test_a_difference_is_within_a_seed_and_the_mean_of_seeds_that_both_doses_hav
     answers_of = {dose: said(*noise), without: said(*(LABELS + noise[:2]))}
     own, other = (seed_aucs(answers_of[one], LABELS, 1) for one in (dose, without))
     gains = [own[0] - other[0], own[1] - other[1]]
-    found = difference_columns(dose, answers_of, LABELS, 1, weights)
+    found = difference_columns(dose, answers_of, LABELS, GROUPS, 1, weights)
     assert found["less_without"] == pytest.approx(sum(gains) / 2)
     assert (found["less_seed_min"], found["less_seed_max"]) == pytest.approx((min(gains), max(gains)))
 
@@ -222,10 +225,46 @@ def test_p_of_a_difference_agrees_with_that_of_patients_as_clusters(weights):
     rng = np.random.default_rng(2)
     first, second = LABELS + rng.normal(size=(2, 200))
     answers_of = {Dose(0.2, 0.0): said(second), Dose(0.2, 1.0): said(first + 0.2 * LABELS)}
-    found = difference_columns(Dose(0.2, 1.0), answers_of, LABELS, 1, weights)
-    closed = compare_aucs(LABELS == 1, first + 0.2 * LABELS, second, np.arange(200) // 2)
+    found = difference_columns(Dose(0.2, 1.0), answers_of, LABELS, GROUPS, 1, weights)
+    closed = compare_aucs(LABELS == 1, first + 0.2 * LABELS, second, GROUPS)
     assert found["less_without"] == pytest.approx(closed.difference)
-    assert found["p_patients"] == pytest.approx(closed.p, abs=0.05)
+    assert found["p"] == pytest.approx(closed.p, abs=0.05)
+    assert (found["less_low"], found["less_high"]) == pytest.approx((closed.low, closed.high), abs=0.02)
+
+
+def test_trainings_that_disagree_widen_the_interval_of_a_difference(weights):
+    """Three trainings of which one gains much: beyond test patients, but not beyond another three trainings."""
+    noise = np.random.default_rng(0).normal(size=200)
+    dose, without = Dose(0.1, 1.0), Dose(0.1, 0.0)
+    alike, unlike = ([LABELS + noise] * 3, [LABELS + noise, 0.2 * LABELS + noise, noise])
+    found = [
+        difference_columns(dose, {dose: said(*own), without: said(*[noise] * 3)}, LABELS, GROUPS, 1, weights)
+        for own in (alike, unlike)
+    ]
+    assert found[0]["less_low"] > 0 > found[1]["less_low"]
+    assert found[0]["p"] < 0.001
+    assert found[1]["p"] > 0.05
+
+
+def test_the_interval_over_trainings_alone_is_that_of_student():
+    """Test patients that change nothing leave the spread of three trainings."""
+    gains = np.array([0.032, 0.135, 0.048])
+    interval, p = _over_both(np.repeat(gains[:, None], 11, axis=1), freedom=20)
+    known = ttest_1samp(gains, 0.0)
+    assert interval[1:] == pytest.approx(tuple(known.confidence_interval()))
+    assert p == pytest.approx(known.pvalue)
+
+
+def test_intervals_over_patients_and_trainings_cover_the_gain():
+    """Test patients, twenty of each class, move all trainings alike; each training has luck of its own besides."""
+    rng, hits = np.random.default_rng(0), 0
+    for _ in range(1000):
+        of_patients = 0.02 * rng.normal()
+        gains = 0.05 + of_patients + 0.03 * rng.normal(size=5)
+        draws = gains.mean() + 0.02 * rng.normal(size=200)
+        interval, _ = _over_both(np.column_stack([gains, np.tile(draws, (5, 1))]), freedom=19)
+        hits += interval.low <= 0.05 <= interval.high
+    assert 930 <= hits <= 970
 
 
 def test_seeds_that_took_other_patients_lie_apart_in_the_row(weights):
@@ -245,9 +284,9 @@ def test_seeds_that_took_other_patients_lie_apart_in_the_row(weights):
 def test_a_point_of_the_curves_has_its_scores_its_gain_and_a_word_where_patients_are_too_few(weights):
     noise = np.random.default_rng(0).normal(size=200)
     answers_of = {Dose(1.0, 0.0): said(noise), Dose(1.0, 1.0): said(LABELS + noise)}
-    without, added = curve_rows(answers_of, LABELS, np.arange(200) // 2, 1, 300, seed=1)
+    without, added = curve_rows(answers_of, LABELS, GROUPS, 1, 300, seed=1)
     assert added["less_without"] == pytest.approx(added["value"] - without["value"])
-    gain = difference_columns(Dose(1.0, 1.0), answers_of, LABELS, 1, weights)
+    gain = difference_columns(Dose(1.0, 1.0), answers_of, LABELS, GROUPS, 1, weights)
     assert {name: added[name] for name in gain} == gain
     assert (added["test_images"], added["note"]) == (200, "")
     assert curve_rows(answers_of, LABELS, np.arange(200) // 50, 1, 300, seed=1)[0]["note"] == "too few"

@@ -118,7 +118,7 @@ def test_an_answer_without_a_number_says_so():
         f"{name}_{end}": 0.0123 for name in ("auc", "hard_right_probability") for end in ("difference", "low", "high")
     }
     for missing in ({}, dict.fromkeys((name for name in found if name.startswith("hard")), None)):
-        answer = answers.edges({"compare_classifiers/edges-control": {**found, "hard_images": 3, **missing}})
+        answer = answers.edges({"compare_classifiers/edges-control": {**found, "hard_cases": 3, **missing}})
         assert answer.startswith("Against as many random images: AUC +0.012 (+0.012 to +0.012)")
         assert answer.endswith("unknown (unknown to unknown)" if missing else "+0.012 (+0.012 to +0.012)")
 

@@ -97,7 +97,15 @@ def rows_of_scenarios():
 
 def comparisons(**changes):
     rows = [
-        {"scenario": name, "auc_difference": -0.02, "low": -0.05, "high": 0.01, "p_delong": 0.0002, "p_patients": 0.147}
+        {
+            "scenario": name,
+            "auc_difference": -0.02,
+            "low": -0.05,
+            "high": 0.01,
+            "p_delong": 0.0002,
+            "p_patients": 0.147,
+            "p_holm": 0.882,
+        }
         for name in SCENARIOS
         if name not in ("real", "majority")
     ]
@@ -274,6 +282,7 @@ def test_differences_to_real_carry_sign_interval_and_both_p_values():
     assert differences["aug-gan"] == "-0.020 (-0.050 to +0.010)"
     assert cells_of(table, 0, "p (DeLong)")["aug-gan"] == "<0.001"
     assert cells_of(table, 0, "p (patients)")["aug-gan"] == "0.147"
+    assert cells_of(table, 0, "p (Holm)")["aug-gan"] == "0.882"
     assert differences["real"] == ""
 
 

@@ -1,7 +1,7 @@
 """Two classifiers on the same test images, and on the parts of them that matter: what one does better."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64
@@ -20,6 +20,17 @@ from skinsynth.quality.subgroups import TOO_FEW, WHOLE, Outcomes, too_few
 Weights = Float64[np.ndarray, "draws n"]
 
 
+class Pair(NamedTuple):
+    """What two classifiers said of the same images."""
+
+    first: Outcomes
+    second: Outcomes
+
+    def of(self, images: Bool[np.ndarray, " n"]) -> "Pair":
+        """What both said of some of them."""
+        return Pair(self.first.of(images), self.second.of(images))
+
+
 def right_probability(predictions: Predictions, weights: Weights) -> Float64[np.ndarray, " draws"]:
     """Mean probability of the right class: it moves where answers do not yet."""
     right = predictions.probabilities[np.arange(len(predictions.labels)), predictions.labels]
@@ -30,13 +41,7 @@ def right_probability(predictions: Predictions, weights: Weights) -> Float64[np.
 METRICS = {"accuracy": accuracy, "right_probability": right_probability, "positive_auc": positive_auc}
 
 
-def comparison_rows(
-    first: Outcomes,
-    second: Outcomes,
-    parts: Mapping[str, Bool[np.ndarray, " n"]],
-    draws: int,
-    seed: int,
-) -> list[dict[str, Any]]:
+def comparison_rows(pair: Pair, parts: Mapping[str, Pair], draws: int, seed: int) -> list[dict[str, Any]]:
     """One row for each part and metric: both values (means over seeds), and their difference with its 95 % interval.
 
     Patients are drawn once for both, so that what makes both better or worse does not widen the interval. It says
@@ -44,26 +49,26 @@ def comparison_rows(
     first and one of the second. A part with few positives or others, or few patients of either, has no AUC; an empty
     one has a row that says so.
     """
-    if len(first.labels) != len(second.labels) or (first.labels != second.labels).any():
-        raise ValueError("two classifiers are compared on the same test images: train both on one split")
     rows = []
-    for name, own in {WHOLE: np.ones(len(first.labels), dtype=bool), **parts}.items():
-        one, other = first.of(own), second.of(own)
+    for name, (one, other) in {WHOLE: pair, **parts}.items():
+        if len(one.labels) != len(other.labels) or (one.labels != other.labels).any():
+            raise ValueError("two classifiers are compared on the same test images: train both on one split")
+        some = len(one.labels) > 0
         counts = one.counts()
-        weights = group_draws(one.groups, draws, np.random.default_rng(seed)) if own.any() else np.ones((1, 0))
+        weights = group_draws(one.groups, draws, np.random.default_rng(seed)) if some else np.ones((1, 0))
         for metric in METRICS:
             about = {"part": name, "metric": metric}
             few = metric == "positive_auc" and too_few(counts)
             by_seed = [np.full((1, len(weights)), np.nan)] * 2
-            if own.any() and not few:
+            if some and not few:
                 by_seed = [_by_seed(metric, outcomes, weights) for outcomes in (one, other)]
             means = [values.mean(axis=0) for values in by_seed]
-            known_share = metric == "accuracy" and own.any()
+            known_share = metric == "accuracy" and some
             gain = accuracy_gain(one, other, weights) if known_share else percentile_interval(means[0] - means[1])
             row = {**about, "first": float(means[0][0]), "second": float(means[1][0]), "difference": gain.value}
             pairs = by_seed[0][:, 0, None] - by_seed[1][:, 0]
             spread = {"seed_min": float(pairs.min()), "seed_max": float(pairs.max())}
-            note = TOO_FEW if few or not own.any() else ""
+            note = TOO_FEW if few or not some else ""
             rows.append({**row, "low": gain.low, "high": gain.high, **spread, **counts, "note": note})
     return rows
 

@@ -16,12 +16,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float, Float64, Int64, UInt8
+from scipy.special import stdtr, stdtrit
 from torch import Tensor
 from tqdm import tqdm
 
 from skinsynth.classifier.training import ClassifierConfig, Examples, train_classifier
 from skinsynth.files import written_whole
-from skinsynth.intervals import group_draws, percentile_interval
+from skinsynth.intervals import Interval, group_draws
 from skinsynth.quality.classification import Predictions, positive_auc, score_predictions
 from skinsynth.quality.proportions import counts_in_proportion
 from skinsynth.quality.subgroups import TOO_FEW, Outcomes, too_few
@@ -196,30 +197,54 @@ def difference_columns(
     dose: Dose,
     answers_of: Mapping[Dose, Answers],
     labels: Int64[np.ndarray, " n"],
+    groups: Sequence[str] | np.ndarray,
     positive: int,
     weights: Float64[np.ndarray, "draws n"],
 ) -> dict[str, float]:
     """What the dose's synthetic images add: AUC less that of the same patients without them, mean over shared seeds.
 
-    A difference is taken within a seed, where the patients are the same. Interval and p are over test patients, by the
-    draws that all seeds share; `less_seed_min` and `less_seed_max` are the least and largest seed. Synthetic images
-    alone are compared with all patients; nan where that dose was not trained with any seed of this one.
+    A difference is taken within a seed, where the patients are the same; `less_seed_min` and `less_seed_max` are the
+    least and largest. Interval and p are over test patients, `groups`, and over trainings (`_over_both`). Synthetic
+    images alone are compared with all patients; nan where that dose was not trained with any seed of this one.
     """
     without = Dose(dose.patient_share or 1.0, 0.0)
     gains = np.full((1, len(weights)), np.nan)
     if without in answers_of and without != dose:
         own, other = (_areas(answers_of[one], labels, positive, weights) for one in (dose, without))
         gains = np.stack([own[seed] - other[seed] for seed in own if seed in other] or list(gains))
-    mean = gains.mean(axis=0)
-    interval = percentile_interval(mean)
+    counts = [len(np.unique(np.asarray(groups)[side])) for side in (labels == positive, labels != positive)]
+    interval, p = _over_both(gains, min(counts) - 1)
     return {
         "less_without": interval.value,
         "less_low": interval.low,
         "less_high": interval.high,
         "less_seed_min": float(gains[:, 0].min()),
         "less_seed_max": float(gains[:, 0].max()),
-        "p_patients": _normal_p(mean),
+        "p": p,
     }
+
+
+def _over_both(gains: Float64[np.ndarray, "seeds draws_and_one"], freedom: int) -> tuple[Interval, float]:
+    """Mean gain of the trainings with its 95 % interval, and the two-sided p of it being 0.
+
+    What other test patients would change is the variance of the mean over draws of them, with `freedom`; what other
+    trainings would, each with patients and images of its own, is that between seeds. Both add up, and Student's t has
+    the degrees of freedom of the sum (Satterthwaite 1946). Of a single training the second is not known, nor in there.
+    """
+    mean, trainings = gains.mean(axis=0), len(gains)
+    drawn = mean[1:][~np.isnan(mean[1:])]
+    value = float(mean[0])
+    if math.isnan(value) or len(drawn) < 2 or freedom < 1:
+        return Interval(value, math.nan, math.nan), math.nan
+    by_patients = float(drawn.var(ddof=1))
+    by_trainings = float(gains[:, 0].var(ddof=1)) / trainings if trainings > 1 else 0.0
+    both = by_patients + by_trainings
+    if not both:
+        return Interval(value, value, value), float(value == 0)
+    of_trainings = by_trainings**2 / (trainings - 1) if trainings > 1 else 0.0
+    t = both**2 / (by_patients**2 / freedom + of_trainings)
+    reach = float(stdtrit(t, 0.975)) * math.sqrt(both)
+    return Interval(value, value - reach, value + reach), 2 * float(stdtr(t, -abs(value) / math.sqrt(both)))
 
 
 def seed_aucs(answers: Answers, labels: Int64[np.ndarray, " n"], positive: int) -> list[float]:
@@ -238,15 +263,6 @@ def _areas(
     }
 
 
-def _normal_p(values: Float64[np.ndarray, " draws_and_one"]) -> float:
-    """Two-sided p of the value at the front being 0, its error taken from the draws."""
-    drawn = values[1:][~np.isnan(values[1:])]
-    if math.isnan(values[0]) or len(drawn) < 2:
-        return math.nan
-    error = float(drawn.std(ddof=1))
-    return math.erfc(abs(float(values[0])) / error / math.sqrt(2)) if error else float(values[0] == 0)
-
-
 def curve_rows(
     answers_of: Mapping[Dose, Answers],
     labels: Int64[np.ndarray, " n"],
@@ -257,7 +273,7 @@ def curve_rows(
 ) -> list[Row]:
     """The points of all curves, `dose_row` and `difference_columns` of each, with a note where patients are too few.
 
-    Every interval is of the same draws of test patients, `groups`.
+    Every interval is of the same draws of test patients, `groups`; that of a difference is over trainings, too.
     """
     weights = group_draws(groups, draws, np.random.default_rng(seed))
     rows = []
@@ -266,7 +282,7 @@ def curve_rows(
         scores = score_predictions(labels, answers.probabilities, groups, positive, draws, rng)
         counts = Outcomes(labels, answers.probabilities, groups, positive).counts()
         about: Row = {"test_images": len(labels), "note": TOO_FEW if too_few(counts) else ""}
-        gain = difference_columns(dose, answers_of, labels, positive, weights)
+        gain = difference_columns(dose, answers_of, labels, groups, positive, weights)
         rows.append({**dose_row(dose, answers, scores), **about, **gain})
     return rows
 

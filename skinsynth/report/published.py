@@ -105,8 +105,12 @@ def prediction_differences(facts: Facts, seeds: Sequence[int], shown: Collection
         "Sensitivity is the recall of malignant images, specificity that of all others. papers/003 swaps the two; its "
         "table is not set beside ours.",
         "The difference of AUC is between mean predictions over seeds. Its interval and p (patients) take the images "
-        "of a patient as one cluster (Obuchowski 1997); p (DeLong) takes images for independent. Neither is corrected "
-        "for the number of scenarios.",
+        "of a patient as one cluster (Obuchowski 1997); p (DeLong) takes images for independent. p (Holm) is "
+        "p (patients) corrected for the number of scenarios; intervals are not.",
+        "Scenarios are trained on other shares of the classes than real images have, and a classifier expects those: "
+        "accuracy, balanced accuracy, F1, sensitivity, specificity and calibration error compare this, too. AUC, "
+        "average precision and sensitivity at 90 % specificity do not.",
+        "Of few images the calibration error is too high where it is small: even a calibrated classifier has one.",
         f"At most {margin:g} below real: yes where the whole interval of the difference lies above -{margin:g}, no "
         "where all of it lies below; else it cannot be told, as of few patients (a test for non-inferiority). The "
         "margin is the AUC that one would give up, to be chosen before the run. The interval is over test patients and "

@@ -71,10 +71,11 @@ FIDELITY_COLUMNS = (
 )
 PREDICTION_COLUMNS = (
     *("scenario", "arm", "metric", "value", "low", "high", "seed_min", "seed_max", "seeds"),
-    *("test_images", "test_groups", "positives", "note", "p_delong", "p_patients", "margin", "not_worse"),
+    *("test_images", "test_groups", "positives", "note", "p_delong", "p_patients", "p_holm"),
+    *("margin", "not_worse"),
     *("paper", "paper_network"),
 )
-COMPARISON_COLUMNS = ("scenario", "auc_difference", "low", "high", "p_delong", "p_patients")
+COMPARISON_COLUMNS = ("scenario", "auc_difference", "low", "high", "p_delong", "p_patients", "p_holm")
 
 
 class Part(NamedTuple):
@@ -243,7 +244,7 @@ def _prediction_names(facts: Facts) -> dict[str, str]:
 
 def _prediction_numbers(rows_of: Mapping[str, pd.DataFrame], comparisons: pd.DataFrame, area: str) -> pd.DataFrame:
     """All rows; the paper's AUC stands beside the metric `area`."""
-    known = {"scenario", "p_delong", "p_patients", "margin", "not_worse", "paper", "paper_network"}
+    known = {"scenario", "p_delong", "p_patients", "p_holm", "margin", "not_worse", "paper", "paper_network"}
     ours = _stacked("scenario", rows_of, set(PREDICTION_COLUMNS) - known)
     _check_rows("scenario", rows_of, ours[ours["arm"] == WHOLE], "the whole test set (arm all)")
     _check_columns("comparisons", comparisons, set(COMPARISON_COLUMNS))
@@ -416,7 +417,7 @@ def _compared(
     differences = whole[whole["metric"] == "auc_difference"]
     text_of, row_of = _cells("scenario", differences), differences.set_index("scenario")
     beside[names["auc_difference"]] = [text_of.get((name, "auc_difference"), "") for name in scenarios]
-    for column, header in {"p_delong": "p (DeLong)", "p_patients": "p (patients)"}.items():
+    for column, header in {"p_delong": "p (DeLong)", "p_patients": "p (patients)", "p_holm": "p (Holm)"}.items():
         beside[header] = [_probability(row_of[column].get(name, float("nan"))) for name in scenarios]
     beside[f"at most {margin:g} below real"] = [row_of["not_worse"].get(name, "") for name in scenarios]
     return beside
