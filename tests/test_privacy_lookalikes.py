@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.special import ndtr, ndtri
 
 from skinsynth.images.archive import Images
 from skinsynth.lesions.phantom import PhantomConfig, Rate, draw_phantom
@@ -198,7 +199,7 @@ def test_images_nearer_than_any_held_out_one_are_as_many_as_chance_has_it_unless
         found.append(nearer_than_any(gaps, gaps_of_held_out))
     assert {row.expected_by_chance for row in found} == {2.0}
     assert np.mean([row.nearer_than_any_held_out for row in found]) == pytest.approx(2.0, abs=0.3)
-    # The chance is exact: so many fresh sets come under it. A count has steps, so that at most as many do.
+    # Of independent images the chance is exact: so many fresh sets come under it, or fewer, since a count has steps.
     for level in (0.5, 0.1, 0.02):
         share = np.mean([row.chance_of_as_many <= level for row in found])
         assert share <= level + 3 * np.sqrt(level / 1000)
@@ -211,6 +212,44 @@ def test_images_nearer_than_any_held_out_one_are_as_many_as_chance_has_it_unless
     assert copies.nearer_than_any_held_out >= 12
     assert (copies.chance_of_as_many < 0.001) == (copies.nearer_than_any_held_out >= copies.unlikely_from)
     assert copies.chance_of_as_many < 0.01
+
+
+def share_of_clean_sets_that_stop(sizes, correlation, sets=20_000, images=500):
+    """Of sets without copies, where the gaps of a held-out patient's images have this correlation.
+
+    All gaps are normal, and those of synthetic images independent, so that the count is binomial given the smallest
+    held-out gap.
+    """
+    rng = np.random.default_rng(1)
+    smallest = np.full(sets, np.inf)
+    for size in sizes:
+        of_patient = np.sqrt(correlation) * rng.standard_normal(sets)
+        # The smallest of `size` independent normal numbers, by its distribution.
+        of_images = ndtri(-np.expm1(np.log(rng.random(sets)) / size))
+        smallest = np.minimum(smallest, of_patient + np.sqrt(1 - correlation) * of_images)
+    counts = rng.binomial(images, ndtr(smallest))
+    return np.mean(counts >= nearer_than_any(torch.zeros(images), torch.ones(sum(sizes))).unlikely_from)
+
+
+# How many held-out images each patient has: many or few, as in collections of moles, and 620 of 24 patients in all.
+FEW_PATIENTS = (95, 81, 69, 58, 50, 42, 36, 30, 26, 22, 19, 16, 14, 12, 10, 8, 7, 6, 5, 4, 3, 3, 2, 2)
+
+
+def test_the_chance_that_stops_holds_for_held_out_images_that_are_independent():
+    share = share_of_clean_sets_that_stop(FEW_PATIENTS, correlation=0.0)
+    assert 0.0003 < share < 0.001 + 3 * np.sqrt(0.001 / 20_000)
+
+
+# As docs/release.md says.
+@pytest.mark.parametrize(("correlation", "share"), [(0.2, 0.003), (0.4, 0.014), (0.6, 0.049)])
+def test_clean_sets_are_stopped_more_often_where_images_of_a_patient_are_alike(correlation, share):
+    found = share_of_clean_sets_that_stop(FEW_PATIENTS, correlation)
+    assert found == pytest.approx(share, abs=0.001 + 3 * np.sqrt(share / 20_000))
+    assert found > 0.001 + 3 * np.sqrt(0.001 / 20_000)
+
+
+def test_many_patients_with_few_images_each_keep_the_chance_near_what_is_said():
+    assert share_of_clean_sets_that_stop((5,) * 94, correlation=0.13) < 0.001 + 3 * np.sqrt(0.001 / 20_000)
 
 
 def test_images_as_near_as_a_held_out_one_are_not_nearer():
