@@ -163,3 +163,28 @@ def test_fakes_are_of_each_class_as_often_as_images_are(rng):
     drawn = training_images([0] * 90 + [1] * 10).drawn_classes(4000, rng)
     assert drawn.sum(dim=1).unique().tolist() == [1]
     assert drawn.mean(dim=0).tolist() == pytest.approx([0.9, 0.1], abs=0.02)
+
+
+@pytest.mark.parametrize("probability", [0.0, 1.0])
+def test_styles_of_fakes_are_mixed_as_often_as_asked_for(probability):
+    trainer, given = trainer_of(dataclasses.replace(STEP, style_mixing_probability=probability)), []
+    trainer.generator.synthesis.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0].detach()))
+    trainer.step()
+    for ws in (given[0], given[2]):  # of both main updates
+        assert ((ws[:, -1] != ws[:, 0]).any(dim=1)).float().mean() == probability
+
+
+def test_latents_are_not_drawn_from_the_numbers_that_decide():
+    trainer = trainer_of()
+    decisions, latents = (torch.rand(8, generator=rng) for rng in (trainer.decisions, trainer.rng))
+    assert not torch.equal(decisions, latents)
+
+
+def test_the_ramp_of_the_average_counts_the_batch_that_was_just_seen():
+    trainer = trainer_of(dataclasses.replace(STEP, ema_rampup=1.0))
+    trainer.step()
+    averaged, latest = (network.synthesis.b8.conv1.weight for network in (trainer.generator_ema, trainer.generator))
+    before = averaged.clone()
+    trainer.step()
+    # The half-life is that of two batches.
+    torch.testing.assert_close(averaged, before.lerp(latest, 1 - 0.5**0.5), rtol=0, atol=1e-6)

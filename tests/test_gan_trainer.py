@@ -518,3 +518,14 @@ def test_a_run_s_labels_are_the_places_of_its_classes_in_rising_order():
     assert labels_of(own, ("benign", "malignant", "naevus")) == [0, 2]
     with pytest.raises(ValueError, match="among benign, malignant, but of naevus: correct"):
         labels_of(own, ("benign", "malignant"))
+
+
+def test_each_adam_is_slowed_by_the_interval_of_its_own_regulariser_and_by_none_where_there_is_none():
+    judge = trainer_of().discriminator_adam.param_groups[0]
+    assert (judge["lr"], judge["betas"]) == (pytest.approx(0.0025 * 3 / 4), (0, pytest.approx(0.99 ** (3 / 4))))
+    plain = trainer_of(dataclasses.replace(CONFIG, path_length_weight=0.0)).generator_adam.param_groups[0]
+    assert (plain["lr"], plain["betas"]) == (0.0025, (0, 0.99))
+
+
+def test_another_seed_shows_the_images_in_another_order():
+    assert data_order(10, 0, 10, seed=3).tolist() != data_order(10, 0, 10, seed=4).tolist()
