@@ -279,3 +279,9 @@ def test_a_controller_goes_on_where_it_was():
         ada.update(9.0, 10)
     assert first.state() == second.state()
     assert math.isclose(first.p, 0.08)
+
+
+@pytest.mark.parametrize("transform", ["xint", "xfrac"])
+def test_shifts_are_shares_of_the_width_and_of_the_height(rng, transform):
+    inverse, _ = inverse_transform((transform,), 1.0, RandomDraws(4000, rng), height=16, width=64)
+    assert inverse[:, 0, 2].std() / inverse[:, 1, 2].std() == pytest.approx(4, rel=0.1)

@@ -145,3 +145,8 @@ def test_operations_are_counted():
     assert convolutions < flops_per_image(generator) < 1.5 * convolutions
     assert training_flops_per_image(generator, discriminator) > 6 * flops_per_image(generator)
     assert all(parameter.grad is None for parameter in generator.parameters())
+
+
+def test_samples_truncated_to_zero_are_all_the_image_of_the_mean(folder, rng):
+    pixels = sample_images(load_gan(folder, "cpu"), torch.tensor([4, 1, 1, 4, 1]), 2, rng, 0.0)
+    assert (pixels == pixels[:1]).all()
