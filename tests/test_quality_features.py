@@ -17,7 +17,7 @@ from skinsynth.quality.fid import (
     extrapolated_frechet_distance,
     frechet_distance,
 )
-from skinsynth.quality.fidelity import RANGES, FidelityConfig, score_images
+from skinsynth.quality.fidelity import RANGES, FidelityConfig, Patients, comparisons, score_images
 from skinsynth.quality.half_samples import half_sample_intervals, half_scores
 from skinsynth.quality.kid import kernel_distance, kernel_distance_of_subsets
 from skinsynth.quality.neighbours import neighbour_scores, squared_radii
@@ -384,3 +384,59 @@ def test_the_interval_of_a_path_length_is_that_of_a_trimmed_mean(rng):
 def test_eight_fakes_for_each_dimension_are_enough_to_extrapolate():
     real = torch.cat([torch.eye(4), -torch.eye(4)])  # spreads alike along four axes
     assert [enough_to_extrapolate(real, count) for count in (31, 33)] == [False, True]
+
+
+def test_each_comparison_has_the_patients_of_its_own_real_images(rng):
+    real, fake, held_out = (torch.randn(count, 2, generator=rng) for count in (30, 20, 12))
+    patients = Patients(torch.arange(30) // 2, torch.arange(12) // 3)
+    names = {id(patients.real): "train", id(patients.held_out): "held-out", id(None): None}
+    found = comparisons(real, fake, held_out, 8, rng, patients)
+    assert {(one.compared, one.reference): tuple(names[id(of)] for of in one.groups) for one in found} == {
+        ("generated", "train"): ("train", None),
+        ("generated", "held-out real"): ("held-out", None),
+        ("held-out real", "train"): ("train", "held-out"),
+        ("generated, as many as held out", "train"): ("train", None),
+    }
+
+
+def test_too_few_real_images_are_not_extrapolated_however_many_fakes_there_are(rng):
+    real, fake = torch.randn(30, 8, generator=rng), torch.randn(400, 8, generator=rng)
+    (row,) = (row for row in score_images(real, fake, CONFIG, rng, "x").rows if row["metric"] == "fid_infinity")
+    assert np.isnan(row["value"])
+
+
+def test_subsets_of_kid_hold_each_image_once(rng):
+    real, fake = torch.randn(2, 20, 8, generator=rng)
+    mean, deviation = kernel_distance_of_subsets(real, fake, 20, 5, rng)
+    assert mean == pytest.approx(kernel_distance(real, fake), rel=1e-9)
+    assert deviation == pytest.approx(0, abs=1e-9)
+
+
+def test_both_halves_count_in_extrapolated_fid(rng, monkeypatch):
+    monkeypatch.setattr("skinsynth.quality.fid.SUBSETS", {1.0: (0.0,), 1 / 2: (0.0, 1 / 2)})
+    real, fake = torch.randn(2, 40, 3, generator=rng)
+    fake[20:] += 2  # the second half is another one
+    exchanged = extrapolated_frechet_distance(real.roll(20, dims=0), fake.roll(20, dims=0))
+    assert extrapolated_frechet_distance(real, fake) == pytest.approx(exchanged, rel=1e-9)
+
+
+def test_the_half_of_an_odd_number_is_the_larger_one(rng):
+    def counts(real, fake):
+        return {"real": float(len(real)), "fake": float(len(fake))}
+
+    whole, halves = half_scores(counts, torch.zeros(7, 1), torch.zeros(4, 1), 3, rng)
+    assert (whole, halves) == ({"real": 7, "fake": 4}, [{"real": 4, "fake": 2}] * 3)
+
+
+def test_as_many_generated_images_as_held_out_are_drawn_and_no_head_of_the_set(rng):
+    """A set comes sorted by class."""
+    fake = torch.arange(100.0)[:, None]
+    drawn = comparisons(fake, fake, torch.zeros(10, 1), 2, rng)[-1].of_compared[:, 0].tolist()
+    assert len(set(drawn)) == 10
+    assert max(drawn) >= 50
+
+
+def test_feature_distance_between_features_at_a_right_angle_is_two():
+    a, b = torch.zeros(2, 1, 3, 2, 2)
+    a[0, 0, 0, 0], b[0, 1, 0, 0] = 5.0, 0.1
+    assert feature_distance(lambda x: x.flatten(1))(a, b).item() == pytest.approx(2)
