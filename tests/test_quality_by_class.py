@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from skinsynth.quality.by_class import POOLED, Labelled, Sides, drawn_of_each, sides_by_class
+from skinsynth.quality.by_class import POOLED, Labelled, Sides, drawn_of_each, score_by_class, sides_by_class
+from skinsynth.quality.colour import ColourHistograms
+from skinsynth.quality.fidelity import FidelityConfig
 from skinsynth.quality.proportions import as_frequent_as, counts_in_proportion, in_proportion
 
 
@@ -68,3 +70,26 @@ def test_which_images_are_kept_is_drawn(rng):
     kept = as_frequent_as(torch.tensor([0] * 100 + [1] * 10), torch.tensor([0, 1]), rng)
     first = kept[kept < 100].tolist()
     assert first != list(range(len(first)))
+
+
+def test_the_seed_alone_decides_the_halves_behind_intervals_of_every_class(rng):
+    real, fake = (Labelled(torch.randn(40, 2, generator=rng), torch.tensor([0, 1] * 20)) for _ in range(2))
+    config = FidelityConfig(neighbours=3, kid_subset_size=0, kid_subsets=0, interval_draws=3)
+    first, same, other = (
+        score_by_class(Sides(real, fake, None), ["a", "b"], config, seed, ColourHistograms()).rows for seed in (1, 1, 2)
+    )
+    ends = [[row["high"] for row in rows if row["metric"] == "kid_percent"] for rows in (first, same, other)]
+    assert ends[0] == ends[1]
+    assert len(ends[0]) == 3
+    assert all(one != another for one, another in zip(ends[0], ends[2], strict=True))
+
+
+def test_each_class_keeps_who_is_behind_its_images(rng):
+    labels, patients = torch.tensor([0, 1] * 6), torch.tensor([0, 1, 2, 3]).repeat_interleave(3)
+    real, held_out = (Labelled(torch.randn(12, 2, generator=rng), labels, first + patients) for first in (0, 10))
+    fake = Labelled(torch.randn(12, 2, generator=rng), labels)
+    found = {name: one.patients() for name, one in sides_by_class(Sides(real, fake, held_out), ["a", "b"], 1)}
+    behind = {POOLED: patients, "a": patients[::2], "b": patients[1::2]}
+    assert {name: (one.real.tolist(), one.held_out.tolist()) for name, one in found.items()} == {
+        name: (own.tolist(), (10 + own).tolist()) for name, own in behind.items()
+    }

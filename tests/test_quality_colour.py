@@ -29,6 +29,7 @@ from skinsynth.quality.colour import (
     wasserstein_on_circle,
     wasserstein_on_line,
 )
+from skinsynth.quality.fidelity import Patients
 
 HISTOGRAMS = ColourHistograms()
 # What 8 bits of a channel may turn a hue by at the chromas below, in degrees, and what they may move a level by.
@@ -332,3 +333,13 @@ def test_bars_add_up_and_stand_where_the_hue_is():
     (full,) = (row for row in rows if row["generated"] > 0.99)
     assert full["hue_degrees"] == pytest.approx(90, abs=2.5)
     assert all(math.isnan(row["train_real"]) for row in rows)
+
+
+def test_intervals_are_over_patients(rng):
+    """Eight equal images of each patient are no eight patients."""
+    real = HISTOGRAMS(painted(*(plane.repeat_interleave(8, dim=0) for plane in skin(10, rng))))
+    fake, widths = HISTOGRAMS(painted(*skin(80, rng, hue=60.0))), []
+    for patients in (torch.arange(80) // 8, None):
+        row = row_of(colour_rows(real, fake, None, 20, rng, patients=Patients(patients)), "hue_w1_degrees")
+        widths.append(row["high"] - row["low"])
+    assert widths[0] > 1.5 * widths[1]

@@ -1,5 +1,6 @@
 """Who gets where after how many images, and what may be said of it: planted curves, planted intervals, planted sets."""
 
+import dataclasses
 import math
 from pathlib import Path
 
@@ -298,3 +299,25 @@ def test_the_verdict_is_by_held_out_patients_not_by_training_images():
 
 def test_a_federation_that_looks_worse_within_the_intervals_has_not_harmed():
     assert helped(judged_with(**{"all": (4.0, 4.0), "a-alone": (3.0, 3.0)}), PAIR) == UNTOLD
+
+
+def test_intervals_are_over_the_patients_of_the_real_images(rng):
+    """Six images of each patient that hardly differ are no six patients."""
+    features = torch.randn(12, 4, generator=rng).repeat_interleave(6, dim=0) + 0.01 * torch.randn(72, 4, generator=rng)
+    labels, config = torch.zeros(72, dtype=torch.int64), dataclasses.replace(CONFIG, interval_draws=20)
+    made, widths = torch.randn(600, 4, generator=rng) + 1, {}
+    for patients in (torch.arange(72) // 6, None):
+        real = Labelled(features, labels, patients)
+        rows = judge_models({"all": made}, Real(real, real, "a", real), {}, config, 1, "x").rows
+        for row in rows:
+            widths.setdefault((row["model"], row["reference"], row["metric"]), []).append(row["high"] - row["low"])
+    for reference in ("train", "held-out real", "train of a"):
+        grouped, alone = widths["all", reference, "fid"]
+        assert grouped > 1.5 * alone
+
+
+def test_the_floor_is_drawn_from_all_held_out_images(real, rng):
+    """Of 40, of which the first half is far from training, as many as were generated."""
+    real.held_out.features[:20] += 100
+    found = judged({"good": torch.randn(20, 4, generator=rng)}, real)
+    assert 0.2 < found["held-out real", "train", "precision"]["value"] < 0.8
