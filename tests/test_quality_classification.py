@@ -294,3 +294,13 @@ def test_calibration_errors_cancel_within_a_tenth_and_not_beyond():
         said = np.stack([1 - np.array(score), score], axis=1)[None]
         rows = score_predictions(np.array([1, 0]), said, np.arange(2), 1, 1, np.random.default_rng(0))
         assert value_of(rows)["calibration_error"] == pytest.approx(expected)
+
+
+def test_recalls_that_stand_or_fall_together_make_balanced_accuracy_as_unsure_as_each(draws):
+    """Patients with an image of each class, of whom both are recognised or neither."""
+    labels, right = np.tile([0, 1], 60), (draws.random(60) < 0.7).repeat(2)
+    said = np.eye(2)[np.where(right, labels, 1 - labels)]
+    rows = score_predictions(labels, said[None], np.arange(60).repeat(2), 1, 200, draws)
+    row_of = {row["metric"]: row for row in rows}
+    for end in ("value", "low", "high"):
+        assert row_of["balanced_accuracy"][end] == pytest.approx(row_of["sensitivity"][end])

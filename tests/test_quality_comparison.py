@@ -156,3 +156,25 @@ def test_single_trainings_have_no_hard_cases():
     one = outcomes(1.0)
     single = Outcomes(one.labels, one.probabilities[:1], one.groups, 1)
     assert hard_parts(Pair(single, one), 0.05) == {}
+
+
+def test_what_is_won_and_lost_in_the_same_patients_leaves_their_difference_surer():
+    """Ten patients with an image that the first alone has right, and ten, the same or others, where the second has."""
+    groups, widths = np.arange(80) // 2, []
+    for lost in (1, 21):
+        first, second = np.ones((2, 1, 80), bool)
+        second[:, 0:20:2], first[:, lost : lost + 20 : 2] = False, False
+        pair = (
+            Outcomes(np.ones(80, np.int64), np.stack([~one, one], axis=2) + 0.0, groups, 1) for one in (first, second)
+        )
+        gain = accuracy_gain(*pair, group_draws(groups, 200, np.random.default_rng(0)))
+        assert gain.value == 0
+        widths.append(gain.high - gain.low)
+    assert widths[0] < widths[1] / 2
+
+
+def test_the_seed_alone_decides_which_patients_are_drawn():
+    both = Pair(outcomes(1.1), outcomes(1.0))
+    first, same, other = (comparison_rows(both, {}, 50, seed) for seed in (1, 1, 2))
+    assert first == same
+    assert all(row["low"] != another["low"] for row, another in zip(first, other, strict=True))
