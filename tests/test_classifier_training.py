@@ -10,7 +10,7 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from skinsynth.classifier import scenario
+from skinsynth.classifier import scenario, training
 from skinsynth.classifier.augmentation import augment
 from skinsynth.classifier.classifier import Architecture, Classifier, load_classifier, normalise, save_classifier
 from skinsynth.classifier.networks import build_network
@@ -437,3 +437,34 @@ def test_turns_stay_within_their_limit_and_leave_no_black_corners(rng):
 def test_an_architecture_names_its_classifier():
     architecture = Architecture("cnn-108k", 2, 0.1)
     assert Classifier(build_network("cnn-108k", 2, False, 0.1), architecture).name == "cnn-108k"
+
+
+def test_another_seed_shows_the_images_in_another_order(rng, monkeypatch):
+    train, validation, shown = examples(rng, 64), examples(rng, 32), []
+    monkeypatch.setattr(training, "augment", lambda images, *_: shown.append(images) or images)
+    for seed in (3, 4, 3):
+        train_classifier(train, validation, replace(CONFIG, epochs=1, batch_size=64), 2, seed, CPU)
+    first, other, again = shown
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_validation_weighs_classes_by_their_shares_in_training(rng):
+    train, validation = examples(rng, 32), examples(rng, 16)
+    chosen = torch.cat([torch.arange(0, 32, 2), torch.arange(1, 9, 2)])  # 16 of one class and 4 of the other
+    uneven = Examples(train.pixels[chosen], train.labels[chosen])
+    classifier, (row,) = train_classifier(uneven, validation, replace(CONFIG, epochs=1), 2, 0, CPU)
+    losses = torch.nn.functional.cross_entropy(
+        classifier.logits(validation.pixels), validation.labels, reduction="none"
+    )
+    expected = 0.8 * losses[validation.labels == 0].mean() + 0.2 * losses[validation.labels == 1].mean()
+    assert row["validation_loss"] == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_differentiable_logits_are_the_logits_and_have_a_gradient(trained, rng):
+    pixels = examples(rng, 4).pixels
+    images = (pixels / 127.5 - 1).requires_grad_()
+    logits = trained[0].logits_differentiable(images)
+    torch.testing.assert_close(logits, trained[0].logits(pixels), rtol=1e-4, atol=1e-4)
+    (gradient,) = torch.autograd.grad(logits.sum(), images)
+    assert gradient.abs().sum() > 0
