@@ -12,7 +12,7 @@ from skinsynth.lesions.isic import IsicConfig, read_isic
 from skinsynth.lesions.isic2017 import Isic2017Config, read_isic2017
 from skinsynth.lesions.phantom import PhantomConfig, Rate
 from skinsynth.lesions.sources import SourceConfigs, load_catalogue
-from skinsynth.lesions.table import COLUMNS, read_lesions, write_lesions
+from skinsynth.lesions.table import COLUMNS, FLAGS, read_lesions, write_lesions
 
 CLASSES = ("benign", "malignant")
 NEVER = Rate(0.0, 0.0)
@@ -320,3 +320,23 @@ def test_what_a_source_says_fits_into_lesions_csv(isic, tmp_path, source):
     found = read_lesions(tmp_path / "lesions.csv")
     assert tuple(found.columns) == COLUMNS
     assert found["label"].tolist() == table["label"].tolist()
+
+
+def test_hair_of_any_kind_is_hair(tmp_path):
+    rows = "".join(f"ISIC_{number},P1,,,benign,,,,0\n" for number in range(5))
+    files = {
+        "ISIC_2020_Training_GroundTruth_v2.csv": "image_name,patient_id,lesion_id,diagnosis,benign_malignant,sex,"
+        f"age_approx,anatom_site_general_challenge,target\n{rows}",
+        "ISIC_2020_Training_Duplicates.csv": "image_name_1,image_name_2\n",
+        "ISIC_2019_Training_GroundTruth.csv": "image,MEL\n",
+        "ISIC_2019_Training_Metadata.csv": "image,lesion_id,sex,age_approx,anatom_site_general\n",
+        "artefact_pseudo_annotations_ISIC2020.csv": "image_name,hair_dense,hair_short,hair_medium,black_frame,"
+        "ruler_mark,other\nISIC_0.jpg,1,0,0,0,0,0\nISIC_1.jpg,0,1,0,0,0,0\nISIC_2.jpg,0,0,1,0,0,0\n"
+        "ISIC_3.jpg,0,0,0,1,1,1\n",
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+    flags = read_isic(IsicConfig(str(tmp_path))).table.set_index("image_id")[list(FLAGS)]
+    assert flags["hair"].tolist() == ["1", "1", "1", "0", ""]
+    assert flags.loc["ISIC_3"].tolist() == ["0", "1", "1", "1"]
+    assert flags.loc["ISIC_4"].tolist() == [""] * 4
