@@ -21,6 +21,7 @@ from skinsynth.privacy.attacks import (
     reconstruction_scores,
     tpr_at_1_percent_fpr,
 )
+from skinsynth.privacy.evidence import headlines
 from skinsynth.privacy.membership import AttackConfig, feature_attack_rows, other_attack_rows, pixel_attack_rows
 from skinsynth.privacy.patients import PatientFeatures, PatientImages, halves_by_group
 
@@ -276,10 +277,10 @@ def test_attacks_by_features_find_copied_patients_with_either_half_as_their_refe
     assert all(row["high"] < 0.5 for row in others if row["metric"] == "auc"), "nobody is his own reference"
 
 
-def lesions(count, rng):
-    """Smooth pictures of 16 px, two a patient, of which no two are alike."""
+def lesions(count, rng, size=16):
+    """Smooth pictures, two a patient, of which no two are alike."""
     coarse = torch.rand(count, 3, 4, 4, generator=rng)
-    pixels = (255 * interpolate(coarse, size=16, mode="bilinear")).byte().numpy()
+    pixels = (255 * interpolate(coarse, size=size, mode="bilinear")).byte().numpy()
     images = Images([f"{n}" for n in range(count)], pixels, np.arange(count) % 2)
     return PatientImages(images, two_each(count))
 
@@ -399,3 +400,43 @@ def test_halves_are_at_most_the_largest_patient_apart_in_images():
     for seed in range(20):
         first, second = halves_by_group(groups, np.random.default_rng(seed))
         assert abs(len(first) - len(second)) <= 8
+
+
+def attack_row(attack, value, saw_the_set):
+    return {"attack": attack, "metric": "auc", "value": value, "low": value - 0.1, "saw_the_set": saw_the_set}
+
+
+def test_the_strongest_attack_is_neither_the_guess_nor_one_by_features_that_learnt_from_the_set():
+    said = [
+        attack_row("reconstruction", 0.9, 1),
+        attack_row("random guess", 0.8, 0),
+        attack_row("density_ratio", 0.6, 0),
+    ]
+    rates = [row | {"metric": "tpr_at_1_percent_fpr", "value": 0.99} for row in said]
+    named = {"class": "all", "features_of": "real", "value": 0.5}
+    judged = [
+        named | {"metric": metric, "of": of}
+        for metric, of in (
+            ("authenticity", "generated"),
+            ("authenticity", "held-out real"),
+            ("copying_beyond_strangers", "generated"),
+        )
+    ]
+    tables = {"authenticity": judged, "copies": [], "attacks": [*said, *rates], "distances": []}
+    found = headlines(tables, ["real"])
+    assert (found["strongest_attack_auc"], found["strongest_attack_auc_low"]) == (0.6, 0.5)
+
+
+def test_attacks_by_pixels_see_the_picture_however_faint_it_is_beside_fine_noise(rng):
+    """Half of 32 px in noise that thumbnails of 16 px average out: what is left of the picture has unit length."""
+    train, held_out, fresh = lesions(60, rng, 32), lesions(120, rng, 32), lesions(400, rng, 32)
+
+    def noisy(pixels):
+        checks = 90 * (np.indices((32, 32)).sum(axis=0) % 2 * 2 - 1)
+        return (pixels // 4 + 95 + checks).clip(0, 255).astype(np.uint8)
+
+    copies = np.concatenate([noisy(train.images.pixels), fresh.images.pixels])
+    config = AttackConfig(components=3, draws=20, batch_size=50, seed=1)
+    rows = pixel_attack_rows(train, held_out, copies, config)
+    (found,) = (row for row in rows if (row["attack"], row["metric"]) == ("reconstruction", "auc"))
+    assert found["value"] > 0.95

@@ -1,6 +1,7 @@
 """Whether images are new: planted copies, collapse and garbage, and the distances behind the verdicts."""
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from skinsynth.images.archive import write_archive
+from skinsynth.images.archive import Images, write_archive
 from skinsynth.intervals import wilson_share
 from skinsynth.lesions.table import read_lesions, write_lesions
 from skinsynth.privacy import distances
@@ -22,7 +23,7 @@ from skinsynth.privacy.authenticity import (
 )
 from skinsynth.privacy.copying import copying_statistic, rank_z_score
 from skinsynth.privacy.distances import extreme_places, nearest, nearest_other, paired, summary
-from skinsynth.privacy.inputs import digests, distinct_sides
+from skinsynth.privacy.inputs import check_size, digests, distinct_sides
 from stages import score_authenticity
 from stages.score_authenticity import (
     HISTOGRAM,
@@ -123,6 +124,16 @@ def test_both_sides_have_their_patients_and_training_no_duplicate(study):
     assert distinct_sides(*study, [0, 1])[2].train.ids == []
 
 
+@pytest.mark.parametrize("few", [9, 10])
+def test_a_class_is_judged_from_ten_images_on(few):
+    fake = Images(
+        [f"{n}" for n in range(few + 30)], np.zeros((few + 30, 3, 4, 4), np.uint8), np.arange(few + 30) // few
+    )
+    fake = fake.at(np.flatnonzero(fake.labels < 2))
+    with nullcontext() if few == 10 else pytest.raises(ValueError, match=r"set\.zip has 9 images of benign"):
+        check_size(Path("set.zip"), fake, ("benign", "malignant"))
+
+
 def test_a_training_image_without_a_row_of_its_lesion_is_named(study):
     table = read_lesions(study[1])
     write_lesions(study[1], table[table["image_id"] != "image3"])
@@ -189,6 +200,10 @@ def test_a_summary_counts_what_is_close():
         "median": pytest.approx(1e-6),
         "under_threshold": 2,
     }
+
+
+def test_what_is_as_far_as_the_bound_is_not_under_it():
+    assert summary(torch.tensor([0.25, 0.5, 0.75]), close=0.5)["under_threshold"] == 1
 
 
 def test_extreme_places_are_the_closest_and_the_furthest():

@@ -117,6 +117,8 @@ def test_the_count_that_stops_a_release_is_the_first_that_chance_hardly_has():
         for count in (first - 1, first)
     ]
     assert chances[1] < 0.001 <= chances[0]
+    # A chance of exactly one in a thousand is not below it: one image among 999 held-out ones.
+    assert nearer_than_any(torch.zeros(1), torch.ones(999)).unlikely_from == 2
     # With few images no count is unlikely.
     assert nearer_than_any(torch.zeros(3), torch.ones(2)).unlikely_from == 4
 
@@ -256,6 +258,15 @@ def test_images_as_near_as_a_held_out_one_are_not_nearer():
     assert nearer_than_any(torch.tensor([0.5, 1.0, 2.0]), torch.tensor([1.0, 3.0])).nearer_than_any_held_out == 1
 
 
+def test_an_image_is_marked_beside_held_out_ones_of_its_own_class():
+    gaps = torch.tensor([0.5, 0.5], dtype=torch.float64)
+    fake = Images(["a", "b"], np.zeros((2, 3, 4, 4), np.uint8), np.array([0, 1]))
+    of_held_out = torch.tensor([0, 1]), torch.tensor([0.4, 0.6], dtype=torch.float64)
+    found = Lookalikes(fake, (gaps, torch.tensor([0, 0])), *of_held_out)
+    assert [row["nearer_than_any_held_out"] for row in found.rows(CLASSES)] == [0, 1]
+    assert [row["marked"] for row in found.closest_rows(fake, CLASSES, at_least=1)] == [0, 1]
+
+
 def test_a_pale_image_has_thumbnails_of_deviation_one(lesions):
     pale = lesions.pixels // 32 + np.uint8(120)
     deviation = thumbnails(pale).square().mean(dim=(2, 3)).sqrt()
@@ -263,11 +274,19 @@ def test_a_pale_image_has_thumbnails_of_deviation_one(lesions):
     assert (deviation > 0.5).double().mean() > 0.9
 
 
-def test_a_hue_is_turned_by_17_degrees():
-    red = np.zeros((1, 3, 8, 8), np.uint8)
-    red[:, 0] = 255
-    turned = disguised(red, "hue turned by 17 degrees")[0, :, 0, 0] / 255
-    assert 360 * colorsys.rgb_to_hsv(*turned)[0] == pytest.approx(17, abs=1.5)
+@pytest.mark.parametrize("hue", [0, 120, 350])
+def test_a_hue_is_turned_by_17_degrees_around_the_circle(hue):
+    level = np.round(255 * np.array(colorsys.hsv_to_rgb(hue / 360, 1, 1))).astype(np.uint8)
+    turned = disguised(np.tile(level[None, :, None, None], (1, 1, 8, 8)), "hue turned by 17 degrees")[0, :, 0, 0] / 255
+    assert (360 * colorsys.rgb_to_hsv(*turned)[0] - hue) % 360 == pytest.approx(17, abs=3)
+
+
+@pytest.mark.parametrize("corner", [(0, 0), (0, -1), (-1, 0), (-1, -1)])
+def test_what_comes_in_beside_a_moved_image_has_the_mean_colour_of_all_four_corners(corner):
+    pixels = np.full((1, 3, 16, 16), 40, np.uint8)
+    pixels[(0, 0, *corner)] = 240
+    moved = disguised(pixels, "moved by an eighth")[0]
+    assert moved[:, 8, 0].tolist() == [(240 + 3 * 40) / 4, 40, 40]
 
 
 def test_noise_has_the_deviation_that_its_name_says():

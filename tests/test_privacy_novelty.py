@@ -1,13 +1,14 @@
 """Novelty as a whole: C_T by cells, the planted table, distances and the figure of pairs."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from skinsynth.privacy.copying import cells_of, copying_by_cells, copying_statistic
+from skinsynth.privacy.copying import _as_many, cells_of, copying_by_cells, copying_statistic
 from skinsynth.privacy.distances import nearest, nearest_of_each
 from skinsynth.privacy.novelty import (
     BINS,
@@ -183,6 +184,7 @@ def test_cells_with_few_images_of_either_set_are_left_out(rng):
     only_left = left[2] - 50
     cells = cells_of(train, 2, 0)
     assert copying_by_cells(cells, held_out, only_left).judged_share == 0.5
+    assert copying_by_cells(cells, held_out, only_left[:20]).judged_share == 0.5
     none = copying_by_cells(cells, held_out, only_left[:19])
     assert math.isnan(none.value)
     assert none.judged_share == 0
@@ -278,3 +280,32 @@ def test_planted_sets_are_read_against_patients_who_are_in_none_of_them(rng):
     statistic = {row["set"]: row["copying_statistic"] for row in rows}
     assert statistic["held-out real"] == copying_statistic(train, held_out.reference, held_out.fresh)
     assert statistic["held-out real"] != copying_statistic(train, held_out.fresh, held_out.fresh)
+
+
+def test_an_image_that_another_s_projection_is_nearer_to_is_not_called_memorised(rng):
+    real = torch.randn(6, 4, generator=rng)
+    real[1] = real[0] + 1e-4  # nearly one image, whose projections are taken for each other
+    projected = real[[1, 0, 2, 3, 4, 5]]
+    rows = distance_rows({"cosine": {}}, (real, projected), close=1e-5)
+    found = {row["statistic"]: row["value"] for row in rows}
+    assert (found["under_threshold"], found["own_is_nearest"], found["memorised"]) == (6, 4, 4)
+
+
+def test_blurred_planted_images_are_those_that_stand_beside_them_sharp(rng):
+    train, fake = torch.randn(2, 120, 8, generator=rng)
+    held_out = halves(torch.randn(200, 8, generator=rng), np.arange(200), seed=1)
+    few = replace(CONFIG, planted_images=30)
+    # Images that a blur does not change.
+    rows = planted_rows(training_set(train), held_out, held_out.fresh, fake, fake + 50, few, coverage)
+    sharp, blurred = ({**row, "set": ""} for row in rows if row["set"].startswith("held-out real"))
+    assert str(sharp) == str(blurred)  # nan is not nan
+    assert sharp["images"] == 30
+
+
+def test_as_many_training_images_as_strangers_are_those_of_whole_patients():
+    groups = np.arange(40) // 4
+    for seed in range(5):
+        places = _as_many(groups, 12, np.random.default_rng(seed))
+        assert len(set(places.tolist())) == 12
+        assert len(set(groups[places].tolist())) == 3
+    assert sorted(_as_many(groups, 99, np.random.default_rng(0)).tolist()) == list(range(40))
