@@ -11,6 +11,7 @@ from skinsynth.federated.hospital import (
     NETWORKS,
     Hospital,
     LocalWork,
+    _pulled,
     check_averaged,
     load_weights,
     networks_in,
@@ -30,7 +31,7 @@ from skinsynth.federated.messages import (
 )
 from skinsynth.gan.discriminator import DiscriminatorConfig
 from skinsynth.gan.generator import GeneratorConfig
-from skinsynth.gan.trainer import Trainer
+from skinsynth.gan.trainer import Trainer, moved_weights
 from tests.test_gan_trainer import CONFIG as TRAINER
 
 ALL = tuple(NETWORKS)
@@ -73,6 +74,8 @@ def test_rounds_from_its_own_weights_are_the_trainers_own_steps():
     assert result.images == 10
     assert result.measured["images_shown"] == 8
     assert result.measured["real_sign"] == pytest.approx(sum(report.real_sign for report in reports) / 2)
+    losses = [report.generator_loss + report.discriminator_loss for report in reports]
+    assert result.measured["train_loss"] == pytest.approx(sum(losses) / 2)
     assert hospital.state()[1] == alone.state()[1]
 
 
@@ -137,6 +140,18 @@ def test_a_round_that_fails_leaves_the_memory_as_it_was_and_says_why():
     assert_same(weights_in(again[ARRAYS]), weights_in(train_round(undisturbed, good, memory)[ARRAYS]))
 
 
+def test_a_weight_that_is_not_finite_ends_a_round_whose_losses_are_and_no_state_of_it_is_kept():
+    hospital, memory = Hospital("small", tiny_trainer()), RecordDict()
+    weights = weights_of(hospital.trainer, ALL)
+    next(tensor for name, tensor in weights.items() if name.startswith("ema/")).fill_(torch.inf)  # no loss sees it
+    reply = train_round(hospital, asked(weights, 1), memory)
+    assert "TrainingDiverged" in reply[HOSPITAL]["error"]
+    assert not reply.array_records
+    assert recall(memory) is None
+    good, undisturbed = asked(weights_of(tiny_trainer(), ALL), 2), Hospital("small", tiny_trainer())
+    assert_same(*(weights_after(train_round(one, good, RecordDict())) for one in (hospital, undisturbed)))
+
+
 def asked(weights, number, run="0123456789abcdef"):
     config = work_record(work(), run)
     config["server-round"] = number
@@ -197,6 +212,25 @@ def test_a_proximal_pull_keeps_a_hospital_near_the_federation():
         moved[mu] = distance(start, result.weights)
         assert not hospital.trainer.generator_adam._optimizer_step_pre_hooks
     assert moved[1e4] < 0.7 * moved[0.0]
+
+
+def test_the_pull_is_mu_times_the_way_from_where_the_round_began():
+    """The gradient of mu / 2 ||w - w_start||² (FedProx, eq. 2), beside that of the loss."""
+    trainer, pulls = tiny_trainer(), {}
+    with _pulled(trainer, 0.5):
+        for adam in (trainer.generator_adam, trainer.discriminator_adam):
+            for number, weight in enumerate(moved_weights(adam)):
+                weight.data += 0.25 * number
+                weight.grad = torch.ones_like(weight)
+            handle = adam.register_step_pre_hook(
+                lambda one, *_: pulls.update({id(one): [weight.grad.clone() for weight in moved_weights(one)]})
+            )
+            adam.step()
+            handle.remove()
+    assert len(pulls) == 2
+    for gradients in pulls.values():
+        for number, gradient in enumerate(gradients):
+            torch.testing.assert_close(gradient, torch.full_like(gradient, 1 + 0.5 * 0.25 * number))
 
 
 def test_work_arrives_as_it_was_sent():

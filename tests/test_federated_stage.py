@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 
-from skinsynth.federated.cohort import hospitals_of, weights_at_start
+from skinsynth.federated.cohort import hospitals_of, seeds_of, weights_at_start
 from skinsynth.federated.hospital import weights_of
 from skinsynth.federated.privacy import spent
 from skinsynth.federated.server import FederationConfig, FederationState
@@ -53,6 +53,10 @@ def test_each_hospital_has_its_own_images_and_random_numbers():
     small, middle, large = of_cohort("small", "middle", "large")
     assert (numbers(small), numbers(middle), numbers(large)) == ([1, 5], [3], [0, 2, 4])
     assert len({hospital.trainer.config.seed for hospital in (small, middle, large)}) == 3
+
+
+def test_seeds_follow_the_names_and_not_the_order_of_the_rows():
+    assert seeds_of(["small", "large", "small", "middle"], 5) == {"large": 5, "middle": 6, "small": 7}
 
 
 @pytest.mark.parametrize("name", ["small", "middle", "large"])
