@@ -17,7 +17,15 @@ from scipy.stats import norm as gaussian
 from skinsynth.federated.hospital import MEASURED, LocalResult
 from skinsynth.federated.in_process import InProcessGrid, run_in_process
 from skinsynth.federated.messages import ARRAYS, HOSPITAL, IMAGES, METRICS, answer, failure, numbers_as_in, weights_in
-from skinsynth.federated.privacy import AdaptiveConfig, PrivacyConfig, mods_of, noise_of_round, spent
+from skinsynth.federated.privacy import (
+    AdaptiveConfig,
+    PrivacyConfig,
+    affords,
+    check_everybody_is_needed,
+    mods_of,
+    noise_of_round,
+    spent,
+)
 from skinsynth.federated.server import FederationConfig, FederationStalled, FederationState, Server, check_federation
 from skinsynth.federated.strategies import StrategyConfig
 from skinsynth.gan.checkpoint import finished_folder, keep_finished
@@ -296,6 +304,33 @@ def test_a_hospital_that_should_clip_and_does_not_is_left_out():
     assert_same(state.weights, SENT)
 
 
+@pytest.mark.parametrize(("length", "changed"), [(1.9999, 1), (2.01, 0)])
+def test_an_update_is_as_long_as_the_norm_and_hardly_longer(length, changed):
+    config = privacy(where="hospital", **QUIET)
+    state = federate([moved(0.0), moved(length / math.sqrt(7))], config, mods=mods_of(PRIVACY))
+    assert state.rounds[0]["changed"] == changed
+
+
+def test_a_hospital_that_clips_is_not_left_out_for_what_single_precision_makes_of_large_weights():
+    """Of 10.75 last places of each weight, which is what clipping leaves of the update, 11 arrive."""
+    large = {"matrix": torch.full((200, 200), 8192.0)}
+    place = 2.0**-10
+    norm = 10.75 * place * 200
+    state = federate([moved(1.0)] * 2, privacy(where="hospital", **QUIET, clipping_norm=norm), large)
+    assert not state.incidents
+    assert np.abs(steps(state, large)).max() == pytest.approx(11 * place)
+    assert np.linalg.norm(steps(state, large)) > 1.02 * norm
+
+
+def test_arrays_in_another_order_are_not_clipped_one_for_the_other():
+    def turned_round(weights):
+        return dict(reversed(moved(1.0)(weights).items()))
+
+    state = federate([moved(0.1), turned_round], privacy(where="hospital"))
+    assert "the trained networks have other arrays than the federation's" in state.incidents[0]["reason"]
+    assert_same(state.weights, SENT)
+
+
 @SIDES
 def test_a_reply_that_is_not_finite_releases_nothing_and_spends_nothing(where):
     rounds = iter(range(9))
@@ -357,6 +392,17 @@ def test_settings_under_which_nothing_could_be_promised_are_refused(changes, mes
     with pytest.raises(ValueError, match=message) as raised:
         check_federation(federation(privacy=privacy(**changes), least_hospitals=3), 3)
     assert "\n" not in str(raised.value)
+
+
+def test_a_delta_of_one_in_the_number_of_hospitals_is_refused():
+    with pytest.raises(ValueError, match="allows to publish one of 4 hospitals as it is: make it much less than 1/4"):
+        check_everybody_is_needed(privacy(delta=0.25), 4, 4)
+    check_everybody_is_needed(privacy(delta=0.24), 4, 4)
+
+
+def test_a_budget_holds_the_round_that_spends_it_to_the_last_digit():
+    config = privacy(max_epsilon=spent(PRIVACY, 3)["epsilon"])
+    assert [affords(config, releases) for releases in (2, 3, 4)] == [True, True, False]
 
 
 def test_a_round_of_fewer_than_all_hospitals_is_refused():

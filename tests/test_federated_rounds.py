@@ -7,7 +7,8 @@ import json
 import numpy as np
 import pytest
 import torch
-from flwr.app import Array, ArrayRecord, Context, RecordDict
+from flwr.app import Array, ArrayRecord, Context, Error, Message, RecordDict
+from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode
 
 from skinsynth import stage
 from skinsynth.federated.client import client_app
@@ -249,6 +250,11 @@ FAULTS = {
     "wrong type": (set_first(np.zeros((4, 4, 4), np.float64)), "not float32"),
     "a missing array": (lambda content: content[ARRAYS].pop("generator/mapping.w_avg"), "missing or foreign"),
     "no arrays": (lambda content: content.pop(ARRAYS), "one record"),
+    "arrays beside those asked for": (
+        lambda content: content.update(more=ArrayRecord({"more": Array(np.zeros(2, np.float32))})),
+        "one record",
+    ),
+    "no images": (lambda content: content[METRICS].update({IMAGES: 0}), "counts 0"),
     "negative images": (lambda content: content[METRICS].update({IMAGES: -5}), "counts -5"),
     "an infinite loss": (lambda content: content[METRICS].update(train_loss=float("inf")), "finite number"),
     "a foreign measurement": (lambda content: content[METRICS].update(more=1.0), "measurements"),
@@ -288,6 +294,24 @@ def test_a_silent_hospital_is_left_out():
     server.run(Lossy(client_app(lambda context: own[context.node_id - 1]), contexts))
     assert server.state.incidents == [{"round": 1, "hospital": "node 2", "reason": "no reply in time"}]
     assert server.state.rounds[0]["hospitals"] == 1
+
+
+@pytest.mark.parametrize(("silent", "told"), [(1, "no reply: node 13 is gone"), (2, "no reply in time")])
+def test_what_the_superlink_says_of_one_is_not_said_of_all_who_are_silent(silent, told):
+    own = hospitals(6, 8, 10)
+    contexts = [Context(1, node, {"hospital": name}, RecordDict(), {}) for node, name in enumerate("abc", start=11)]
+    server = Server(federation(rounds=1), FederationState(START), None, lambda _: None)
+
+    class Lossy(InProcessGrid):
+        def send_and_receive(self, messages, *, timeout=None):
+            replies = list(super().send_and_receive(messages, timeout=timeout))
+            gone = Message(Error(ErrorCode.NODE_UNAVAILABLE, "node 13 is gone"), reply_to=messages[-1])
+            gone.metadata.__dict__["_src_node_id"] = SUPERLINK_NODE_ID
+            return [*replies[:-silent], gone]
+
+    server.run(Lossy(client_app(lambda context: own[context.node_id - 11]), contexts))
+    assert {row["reason"] for row in server.state.incidents} == {told}
+    assert len(server.state.incidents) == silent
 
 
 class EndlessError(Exception):
@@ -331,12 +355,30 @@ def test_a_round_with_too_few_whole_replies_changes_nothing_and_the_next_goes_on
     assert any("the weights stay" in row["reason"] for row in state.incidents)
 
 
-def test_an_average_that_overflows_changes_nothing(tmp_path):
-    def overflow(content):
-        content[ARRAYS] = ArrayRecord(
-            {name: Array(np.full_like(array.numpy(), 3e38)) for name, array in content[ARRAYS].items()}
-        )
+def overflow(content):
+    """Finite weights, which a server learning rate of 3 takes beyond single precision."""
+    content[ARRAYS] = ArrayRecord(
+        {name: Array(np.full_like(array.numpy(), 3e38)) for name, array in content[ARRAYS].items()}
+    )
 
+
+def test_an_average_that_overflows_leaves_no_momentum_behind(tmp_path):
+    config = federation(
+        averaged=("generator",),
+        strategy=StrategyConfig("FedAvgM", {"server_learning_rate": 3.0, "server_momentum": 0.5}),
+    )
+
+    def after(fault):
+        numbers = itertools.count(1)
+        mod = spoiling("a", lambda content: fault(content) if next(numbers) == 2 else None)
+        state = run_in_process(config, hospitals(6), GENERATOR, tmp_path / fault.__name__, mods=[mod])
+        assert [row["changed"] for row in state.rounds] == [1, 0, 1]
+        return state.weights
+
+    assert_same(after(overflow), after(raise_))
+
+
+def test_an_average_that_overflows_changes_nothing(tmp_path):
     config = federation(
         rounds=2, strategy=StrategyConfig("FedAvgM", {"server_learning_rate": 3.0, "server_momentum": 0.0})
     )

@@ -151,7 +151,15 @@ def test_options_that_do_not_fit_are_named(name, options, message):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"rounds": 0}, {"steps_per_round": 0}, {"least_hospitals": 4}, {"averaged": ("ema",)}]
+    "changes",
+    [
+        {"rounds": 0},
+        {"steps_per_round": 0},
+        {"patience_rounds": 0},
+        {"rounds_per_score": 0},
+        {"least_hospitals": 4},
+        {"averaged": ("ema",)},
+    ],
 )
 def test_a_federation_that_cannot_run_is_refused(changes):
     with pytest.raises(ValueError, match="change"):
