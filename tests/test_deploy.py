@@ -17,10 +17,12 @@ import subprocess
 import sys
 import threading
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 
+import grpc
 import numpy as np
 import pandas as pd
 import pytest
@@ -28,12 +30,19 @@ import torch
 import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization.ssh import load_ssh_private_key, load_ssh_public_key
+from cryptography.x509.oid import ExtendedKeyUsageOID
 from flwr.app import Context, RecordDict
 from flwr.superlink.grid import HttpGrid
+from grpc_health.v1.health import HealthServicer
+from grpc_health.v1.health_pb2 import HealthCheckResponse
+from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
+from safetensors.torch import save_file
 
 from deploy.address import check_free, check_reached, host_port, port
+from deploy.check_health import main as check_health
 from deploy.environment import ENVIRONMENT
 from deploy.hospital import check_folder, images_line, keep_running
+from deploy.hospital import main as run_hospital
 from deploy.make_keys import make_node_key, make_server_keys
 from deploy.rehearse import Rehearsal
 from deploy.rehearse import main as rehearse
@@ -112,6 +121,25 @@ def test_the_servers_certificate_is_signed_for_the_names_by_which_it_is_called(t
     names = server.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert names.get_values_for_type(x509.DNSName) == ["gan.example.org", "localhost"]
     assert [str(address) for address in names.get_values_for_type(x509.IPAddress)] == ["127.0.0.1"]
+
+
+def extension(certificate, kind):
+    return certificate.extensions.get_extension_for_class(kind).value
+
+
+def test_an_authority_signs_servers_and_no_other_authority_and_no_server_signs_anything(tmp_path):
+    make_server_keys(tmp_path, ["gan.example.org"], [])
+    authority, server = (
+        x509.load_pem_x509_certificate((tmp_path / name).read_bytes()) for name in ("ca.crt", "server.crt")
+    )
+    of_authority, of_server = (extension(one, x509.BasicConstraints) for one in (authority, server))
+    assert (of_authority.ca, of_authority.path_length, of_server.ca) == (True, 0, False)
+    assert list(extension(server, x509.ExtendedKeyUsage)) == [ExtendedKeyUsageOID.SERVER_AUTH]
+
+
+def test_a_folder_that_is_made_for_keys_is_its_owner_s_alone(tmp_path):
+    make_node_key(tmp_path / "node")
+    assert stat.S_IMODE((tmp_path / "node").stat().st_mode) == 0o700
 
 
 def test_a_new_certificate_keeps_the_authority_that_hospitals_know(tmp_path):
@@ -299,6 +327,38 @@ def test_folders_and_a_server_end_as_one_process(folders):
     assert_same(ema, {name: tensor for name, tensor in state.weights.items() if name.startswith("ema/")})
 
 
+def test_a_server_begins_with_the_weights_in_its_folder_in_the_order_of_its_networks(folders):
+    settings = deployment(rounds=1)
+    start = {name: 0.9 * tensor.contiguous() for name, tensor in first_weights(TINY, ALL).items()}
+    (folders / "server").mkdir()
+    save_file(start, folders / "server" / "start.safetensors")
+    state = serve(grid_of(settings, folders), settings, folders / "server")
+    hospitals = [hospital_in(folders / name, name, settings, CPU) for name in "ab"]
+    expected = run_in_process(settings.federation, hospitals, start, folders / "one").weights
+    assert_same(state.weights, expected)
+    assert list(state.weights) == list(expected)
+
+
+def test_weights_of_other_networks_are_refused_before_the_first_round(folders):
+    (folders / "server").mkdir()
+    others = {name: tensor.contiguous() for name, tensor in first_weights(TINY, ("generator",)).items()}
+    save_file(others, folders / "server" / "start.safetensors")
+    with pytest.raises(ValueError, match=r"start\.safetensors holds other networks or sizes"):
+        serve(grid_of(deployment(rounds=1), folders), deployment(rounds=1), folders / "server")
+    assert not (folders / "server" / "checkpoint").exists()
+
+
+@pytest.mark.parametrize("where", ["server", "hospital"])
+def test_hospitals_on_machines_of_their_own_clip_and_withhold_as_the_settings_say(folders, where):
+    settings = deployment(rounds=1, least_hospitals=2, privacy=PrivacyConfig(where, 1.0, 0.5, None, 1e-5, None, 0))
+    state = serve(grid_of(settings, folders), settings, folders / "server")
+    assert (state.incidents, state.releases) == ([], 1)
+    hospitals = [hospital_in(folders / name, name, settings, CPU) for name in "ab"]
+    start = first_weights(TINY, ALL)
+    assert_same(state.weights, run_in_process(settings.federation, hospitals, start, folders / "one").weights)
+    assert not set(state.visits[0]) & {"images", "train_loss"}
+
+
 class KilledError(Exception):
     pass
 
@@ -413,6 +473,17 @@ def test_a_checkpoint_of_other_settings_is_not_gone_on_with(folders):
     other = deployment(rounds=2, steps_per_round=2)
     with pytest.raises(ValueError, match="other settings: name another run with --run"):
         serve(grid_of(other, folders), other, folders / "server")
+
+
+def test_a_run_without_privacy_does_not_go_on_with_it_nor_the_other_way_round(folders):
+    private = PrivacyConfig("server", 1.0, 1.0, None, 1e-5, None, None)
+    for first, then in ((None, private), (private, None)):
+        before, after = (deployment(rounds=1, least_hospitals=2, privacy=privacy) for privacy in (first, then))
+        assert before.digest() != after.digest()
+        folder = folders / f"server-{before.digest()}"
+        serve(grid_of(before, folders), before, folder)
+        with pytest.raises(ValueError, match="other settings: name another run with --run"):
+            serve(grid_of(after, folders), after, folder)
 
 
 def test_a_hospital_trains_on_the_train_side_of_its_split_alone(folders):
@@ -564,9 +635,9 @@ def test_ports_end_at_65535():
 
 
 @contextmanager
-def listening(folder=None):
+def listening(folder=None, host="127.0.0.1"):
     """A port of this machine that somebody listens at, with the certificate of a folder; without one it says "no"."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
+    with socket.create_server((host, 0)) as server:
 
         def greet():
             with suppress(OSError):
@@ -603,6 +674,14 @@ def test_a_federation_that_answers_with_a_certificate_of_the_authority_is_reache
 def test_a_federation_of_another_authority_is_not_trusted(authorities):
     with listening(authorities / "theirs") as number, pytest.raises(OSError, match="certificate is not trusted"):
         check_reached(f"127.0.0.1:{number}", authorities / "ours" / "ca.crt")
+
+
+def test_a_certificate_of_the_authority_for_another_name_is_not_trusted(authorities):
+    with (
+        listening(authorities / "ours", "127.0.0.2") as number,
+        pytest.raises(OSError, match="is not trusted.*mismatch"),
+    ):
+        check_reached(f"127.0.0.2:{number}", authorities / "ours" / "ca.crt")
 
 
 def test_who_listens_without_tls_is_no_superlink(authorities):
@@ -893,6 +972,85 @@ def test_flowers_programs_are_found_without_an_activated_environment(tmp_path):
     assert subprocess.run([sys.executable, "-c", code, str(tmp_path)], env=bare, check=False).returncode == 0
 
 
+def test_flower_calls_nobody_installs_nothing_and_believes_no_proxy(tmp_path):
+    code = (
+        "import json, os, pathlib, sys; from deploy.environment import prepare_environment; "
+        "prepare_environment(pathlib.Path(sys.argv[1])); print(json.dumps(dict(os.environ)))"
+    )
+    trusting = {
+        "PATH": os.defpath,
+        "PYTHONPATH": str(PROJECT),
+        "FORWARDED_ALLOW_IPS": "*",
+        "FLWR_TELEMETRY_ENABLED": "1",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], env=trusting, check=True, capture_output=True, text=True
+    )
+    found = json.loads(done.stdout)
+    said = {
+        "FLWR_TELEMETRY_ENABLED": "0",
+        "FLWR_DISABLE_UPDATE_CHECK": "1",
+        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+        "FLWR_HOME": str(tmp_path / "flower"),
+    }
+    assert said.items() <= found.items()
+    assert "FORWARDED_ALLOW_IPS" not in found
+
+
+def test_a_supernode_s_own_processes_are_reached_from_this_machine_alone(tmp_path, monkeypatch):
+    write_archive(tmp_path / "images.zip", *images(4, 0))
+    make_node_key(tmp_path)
+    (tmp_path / "ca.crt").touch()
+    commands = []
+
+    def kept_running(command, once):
+        commands.append((command, once))
+        return 0
+
+    monkeypatch.setattr("deploy.hospital.keep_running", kept_running)
+    monkeypatch.setattr("deploy.hospital.prepare_environment", lambda _: None)
+    flags = ["--name", "a", "--folder", str(tmp_path), "--superlink", "gan.example.org:8000", "--once"]
+    monkeypatch.setattr("sys.argv", ["hospital.py", *flags])
+    with pytest.raises(SystemExit, match="0"):
+        run_hospital()
+    ((command, once),) = commands
+    said = dict(zip(command[2::2], command[3::2], strict=True))
+    assert once
+    assert said["--host"] == "127.0.0.1"
+    assert said["--node-config"] == f'hospital="a" folder="{tmp_path}"'
+    assert said["--root-certificates"] == str(tmp_path / "ca.crt")
+    assert "--insecure" not in command
+
+
+def test_a_node_that_fails_and_is_to_run_once_is_not_started_again(monkeypatch, tmp_path):
+    monkeypatch.setattr("deploy.hospital.SECONDS_BETWEEN", 0.0)
+    monkeypatch.setattr("deploy.hospital.signal.signal", lambda *_: None)
+    fails_once = (
+        "import pathlib, sys; began = pathlib.Path(sys.argv[1]); sys.exit(0 if began.exists() else began.touch() or 3)"
+    )
+    command = [sys.executable, "-c", fails_once, str(tmp_path / "began")]
+    assert keep_running(command, once=True) == 1
+    assert keep_running(command, once=True) == 0
+
+
+@pytest.mark.parametrize(("status", "code"), [("SERVING", 0), ("NOT_SERVING", 1)])
+def test_the_health_of_a_service_is_an_exit_code(monkeypatch, capsys, status, code):
+    servicer = HealthServicer()
+    servicer.set("", HealthCheckResponse.ServingStatus.Value(status))
+    server = grpc.server(ThreadPoolExecutor(1))
+    add_HealthServicer_to_server(servicer, server)
+    number = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    monkeypatch.setattr("sys.argv", ["check_health.py", f"127.0.0.1:{number}"])
+    try:
+        with pytest.raises(SystemExit) as ended:
+            check_health()
+    finally:
+        server.stop(None).wait()
+    assert int(ended.value.code) == code
+    assert capsys.readouterr().out == f"{status}\n"
+
+
 # The node's handlers write past Python's buffer, since a signal may come while "begun" is still being flushed.
 NODE = r"""
 import sys
@@ -964,6 +1122,14 @@ def test_the_app_says_the_settings_of_params_yaml(tmp_path):
     write_app(tmp_path, settings)
     assert load_params("federation", Deployment, tmp_path / "skinsynth_app" / "settings.yaml") == settings
     assert settings.trainer.generator.class_count == 2
+
+
+def test_weights_to_start_from_are_not_handed_out_with_the_settings(tmp_path):
+    params = yaml.safe_load((PROJECT / "params.yaml").read_text())
+    params["scales"][params["scale"]]["train_federated"]["start_from"] = "teacher"
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    with pytest.raises(ValueError, match=r"start_from is not taken here: lay its weights as start\.safetensors"):
+        deployment_of(tmp_path / "params.yaml", ["small", "large"])
 
 
 def test_the_documentation_names_scripts_and_flags_that_there_are():
