@@ -22,6 +22,8 @@ import yaml
 from PIL import Image
 
 from pipeline.without_dvc import commands
+from skinsynth.artefacts.auditor import Auditor
+from skinsynth.classifier.classifier import load_classifier
 from skinsynth.directions.removal import load_moves
 from skinsynth.features.extractor import ModelExtractor
 from skinsynth.gan.family import Family
@@ -29,7 +31,7 @@ from skinsynth.images.archive import read_archive, write_archive
 from skinsynth.privacy.inputs import fingerprint
 from skinsynth.privacy.names import TABLES
 from skinsynth.stage import load_params, run
-from stages import score_authenticity, train_gan
+from stages import audit_artefacts, score_authenticity, train_detectors, train_gan
 from tests.tiny import ROOT, tiny_params, write_params
 
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())
@@ -159,6 +161,66 @@ def test_projections_keep_the_order_of_their_images(study):
     shown = read_archive(study / "data/projections/pairs.zip", [f"{image_id}.real" for image_id in table["image_id"]])
     assert len(pairs.ids) == 2 * len(table)
     np.testing.assert_array_equal(shown.pixels, real.pixels)
+
+
+def ids_of(table: Path, **chosen: str) -> set[str]:
+    rows = pd.read_csv(table, dtype=str, keep_default_na=False)
+    for column, value in chosen.items():
+        rows = rows[rows[column] == value]
+    return set(rows["image_id"])
+
+
+def test_tables_name_images_of_the_side_that_their_stage_speaks_of(study):
+    points = study / "metrics/embed_images/points.csv"
+    named = {
+        "train": (
+            ids_of(study / "data/projections/distances.csv"),
+            ids_of(study / "data/projections/edges.csv"),
+            ids_of(points, panel="a", kind="real"),
+        ),
+        "test": (
+            ids_of(study / "metrics/explain_classifier/cases.csv"),
+            ids_of(points, panel="b", kind="real"),
+        ),
+    }
+    for side, tables in named.items():
+        for ids in tables:
+            assert ids
+            assert ids <= ids_of(study / "data/splits/main.csv", split=side)
+    test = ids_of(study / "data/splits/main.csv", split="test")
+    assert ids_of(study / "metrics/train_classifier/real/predictions.csv") == test
+    scores = pd.read_csv(study / "metrics/train_detectors/scores.csv").dropna(subset="auc")
+    lesions = pd.read_csv(study / "data/lesions.csv")
+    flags = lesions[lesions["image_id"].isin(test)]
+    for row in scores.itertuples():
+        assert row.flagged_share == pytest.approx(flags[row.artefact].mean(), abs=1e-5)
+
+
+def test_every_interval_is_over_the_patients_of_the_split(study, monkeypatch):
+    """Not over images, of which a patient has several."""
+
+    def look(_, labels, groups, *__):
+        seen["measure_dose_response"] = labels, groups
+        raise Stopped
+
+    seen: dict[str, Any] = {}
+    monkeypatch.chdir(study)
+    monkeypatch.setattr("stages.measure_dose_response.predict_by_dose", lambda *_: [])
+    monkeypatch.setattr("stages.measure_dose_response.curve_rows", look)
+    with pytest.raises(Stopped):
+        call("measure_dose_response", None, monkeypatch)
+    places = Path("data/images.zip"), Path("data/lesions.csv"), Path("data/splits/main.csv")
+    sides = pd.read_csv(places[2]).groupby("split")
+    test, train = (sides.get_group(side) for side in ("test", "train"))
+    assert test["group"].nunique() < len(test)
+    assert seen["measure_dose_response"][1].tolist() == test["group"].tolist()
+    predictions = pd.read_csv("metrics/train_classifier/real/predictions.csv")
+    assert predictions["group"].tolist() == test["group"].tolist()
+    _, detected = train_detectors.read_sides(*places)["test"].flagged("hair")
+    assert detected.tolist() == test["group"].tolist()
+    judge = load_classifier(Path("models/classifier/real"), torch.device("cpu"))
+    auditor = Auditor(judge, {}, ("benign", "malignant"), positive=1, least_auc=0.5, draws=2)
+    assert audit_artefacts.real_side("train", *places, auditor).groups.tolist() == train["group"].tolist()
 
 
 def test_at_the_end_only_the_states_of_whole_trainings_are_left_of_checkpoints(study):
@@ -624,6 +686,55 @@ def test_gans_are_scored_and_selected_untruncated_and_on_images_of_different_see
             call(stage, item, monkeypatch)
     assert truncations == {1.0}
     assert len(set(seeds)) == len(seeds) == len(GANS) + len(params["scales"]["phantom"]["select_gan"]["candidates"])
+
+
+@pytest.mark.parametrize(
+    ("stage", "item", "draw"),
+    [
+        ("generate_images", "cgan", "skinsynth.gan.family.Family.sample"),
+        ("augment_edges", None, "skinsynth.gan.family.Family.sample"),
+        ("find_directions", None, "stages.find_directions.sample_w"),
+    ],
+)
+def test_images_are_drawn_with_the_truncation_of_the_settings(copied, monkeypatch, stage, item, draw):
+    def look(*arguments):
+        assert arguments[-1] == 0.6
+        raise Stopped
+
+    params = tiny_params()
+    params["scales"]["phantom"][stage]["truncation_psi"] = 0.6
+    write_params(copied, params)
+    monkeypatch.setattr(draw, look)
+    with pytest.raises(Stopped):
+        call(stage, item, monkeypatch)
+
+
+def test_all_models_of_a_federation_are_judged_by_images_of_the_same_latents(copied, monkeypatch):
+    def look(_, labels, batch_size, rng, truncation_psi):
+        seeds.append((rng.initial_seed(), rng.get_state().numpy().tobytes()))
+        return torch.zeros(len(labels), 3, 32, 32, dtype=torch.uint8)
+
+    def stop(*_):
+        raise Stopped
+
+    seeds: list[tuple[int, bytes]] = []
+    monkeypatch.setattr(Family, "sample", look)
+    monkeypatch.setattr("stages.score_federated.cohorts.judge_models", stop)
+    with pytest.raises(Stopped):
+        call("score_federated", None, monkeypatch)
+    assert len(seeds) == 1 + len(COHORTS)
+    assert len(set(seeds)) == 1
+
+
+def test_tables_are_replaced_together_or_not_at_all(copied, monkeypatch):
+    tables = copied / "metrics/write_tables/tables"
+    before = {file.name: file.read_bytes() for file in tables.iterdir()}
+    (copied / "metrics/train_gan/ben/losses.csv").write_text("augment_p\n0.9\n")  # would change Table 1
+    intervals = copied / "metrics/train_classifier/real/intervals.csv"
+    rows = pd.read_csv(intervals)
+    rows.assign(test_images=rows["test_images"] + 1).to_csv(intervals, index=False)  # ends Table 2
+    assert "all scenarios are tested on the same images" in fails_in_one_line("write_tables", None, monkeypatch)
+    assert {file.name: file.read_bytes() for file in tables.iterdir()} == before
 
 
 def test_the_majority_class_is_that_of_training_images(copied, monkeypatch):
