@@ -1,6 +1,7 @@
 """Artefacts: detectors see planted ones, areas are those drawn, shares and correlations are numpy's."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -18,12 +19,14 @@ from skinsynth.artefacts.detector import (
     save_detector,
     train_detector,
 )
-from skinsynth.artefacts.paste import with_frames
+from skinsynth.artefacts.paste import frameless, with_frames
 from skinsynth.classifier.classifier import Classifier
 from skinsynth.classifier.training import ClassifierConfig, Examples
 from skinsynth.gan.pixels import from_pixels
 from skinsynth.images.archive import Images
+from skinsynth.intervals import wilson_share
 from skinsynth.lesions.phantom import PhantomConfig, Rate, draw_phantom
+from stages.audit_artefacts import headlines
 
 CPU = torch.device("cpu")
 CONFIG = ClassifierConfig("cnn-108k", False, 0.1, 6, 3, 3e-3, 16, 180.0, True, "none", 0.5, 1, False, (1,))
@@ -283,17 +286,32 @@ def test_a_second_lesion_counts_and_a_speck_does_not():
     assert not mask[13, 51]
 
 
+class Judge(Classifier):
+    """Takes the red of an image's first pixel, of 255, for the probability of the positive class."""
+
+    def __init__(self):
+        pass
+
+    def probabilities(self, pixels):
+        positive = torch.as_tensor(pixels)[:, 0, 0, 0].double() / 255
+        return torch.stack([1 - positive, positive], dim=1)
+
+
+def auditor_of(detectors):
+    return Auditor(Judge(), detectors, ("benign", "malignant"), positive=1, least_auc=0.7, draws=20)
+
+
+def reds(levels, labels):
+    """Images of these levels of red in these classes."""
+    pixels = np.zeros((len(levels), 3, 8, 8), np.uint8)
+    pixels[:, 0] = np.array(levels)[:, None, None]
+    return Images([f"{number}" for number in range(len(levels))], pixels, np.array(labels))
+
+
 def test_what_is_known_of_an_artefact_is_told_without_a_detector_and_nothing_of_what_is_unknown():
-    class Judge(Classifier):
-        def __init__(self):
-            pass
-
-        def probabilities(self, pixels):
-            return torch.full((len(pixels), 2), 0.5)
-
     images = Images(["a", "b", "c", "d"], np.zeros((4, 3, 8, 8), np.uint8), np.array([0, 1, 0, 1]))
     flags = pd.DataFrame({"hair": ["1", "1", "", "0"], "ruler": [""] * 4})
-    auditor = Auditor(Judge(), {}, ("benign", "malignant"), positive=1, least_auc=0.7, draws=20)
+    auditor = auditor_of({})
     asked = Inspected("real", images, np.arange(4), flags, {"black_frame": np.ones(4)})
     rows = auditor.trait_rows(asked, np.random.default_rng(0))
     share_of = {
@@ -302,3 +320,66 @@ def test_what_is_known_of_an_artefact_is_told_without_a_detector_and_nothing_of_
         if (row["class"], row["measure"]) == ("all", "share")
     }
     assert share_of == {("detector", "black_frame"): (1, 4), ("flag", "hair"): (pytest.approx(2 / 3), 3)}
+
+
+def test_a_share_of_a_class_rests_on_the_patients_of_that_class():
+    """Where all images have a trait, the draws are alike, and each patient counts once."""
+    groups = np.array([1, 1, 2, 2, 3, 4, 5, 6])
+    asked = Inspected("real", reds([9] * 8, [1] * 4 + [0] * 4), groups, pd.DataFrame(), {"black_frame": np.ones(8)})
+    rows = auditor_of({}).trait_rows(asked, np.random.default_rng(0))
+    low = {row["class"]: row["low"] for row in rows if row["measure"] == "share"}
+    assert low == {"all": wilson_share(6, 6).low, "benign": wilson_share(4, 4).low, "malignant": wilson_share(2, 2).low}
+
+
+def test_flips_are_drawn_by_patient():
+    """Of one patient no draw differs from the sample; as many patients as images differ from draw to draw."""
+    bare = reds([10, 20, 30, 40, 50, 60], [0, 1] * 3)
+    pasted = reds([200, 20, 30, 190, 50, 80], [0, 1] * 3).pixels
+    reach = []
+    for groups in (np.zeros(6, np.int64), np.arange(6)):
+        rows = auditor_of({}).flip_rows(bare, pasted, groups, np.random.default_rng(0))
+        (row,) = (row for row in rows if (row["class"], row["what"]) == ("all", "change"))
+        assert row["value"] == pytest.approx((190 + 150 + 20) / 6 / 255)
+        reach.append(row["high"] - row["low"])
+    assert reach[0] == pytest.approx(0, abs=1e-12)
+    assert reach[1] > 0.1
+
+
+@pytest.mark.parametrize(("auc", "note"), [(0.69, "weak detector"), (0.7, "")])
+def test_a_detector_below_the_asked_auc_is_called_weak_in_its_own_rows(detector, auc, note):
+    asked = Inspected("real", reds([9] * 4, [0, 1] * 2), np.arange(4), pd.DataFrame({"black_frame": ["1"] * 4}), {})
+    asked = asked._replace(seen={"black_frame": np.ones(4), "lesion_area": np.full(4, 0.2)})
+    auditor = auditor_of({"black_frame": dataclasses.replace(detector, auc=auc)})
+    rows = auditor.trait_rows(asked, np.random.default_rng(0))
+    notes = {(row["source"], row["trait"]): row["note"] for row in rows}
+    assert notes == {("detector", "black_frame"): note, ("rule", "lesion_area"): "", ("flag", "black_frame"): ""}
+
+
+def test_frames_are_pasted_on_what_is_known_to_have_none_and_else_on_what_is_seen_to_have_none():
+    flags, seen = np.array(["1", "0", "", "", "0"]), np.array([0.0, 1.0, 0.0, 1.0, 0.0])
+    assert frameless(flags, seen).tolist() == [1, 2, 4]
+    with pytest.raises(ValueError, match="every test image has a black frame"):
+        frameless(np.array(["1", ""]), np.array([0.0, 1.0]))
+
+
+def test_headlines_are_of_test_images_and_of_the_first_synthetic_set_and_not_of_weak_detectors():
+    about = {"class": "malignant", "trait": "black_frame", "source": "detector", "measure": "share", "note": ""}
+    rows = [
+        {**about, "set": name, "value": value}
+        for name, value in (
+            ("real train", 0.1),
+            ("real test", 0.2),
+            ("synthetic first", 0.3),
+            ("synthetic second", 0.4),
+        )
+    ]
+    rows += [
+        {**rows[1], "source": "flag", "value": 0.5},
+        {**rows[1], "class": "all", "value": 0.6},
+        {**rows[1], "measure": "correlation", "value": 0.7},
+    ]
+    changes = [{"class": "all", "what": "change", "value": 0.01, "images": 9}]
+    found = headlines(rows, changes, SimpleNamespace(positive="malignant"))
+    assert (found["real_malignant_black_frame"], found["synthetic_malignant_black_frame"]) == (0.2, 0.3)
+    weak = headlines([{**row, "note": "weak detector"} for row in rows], changes, SimpleNamespace(positive="malignant"))
+    assert weak["real_malignant_black_frame"] is None

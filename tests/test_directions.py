@@ -10,7 +10,7 @@ from skinsynth.classifier.classifier import Architecture, Classifier
 from skinsynth.classifier.networks import build_network
 from skinsynth.directions.axes import leading_axes, strides
 from skinsynth.directions.edit import move, render_strips
-from skinsynth.directions.effects import distances_per_step, effects_of, slopes
+from skinsynth.directions.effects import distances_per_step, effects_of, mean_interval, slopes
 from skinsynth.directions.hyperplane import attribute_normal, conditioned, extremes, hyperplane_normal
 from skinsynth.directions.principal import explained_share, principal_axes, sample_w, within_classes
 from skinsynth.directions.search import find_axes, spread_evenly
@@ -256,6 +256,12 @@ def test_the_slope_of_a_straight_line_is_its_rise_per_step():
     torch.testing.assert_close(slopes(values, STEPS), torch.tensor([0.1, -3.0, 0.0]), atol=1e-6, rtol=1e-5)
     with pytest.raises(ValueError, match="two different steps"):
         slopes(values[:, :2], (1.0, 1.0))
+
+
+def test_a_mean_s_interval_is_two_standard_errors_wide_either_way():
+    low, high = mean_interval(torch.tensor([0.0, 1.0, 2.0, 3.0]), 1.5)[1:]
+    error = (5 / 3 / 4) ** 0.5
+    assert (1.5 - low, high - 1.5) == (pytest.approx(1.96 * error, rel=1e-4), pytest.approx(1.96 * error, rel=1e-4))
 
 
 def test_features_on_a_straight_way_have_its_pace_as_distance_per_step(rng):

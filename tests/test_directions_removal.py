@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from skinsynth.directions.candidates import PARTS, hyperplane_strides, learnt_moves, moves, random_moves
-from skinsynth.directions.choice import choose, draw_pairs, draw_pairs_of_family, nothing_sought
+from skinsynth.directions.choice import choose, draw_pairs, draw_pairs_of_family, measure, nothing_sought
 from skinsynth.directions.learnt import LearningConfig
 from skinsynth.directions.removal import (
     CENTRE,
@@ -30,6 +30,7 @@ from skinsynth.gan.discriminator import Discriminator, DiscriminatorConfig
 from skinsynth.gan.family import Family
 from skinsynth.gan.generator import Generator, GeneratorConfig
 from skinsynth.gan.model import Gan
+from skinsynth.intervals import NORMAL_95
 from tests.plain_mapping import PlainMapping
 
 SIZE, W = 16, 4
@@ -290,6 +291,35 @@ def test_each_pair_of_a_family_is_drawn_and_moved_by_the_member_that_makes_its_c
         for of_family, alone in zip(found, draw_pairs(member, labels[own], moves[name], seers, 1.0, rng), strict=True):
             assert of_family[own].equal(alone)
     assert found.moved.any()
+
+
+def test_truncated_to_nought_all_images_are_one(gan, seers):
+    for psi, different in ((1.0, True), (0.0, False)):
+        rng = torch.Generator().manual_seed(1)
+        found = draw_with_artefact(gan, replace_sees(seers, all), replace(CONFIG, truncation_psi=psi), rng).found
+        plain = draw_pairs(gan, torch.ones(20, dtype=torch.int64), None, seers, psi, rng).plain
+        assert (found.w.unique(dim=0).shape[0] > 1) == different
+        assert (plain.unique(dim=0).shape[0] > 1) == different
+
+
+def test_of_moves_that_leave_as_many_artefacts_the_one_that_changes_the_class_least_wins():
+    told = {"centre_change": 0.1, "remaining_share": 0.2}
+    rows = [{**told, "mean_absolute_change": change} for change in (0.04, 0.01, 0.03)]
+    assert best_move(rows, CONFIG) == 1
+    assert best_move([*rows, {**told, "remaining_share": 0.1, "mean_absolute_change": 0.05}], CONFIG) == 3
+
+
+def test_the_interval_of_a_change_is_that_of_its_size_whatever_its_direction(gan, seers, rng, framed):
+    towards = Move("axis", 2, None, 0.1, 0.1 * torch.eye(W)[1])
+    images = framed.found
+    # Half of them come from the other side: their answers change the other way.
+    mixed = images._replace(answers=torch.where(torch.arange(len(images.labels)) % 2 == 0, images.answers, 0.9))
+    _, row = measure(gan, mixed, towards, seers, 1, rng)
+    change = effect(gan, mixed, towards, seers).change
+    assert change.min() < 0 < change.max()
+    reach = NORMAL_95 * float(change.abs().double().std()) / len(change) ** 0.5
+    assert row["mean_absolute_change_high"] - row["mean_absolute_change"] == pytest.approx(reach)
+    assert row["mean_absolute_change"] - row["mean_absolute_change_low"] == pytest.approx(reach)
 
 
 def test_changes_both_ways_do_not_cancel():

@@ -13,7 +13,7 @@ from torch import nn
 from skinsynth.classifier.classifier import Architecture, Classifier
 from skinsynth.classifier.networks import Network
 from skinsynth.explanation.cases import CaseConfig, find_cases
-from skinsynth.explanation.faithfulness import FaithfulnessConfig, area, faithfulness, order_of
+from skinsynth.explanation.faithfulness import FaithfulnessConfig, area, blurred, faithfulness, order_of
 from skinsynth.explanation.xrai import XraiConfig, gradient_of, heat_map, segments, top_regions
 from skinsynth.report.explanations import draw_explanations
 
@@ -162,6 +162,15 @@ def test_an_image_that_stays_has_its_probability_as_area(planted):
     assert area(planted, pixels, pixels, BRIGHT, order, 8) == pytest.approx(probability)
 
 
+def test_a_blurred_image_keeps_its_colours_apart():
+    red = np.zeros((3, 32, 32), np.uint8)
+    red[0, :16] = 200
+    gone = blurred(red, 0.3)
+    assert not gone[1:].any()
+    assert 0 < gone[0, 0, 0] < 200
+    assert gone[0, 0, 0] > gone[0, -1, 0]
+
+
 def test_pixels_take_turns_by_rank():
     rank = np.array([[2, 0], [0, 1]])
     assert order_of(rank).tolist() == [[3, 0], [1, 2]]
@@ -180,6 +189,11 @@ def test_cases_follow_the_written_rule():
     assert found["edge"].tolist() == [2, 6]  # nearest to one half
     assert found["misclassified"].tolist() == [3, 8]  # the surest mistake first
     assert found["central"].tolist() == [0, 5, 4, 9]  # the classes in turn, the nearest first, ties as they come
+
+
+def test_a_share_of_edge_cases_that_is_no_whole_number_is_rounded_up():
+    found = find_cases(*planted_cases(), CaseConfig(edge_share=0.11, central_share=0.4, most=10))
+    assert found["edge"].tolist() == [2, 6]
 
 
 def test_no_image_is_of_two_kinds_and_no_kind_has_more_than_asked():

@@ -318,6 +318,27 @@ def test_projections_come_in_the_order_of_the_images_whatever_their_classes(rng,
     assert found.pixels.equal(pixels)
 
 
+class KilledError(Exception):
+    pass
+
+
+def test_a_batch_whose_writing_was_cut_off_is_projected_again(rng, tmp_path, monkeypatch):
+    pixels = torch.randint(0, 256, (4, 3, 4, 4), generator=rng, dtype=torch.uint8)
+
+    def project():
+        return project_all(lambda _: Echo(), pixels, torch.zeros(4, dtype=torch.int64), [7, 3, 9, 5], 2, tmp_path)
+
+    def killed(tensors, path):
+        Path(path).write_bytes(b"half a batch")
+        raise KilledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("skinsynth.projection.archive.save_file", killed)
+        with pytest.raises(KilledError):
+            project()
+    assert project().distances.tolist() == [7, 3, 9, 5]
+
+
 def test_the_gap_is_the_squared_distance_of_the_features(rng):
     real, images = torch.randn(2, 4, 3, 8, 8, generator=rng)
     gap = PerceptualLoss(flat).towards(real)(images)

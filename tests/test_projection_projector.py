@@ -11,7 +11,7 @@ from skinsynth.gan.generator import Generator, GeneratorConfig
 from skinsynth.gan.model import Gan
 from skinsynth.gan.pixels import to_pixels
 from skinsynth.projection.loss import PerceptualLoss
-from skinsynth.projection.projector import ProjectionConfig, Projector, _ramp, latent_statistics
+from skinsynth.projection.projector import LatentStatistics, ProjectionConfig, Projector, _ramp, latent_statistics
 from tests.plain_mapping import PlainMapping
 
 SIZES = GeneratorConfig(8, 3, 6, 6, 0, 2, 32, 4, None, 0, "float16", False)
@@ -179,3 +179,15 @@ def test_the_rate_rises_stays_and_falls_as_a_cosine():
     config = replace(CONFIG, steps=80, ramp_up=0.1, ramp_down=0.25)
     rates = [_ramp(step, config) for step in (0, 3, 7, 40, 60, 70)]
     assert rates == pytest.approx([1 / 8, 4 / 8, 1, 1, 1, 0.5])
+
+
+def test_noise_on_w_falls_by_the_square_of_the_time_left_and_grows_with_the_spread():
+    """StyleGAN2, appendix D: 0.05 of the deviation of w times (1 - t / 0.75)²."""
+    config = replace(CONFIG, steps=8, noise=0.05, noise_ramp=0.5)
+    projector = Projector(gan_of(0, torch.Generator().manual_seed(0)), PerceptualLoss(flat), config, CPU)
+    near, far = (LatentStatistics(torch.zeros(20_000), spread) for spread in (1.0, 3.0))
+    noise = projector._noise([near, far], [0, 0])
+    assert noise.shape == (4, 2, 1, 20_000)
+    deviations = [float(drawn.std()) for drawn in noise[:, 0, 0]]
+    assert deviations == pytest.approx([0.05 * left**2 for left in (1, 0.75, 0.5, 0.25)], rel=0.03)
+    torch.testing.assert_close(noise[:, 1], 3 * noise[:, 0])
