@@ -1,5 +1,6 @@
 """What `make repro` runs side by side and says last, and that asking its scripts for help starts nothing."""
 
+import json
 import os
 import signal
 import subprocess
@@ -11,7 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.repro import not_up_to_date, ready
+from pipeline.repro import default_jobs, not_up_to_date, ready
+from pipeline.summary import main as summarise
 from pipeline.summary import outputs_of, print_shares, verdict
 
 PROJECT = Path(__file__).parents[1]
@@ -70,6 +72,34 @@ def test_a_fresh_clone_is_not_called_up_to_date(tmp_path, monkeypatch, capsys):
     (tmp_path / ".repro-started").write_text("0")
     print_shares([])
     assert "Every stage was up to date." in capsys.readouterr().out
+
+
+def test_shares_are_of_the_stages_that_ran_since_the_last_repro_began(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["summary.py"])
+    monkeypatch.setattr("pipeline.summary.print_lock", lambda: None)
+    (tmp_path / "dvc.lock").touch()
+    (tmp_path / ".repro-started").write_text("100.0")
+    (tmp_path / "metrics/timing").mkdir(parents=True)
+    for stage, started, seconds in (("long_ago", 99.0, 900.0), ("first", 100.0, 30.0), ("second", 130.0, 10.0)):
+        timing = {"stage": stage, "started": started, "seconds": seconds, "peak_memory_mb": 5}
+        (tmp_path / f"metrics/timing/{stage}.json").write_text(json.dumps(timing))
+    summarise()
+    said = [line.split() for line in capsys.readouterr().out.splitlines() if line]
+    assert said[1:4] == [
+        ["first", "30.0", "75%", "5", "MB"],
+        ["second", "10.0", "25%", "5", "MB"],
+        ["all,", "with", "DVC", "between", "them", "40.0", "5", "MB"],
+    ]
+
+
+@pytest.mark.skipif(Path("/dev/nvidia0").exists(), reason="a GPU is not shared")
+@pytest.mark.parametrize(("gigabytes", "jobs"), [(1, 1), (5, 2), (64, 8)])
+def test_there_are_no_more_jobs_than_memory_and_cores_allow(monkeypatch, gigabytes, jobs):
+    sizes = {"SC_PAGE_SIZE": 2**12, "SC_PHYS_PAGES": gigabytes * 2**18}
+    monkeypatch.setattr("os.sysconf", sizes.__getitem__)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)), raising=False)
+    assert default_jobs() == jobs
 
 
 NEEDS = {"raw": set(), "left": {"raw"}, "right": {"raw"}, "both": {"left", "right"}, "alone": set()}
@@ -310,6 +340,7 @@ def test_no_stage_runs_where_one_of_those_asked_for_does_not_exist(tmp_path):
     refused = subprocess.run([*WITHOUT_DVC, "sleep", "slep"], check=False, **run)
     assert refused.returncode == 1
     assert "without_dvc: dvc.yaml has no slep; it has sleep" in refused.stderr
+    assert subprocess.run([*WITHOUT_DVC, "--dry"], check=True, **run).stdout == "> python stage.py\n"
     assert not (tmp_path / "ran").exists()
     assert subprocess.run([*WITHOUT_DVC, "sleep"], check=False, **run).returncode == 0
     assert (tmp_path / "ran").exists()

@@ -115,6 +115,11 @@ def test_what_a_point_tells_under_the_mouse(page, points):
     text = next(text for trace in traces for text in trace.get("text") or [] if "<b>id-000" in text)
     assert ("ruler" in text) == (row["ruler"] == "1")
     assert "edge case" in text
+    told = {text for trace in traces for text in trace.get("text") or []}
+    for row in points[points["kind"] == "real"].itertuples():
+        (text,) = (text for text in told if f"<b>{row.image_id}<" in text)
+        named = [flag.replace("_", " ") for flag in FLAGS if getattr(row, flag) == "1"]
+        assert f"artefacts: {', '.join(named) or 'none'}<br>" in text
     assert HELP in [note["text"] for note in layout["annotations"]]
 
 

@@ -303,6 +303,12 @@ def test_each_scenario_but_real_images_is_judged_by_the_margin():
     assert (row["margin"], row["not_worse"]) == (0.03, CANNOT_BE_TOLD)
 
 
+def test_a_p_value_is_told_in_three_decimals_down_to_a_thousandth():
+    table = prediction_table(rows_of_scenarios(), comparisons(p_delong=0.004, p_patients=0.00099), MARGIN, facts())
+    told = {p: cells_of(table, 0, f"p ({p})")["aug-gan"] for p in ("DeLong", "patients")}
+    assert told == {"DeLong": "0.004", "patients": "<0.001"}
+
+
 def test_a_whole_test_set_with_too_few_positives_says_so_beside_its_numbers():
     few = {name: rows.assign(note="too few") for name, rows in rows_of_scenarios().items()}
     table = prediction_table(few, comparisons(), MARGIN, facts())
@@ -386,6 +392,7 @@ def test_a_comparison_of_an_unknown_scenario_is_named():
         ("fid", (1234.5, 1200.0, 1300.0), "1234 (1200 to 1300)"),
         ("kid_percent", (-0.01478, -0.03947, 0.00991), "-0.0148 (-0.0395 to 0.0099)"),
         ("kid_percent", (0.0, -0.1, 0.1), "0.000 (-0.100 to 0.100)"),
+        ("kid_percent", (0.0000012, -0.1, 0.1), "0.0000 (-0.1000 to 0.1000)"),
         ("auc_difference", (-0.0001, -0.02, 0.03), "+0.000 (-0.020 to +0.030)"),
     ],
 )

@@ -3,14 +3,16 @@
 import copy
 import importlib
 import math
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import reduce
 from operator import getitem
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import pytest
 import yaml
+from sklearn.utils import check_random_state
 
 from skinsynth.settings import (
     Above,
@@ -23,6 +25,8 @@ from skinsynth.settings import (
     NotEmpty,
     NotNegative,
     Positive,
+    Rule,
+    Seed,
     Share,
     ShareBelowOne,
     Whole,
@@ -91,6 +95,14 @@ def refusal(**changes: Any) -> str:
 def test_a_rule_allows_what_is_within_its_bounds_and_nothing_else(rule, allowed, refused):
     assert all(rule.holds(value) for value in allowed)
     assert not any(rule.holds(value) for value in (*refused, math.nan, math.inf, -math.inf))
+
+
+@pytest.mark.parametrize(("seed", "allowed"), [(0, True), (2**32 - 1, True), (2**32, False), (-1, False)])
+def test_seeds_are_those_that_scikit_learn_takes(seed, allowed):
+    rules = [rule for rule in get_args(Seed)[1:] if isinstance(rule, Rule)]
+    assert all(rule.holds(seed) for rule in rules) == allowed
+    with nullcontext() if allowed else pytest.raises(ValueError, match="between 0 and"):
+        check_random_state(seed)
 
 
 def test_a_sequence_that_may_not_be_empty_has_an_entry():

@@ -1,6 +1,8 @@
 """What a user meets at the border: settings, flags, errors in one line, files that are whole or not there."""
 
 import errno
+import json
+import math
 import os
 import signal
 import stat
@@ -8,6 +10,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -109,6 +112,13 @@ def test_a_file_is_replaced_only_when_the_new_one_is_whole(tmp_path):
         raise OSError(errno.ENOSPC, "full")
     assert '"auc": 0.8765' in path.read_text()
     assert [file.name for file in tmp_path.iterdir()] == ["metrics.json"]
+
+
+def test_headlines_have_four_digits_and_from_a_thousand_on_one_decimal_whatever_their_sign(tmp_path):
+    values = {"near": 999.96, "far": 123456.789, "below": -123456.789, "little": -0.000123456, "unknown": math.nan}
+    write_metrics(tmp_path / "metrics.json", {"all": values})
+    expected = {"near": 1000.0, "far": 123456.8, "below": -123456.8, "little": -0.0001235, "unknown": None}
+    assert json.loads((tmp_path / "metrics.json").read_text()) == {"all": expected}
 
 
 def test_a_folder_is_replaced_only_when_the_new_one_is_whole(tmp_path):
@@ -232,6 +242,20 @@ def test_a_checkpoint_belongs_to_its_settings_and_data(tmp_path):
     assert folder != checkpoint_folder("train", "ben", Settings(4, Inner(0.1, ())), [data])
     data.write_text("b")
     assert folder != checkpoint_folder("train", "ben", Settings(3, Inner(0.1, ())), [data])
+
+
+def test_a_checkpoint_belongs_to_the_code_of_all_packages_that_are_loaded(tmp_path, monkeypatch):
+    package = tmp_path / "package"
+    package.mkdir()
+    for name in ("__init__.py", "beside.py"):
+        (package / name).write_text("")
+    before = checkpoint_folder("train", "ben", 1, [])
+    loaded = ModuleType("skinsynth.loaded_for_a_test")
+    loaded.__file__ = str(package / "__init__.py")
+    monkeypatch.setitem(sys.modules, loaded.__name__, loaded)
+    with_package = checkpoint_folder("train", "ben", 1, [])
+    (package / "beside.py").write_text("FACTOR = 2")
+    assert len({before, with_package, checkpoint_folder("train", "ben", 1, [])}) == 3
 
 
 SCRIPT = '''

@@ -23,6 +23,11 @@ def test_rows_and_a_table_of_them_are_the_same_bytes(tmp_path):
     assert (tmp_path / "rows.csv").read_bytes() == (tmp_path / "table.csv").read_bytes()
 
 
+def test_numbers_have_six_significant_digits_and_counts_all_of_theirs(tmp_path):
+    write_table(tmp_path / "table.csv", [{"auc": 0.123456789, "fid": 123456.789, "images": 123456789}])
+    assert (tmp_path / "table.csv").read_text() == "auc,fid,images\n0.123457,123457,123456789\n"
+
+
 @pytest.mark.parametrize(
     ("written", "message"),
     [
