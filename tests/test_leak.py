@@ -1,9 +1,12 @@
-"""What a split by image makes up: of the phantom the truth is known."""
+"""Of the phantom the truth is known: what a split by image makes up, and what new patients say of the test side."""
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
+from benchmarks import fresh_patients
+from benchmarks.fresh_patients import ALL, FRESH, TEST, Answers
 from benchmarks.leak import PROTOCOLS, draw_study, planted, repeat, shared, with_phantom
 from skinsynth.partition.split import split_patients
 
@@ -38,3 +41,60 @@ def test_the_paper_s_protocol_makes_up_auc_and_the_patient_protocol_does_not():
     assert paper["true"].value < paper["said"].low
     assert patient["inflation"].low < 0
     assert patient["inflation"].value == pytest.approx(0, abs=0.12)
+
+
+def drawn_twice(seed):
+    """The study's patients, or as many of another seed, through the door that new patients come by."""
+    few = planted().prepare
+    few = with_phantom(few, replace(few.sources.phantom, seed=1, patients=2, exact_copies=0.0, near_copies=0.0))
+    other = fresh_patients.fresh_patients(few, 2, seed)
+    return fresh_patients.draw_images(few, 1), fresh_patients.draw_images(other, 1), draw_study(few)
+
+
+def test_new_patients_share_no_image_with_the_study_and_come_by_the_same_door():
+    (lesions, pixels), (_, others), study = drawn_twice(seed=None)
+    assert fresh_patients.shared_images(pixels, others) == 0
+    assert fresh_patients.shared_images(pixels, pixels) == len(pixels)
+    np.testing.assert_array_equal(pixels, study.examples.pixels)
+    assert lesions["image_id"].tolist() == study.lesions["image_id"].tolist()
+
+
+def test_the_study_s_own_seed_draws_no_new_patients():
+    with pytest.raises(ValueError, match="another seed"):
+        drawn_twice(seed=1)
+
+
+def asked(patients, seed):
+    """Images of so many patients, four of each, and what a good classifier, its twin and a blind one say of them."""
+    rng = np.random.default_rng(seed)
+    is_positive = rng.random(4 * patients) < 0.4
+    good = 1 / (1 + np.exp(-rng.normal(2.0 * is_positive)))
+    scores = {"real": good, "synth-twin": good.copy(), "synth-blind": rng.random(len(good))}
+    return Answers(is_positive, np.repeat(np.arange(patients), 4), rng.random(len(good)) < 0.1, scores)
+
+
+@pytest.fixture(scope="module")
+def found():
+    return fresh_patients.compared(asked(30, seed=1), asked(300, seed=2), margin=0.05)
+
+
+def test_new_patients_tell_a_classifier_s_twin_from_one_that_sees_nothing(found):
+    fresh = found[found["images"].eq(ALL) & found["patients"].eq(FRESH)].set_index("scenario")
+    assert fresh.loc["synth-twin", "auc_difference"] == 0
+    assert fresh["not_worse"].tolist()[1:] == ["yes", "no"]
+    assert fresh.loc["synth-blind", "auc"] == pytest.approx(0.5, abs=0.05)
+
+
+def test_a_test_side_is_as_kind_as_the_sides_that_reach_its_difference():
+    fresh, committed = asked(300, seed=2), {"synth-twin": 0.0, "synth-blind": -1.0}
+    assert fresh_patients.shares_as_kind(fresh, committed, 30) == {"synth-twin": 1, "synth-blind": 1}
+    assert fresh_patients.shares_as_kind(fresh, {"synth-blind": 0.5}, 30) == {"synth-blind": 0}
+    mean = fresh.areas("synth-blind", np.ones((1, 1200)))[0] - fresh.areas("real", np.ones((1, 1200)))[0]
+    assert fresh_patients.shares_as_kind(fresh, {"synth-blind": mean}, 30)["synth-blind"] == pytest.approx(0.5, abs=0.1)
+
+
+def test_the_page_says_what_the_rows_say(found):
+    counts = {TEST: (30, 120, 48), FRESH: (300, 1200, 480)}
+    page = " ".join(fresh_patients.page(found, fresh_patients.Facts(100_001, (1, 2), 0.05, counts)).split())
+    assert "1 yes, 1 no, 0 cannot be told by fresh patients" in page
+    assert "here 300 (1,200 images, 480 malignant) with the seed 100001" in page
