@@ -41,7 +41,7 @@ RUNS = {
     "third": Run("4633a30", "the same GANs, other images of them"),
     "fourth": Run("205a007", "one thread a stage: rounding alone"),
     "fifth": Run("d307d52", "seed 2, styles mixed image by image; doses of three trainings"),
-    "this": Run("", "another kind of CPU: rounding alone"),
+    "this": Run("", "another kind of CPU: rounding alone; doses of five trainings"),
 }
 # The first run with the present settings: what a mean over all runs mixes.
 SINCE = "fifth"
