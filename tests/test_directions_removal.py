@@ -6,7 +6,14 @@ import pytest
 import torch
 from torch import nn
 
-from skinsynth.directions.candidates import PARTS, hyperplane_strides, learnt_moves, moves, random_moves
+from skinsynth.directions.candidates import (
+    PARTS,
+    candidate_moves,
+    hyperplane_strides,
+    learnt_moves,
+    moves,
+    random_moves,
+)
 from skinsynth.directions.choice import choose, draw_pairs, draw_pairs_of_family, measure, nothing_sought
 from skinsynth.directions.learnt import LearningConfig
 from skinsynth.directions.removal import (
@@ -260,6 +267,21 @@ def test_a_frame_of_one_axis_goes_from_fresh_images_and_stays_after_random_moves
     assert chosen.found["remaining_share_high"] > chosen.found["remaining_share"]
     assert chosen.after.equal(moved_pixels(gan, chosen.before.w, chosen.move))
     assert all(move.method == method for method, move in chosen.by_method.items())
+
+
+def test_moves_are_learnt_within_classes_and_not_along_what_tells_them_apart(gan, seers, framed, rng, monkeypatch):
+    """A GAN of several classes has a mean of w for each, and their distance is no spread of latents."""
+    seen = []
+
+    def apart(_, labels, rng):
+        return torch.randn(len(labels), W, generator=rng) + 100 * torch.arange(len(labels))[:, None].ge(10)
+
+    monkeypatch.setattr("skinsynth.directions.candidates.find_axes", lambda *_: ())
+    monkeypatch.setattr("skinsynth.directions.candidates.spread_evenly", lambda *_: torch.arange(20) // 10)
+    monkeypatch.setattr("skinsynth.directions.candidates.sample_w", apart)
+    monkeypatch.setattr("skinsynth.directions.candidates.learnt_moves", lambda _, __, w, *___: seen.append(w) or [])
+    candidate_moves(gan, framed.found, seers, CONFIG, rng)
+    assert float(seen[0].abs().max()) < 10
 
 
 def test_too_few_framed_images_leave_a_gan_as_it_is(gan, seers, rng):
