@@ -192,8 +192,8 @@ def edges(metrics: Metrics) -> str:
         for name in ("auc_", "hard_right_probability_")
     )
     return (
-        f"Against as many random images: AUC {auc}; probability of the right class on {found['hard_cases']} hard "
-        f"cases {hard}"
+        f"Against as many random images: AUC {auc}; probability of the right class on {found['hard_cases']} "
+        f"choices of hard cases (an image chosen by both trainings counts twice) {hard}"
     )
 
 

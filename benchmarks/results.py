@@ -200,8 +200,8 @@ def tables(run: Path, scale: str, metrics: dict) -> str:
         f"# Results at scale `{scale}`",
         f"Images: {in_words(metrics['prepare_images'])}. Split: {in_words(metrics['split_patients'])}.",
         "## At a glance",
-        "Intervals are of 95 %, over test patients or images; what another training of the GAN would give moves many "
-        "of these numbers by as much or more.",
+        "Intervals are of 95 %, over test patients or images, those of what a dose changes over its trainings too; "
+        "what another training of the GAN would give moves many of these numbers by as much or more.",
         markdown(answers(run, metrics)),
         *on_fresh_patients(scale),
         *on_fidelity(run, metrics),
@@ -257,9 +257,9 @@ def on_doses(run: Path) -> list[str]:
         "## Stand in for, or add to?",
         "![AUC over doses](measure_dose_response-curve.png)",
         dose_table(run),
-        "Of synthetic images alone the difference is to all real images. Intervals are over test patients alone; "
-        "which training patients and images were taken, and how the training began, is seen between the dots (one a "
-        "training; a single dot does not tell).",
+        "Of synthetic images alone the difference is to all real images. Intervals of an AUC are over test patients "
+        "alone, those of a difference over trainings too, each with its own training patients and images (a dot each "
+        "in the figure).",
     ]
 
 
