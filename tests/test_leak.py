@@ -1,14 +1,19 @@
 """Of the phantom the truth is known: what a split by image makes up, and what new patients say of the test side."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
-from benchmarks import fresh_patients
+from benchmarks import fresh_doses, fresh_patients
 from benchmarks.fresh_patients import ALL, FRESH, TEST, Answers
 from benchmarks.leak import PROTOCOLS, draw_study, planted, repeat, shared, with_phantom
 from skinsynth.partition.split import split_patients
+from skinsynth.quality.dose_response import doses
+from skinsynth.stage import load_params
+from stages.measure_dose_response import Settings
 
 
 @pytest.fixture(scope="module")
@@ -98,3 +103,33 @@ def test_the_page_says_what_the_rows_say(found):
     page = " ".join(fresh_patients.page(found, fresh_patients.Facts(100_001, (1, 2), 0.05, counts)).split())
     assert "1 yes, 1 no, 0 cannot be told by fresh patients" in page
     assert "here 300 (1,200 images, 480 malignant) with the seed 100001" in page
+
+
+def dose(patients, less, low, high):
+    """A point of the curves, with what its synthetic images change."""
+    spread = {"less_without": less, "less_low": low, "less_high": high, "less_seed_min": low, "less_seed_max": high}
+    counts = {"patients": patients, "real_images": 6 * patients, "synthetic_images": 1400}
+    return {**counts, "value": 0.8, "low": 0.7, "high": 0.9, "seeds": 10, **spread}
+
+
+def test_the_page_of_doses_tells_what_raises_lowers_and_cannot_be_told():
+    judges = fresh_doses.Judges(torch.zeros(4, 3, 8, 8), np.zeros(4, int), np.array(list("aabb")), 102_022)
+    points = [
+        dose(200, math.nan, math.nan, math.nan),
+        dose(11, 0.05, 0.02, 0.08),
+        dose(45, 0.01, -0.02, 0.04),
+        dose(0, -0.08, -0.09, -0.07),
+        dose(223, -0.02, -0.03, -0.01),
+    ]
+    said = " ".join(fresh_doses.page(points, judges, 0.05).split())
+    assert "judged by 2 patients of the phantom whom nobody has seen (4 images, seed 102022)" in said
+    assert "beside 11 real patients raise the AUC: +0.050 (+0.020 to +0.080)." in said
+    assert "Whether 1,400 synthetic images beside 45 real patients raise or lower it cannot be told: +0.010" in said
+    assert "1,400 synthetic images alone lower the AUC (by more than 0.05): -0.080" in said
+    assert "beside 223 real patients lower the AUC (by at most 0.05): -0.020" in said
+    assert "200 real patients" not in said
+
+
+def test_doses_are_trained_by_as_many_seeds_as_are_asked_for():
+    settings = fresh_doses.with_seeds(load_params("measure_dose_response", Settings), 7)
+    assert {settings.doses.seeds_of(one) for one in doses(settings.doses)} == {(1, 2, 3, 4, 5, 6, 7)}
