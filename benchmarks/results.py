@@ -222,7 +222,8 @@ def on_fresh_patients(scale: str) -> list[str]:
         return []
     return [
         "Test patients are few, and these were kind to synthetic images: what the same classifiers say of 1,100 others "
-        "stands in [fresh patients](../fresh_patients/README.md)."
+        "stands in [fresh patients](../fresh_patients/README.md), what doses do in their eyes in [fresh "
+        "doses](../fresh_doses/README.md)."
     ]
 
 
