@@ -56,12 +56,16 @@ def of_kind(table: pd.DataFrame, prefix: str) -> tuple[pd.DataFrame, str]:
     less = own[own["metric"] == "auc_difference"]
     apart = less["p_holm"] < 0.05
     worse, better = int((apart & (less["value"] < 0)).sum()), int((apart & (less["value"] > 0)).sum())
-    judged = ", ".join(f"{less['not_worse'].eq(word).sum()} {word}" for word in ("yes", "no", CANNOT_BE_TOLD))
     told = (
-        f"at most {less['margin'].iloc[0]:g} below real images alone: {judged}; {worse} lie below these at all and "
-        f"{better} above (p < 0.05, corrected for the number of scenarios)"
+        f"at most {less['margin'].iloc[0]:g} below real images alone: {verdicts(less['not_worse'])}; "
+        f"{worse} lie below these at all and {better} above (p < 0.05, corrected for the number of scenarios)"
     )
     return own[own["metric"] == "auc"], told
+
+
+def verdicts(said: pd.Series) -> str:
+    """How many have each answer of `not_worse`, as in 2 yes, 3 no, 1 cannot be told."""
+    return ", ".join(f"{said.eq(word).sum()} {word}" for word in ("yes", "no", CANNOT_BE_TOLD))
 
 
 def doses(run: Path) -> pd.DataFrame:

@@ -10,7 +10,7 @@ half an hour on one core; with --folder a killed run goes on.
 """
 
 import argparse
-import os
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -21,8 +21,9 @@ import torch
 from tabulate import tabulate
 
 from benchmarks.beside import ROOT, working_folder
-from benchmarks.fresh_patients import check_redrawn, draw_images, fresh_patients, shared_images, wrapped
+from benchmarks.fresh_patients import check_redrawn, draw_unseen, fresh_patients
 from benchmarks.gans import IMAGES, SPLIT
+from benchmarks.runs import wrapped
 from skinsynth.classifier.scenario import examples
 from skinsynth.classifier.training import Examples
 from skinsynth.files import written_whole
@@ -33,7 +34,7 @@ from skinsynth.process import tune_process
 from skinsynth.quality.classification import positive_label
 from skinsynth.quality.dose_response import Answers, Dose, Pool, Row, curve_rows, predict_by_dose, seed_aucs
 from skinsynth.report.figures import draw_dose_response
-from skinsynth.report.tables import CANNOT_BE_TOLD, not_worse
+from skinsynth.report.tables import CANNOT_BE_TOLD, cell, not_worse
 from skinsynth.stage import load_params, load_value
 from skinsynth.tables import write_table
 from stages import measure_dose_response, prepare_images
@@ -60,14 +61,16 @@ def main() -> None:
     parser.add_argument("--to", type=Path, default=Path("docs/results/fresh_doses"), help="folder to write to")
     flags = parser.parse_args()
     tune_process()
+    params = flags.run / "params.yaml"
     try:
-        settings = with_seeds(load_params("measure_dose_response", measure_dose_response.Settings), flags.seeds)
+        settings = with_seeds(load_params("measure_dose_response", measure_dose_response.Settings, params), flags.seeds)
+        margin = float(load_value("write_tables", "margin", path=params))
         judges = new_patients(flags.run, flags.patients)
         with working_folder(flags.folder) as folder:
             answers = trained(flags.run, settings, judges, folder)
     except (ValueError, OSError) as error:
         raise SystemExit(f"fresh_doses: {error}") from error
-    write(flags.to, answers, settings, judges)
+    write(flags.to, answers, settings, judges, margin)
 
 
 def with_seeds(settings: measure_dose_response.Settings, count: int) -> measure_dose_response.Settings:
@@ -79,13 +82,11 @@ def with_seeds(settings: measure_dose_response.Settings, count: int) -> measure_
 
 def new_patients(run: Path, patients: int) -> Judges:
     """Those of fresh_patients.py; a ValueError where the phantom cannot be drawn as the run has it."""
-    prepare = load_params("prepare_images", prepare_images.Settings)
+    prepare = load_params("prepare_images", prepare_images.Settings, run / "params.yaml")
     archive = read_archive(run / IMAGES)
     check_redrawn(prepare, archive)
     others = fresh_patients(prepare, patients, seed=None)
-    lesions, pixels = draw_images(others, os.cpu_count() or 1)
-    if shared := shared_images(pixels, archive.pixels):
-        raise ValueError(f"{shared} images of the new patients are in the study")
+    lesions, pixels = draw_unseen(others, archive)
     labels, groups = lesions["label"].to_numpy(int), lesions["patient_id"].to_numpy()
     return Judges(torch.from_numpy(pixels), labels, groups, others.sources.phantom.seed)
 
@@ -103,7 +104,13 @@ def trained(run: Path, settings: measure_dose_response.Settings, judges: Judges,
     return dict(predict_by_dose(pools, validation, judges.pixels, settings.doses, classes, device, folder))
 
 
-def write(to: Path, answers: dict[Dose, Answers], settings: measure_dose_response.Settings, judges: Judges) -> None:
+def write(
+    to: Path,
+    answers: dict[Dose, Answers],
+    settings: measure_dose_response.Settings,
+    judges: Judges,
+    margin: float,
+) -> None:
     """The table, the picture, the page."""
     positive = positive_label(settings.classes, settings.positive)
     points = curve_rows(
@@ -114,12 +121,12 @@ def write(to: Path, answers: dict[Dose, Answers], settings: measure_dose_respons
     write_table(to / "curve.csv", pd.DataFrame(points))
     draw_dose_response(to / "curve.png", [{**row, "seed_aucs": own} for row, own in zip(points, dots, strict=True)])
     with written_whole(to / "README.md") as aside:
-        aside.write_text(page(points, judges, float(load_value("write_tables", "margin"))))
+        aside.write_text(page(points, judges, margin))
 
 
 def page(points: list[Row], judges: Judges, margin: float) -> str:
     """What was asked, the table, and what it says in words that follow from the numbers."""
-    told = [row for row in points if row["less_without"] == row["less_without"]]
+    told = [row for row in points if compared(row)]
     asked = (
         f"The doses of `measure_dose_response`, each trained {points[0]['seeds']} times with training patients, "
         "synthetic images and an initialisation of its own, and judged by "
@@ -133,37 +140,40 @@ def page(points: list[Row], judges: Judges, margin: float) -> str:
         "all training patients: what its images add to a few of them is an upper bound. It is one training of the "
         "generator, and the phantom alone."
     )
-    return "\n".join(
-        [
-            "# Doses, judged by patients whom nobody has seen\n",
-            wrapped(asked),
-            table_of(points, margin),
-            "![AUC over doses](curve.png)\n",
-            wrapped(" ".join(sentence(row, margin) for row in told)),
-            wrapped(limits),
-        ]
-    )
+    parts = [
+        "# Doses, judged by patients whom nobody has seen",
+        wrapped(asked),
+        table_of(points, margin),
+        "![AUC over doses](curve.png)",
+        wrapped(" ".join(sentence(row, margin) for row in told)),
+        wrapped(limits),
+    ]
+    return "\n\n".join(parts) + "\n"
 
 
 def table_of(points: list[Row], margin: float) -> str:
     """One line a dose."""
     lines = []
     for row in points:
-        known = row["less_without"] == row["less_without"]
-        counts = [row["patients"], row["real_images"], row["synthetic_images"]]
-        area = f"{row['value']:.3f} ({row['low']:.3f} to {row['high']:.3f})"
-        spread = f"{row['less_seed_min']:+.3f} to {row['less_seed_max']:+.3f}" if known else ""
-        lines.append([*counts, area, difference_of(row) if known else "", spread, judged(row, margin) if known else ""])
+        line = [row["patients"], row["real_images"], row["synthetic_images"]]
+        line.append(cell("auc", *(float(row[name]) for name in ("value", "low", "high"))))
+        if compared(row):
+            spread = f"{row['less_seed_min']:+.3f} to {row['less_seed_max']:+.3f}"
+            line += [difference_of(row), spread, judged(row, margin)]
+        lines.append(line)
     headers = ["real patients", "real images", "synthetic images", "AUC", "difference", "single trainings"]
-    return (
-        tabulate(lines, headers=[*headers, f"at most {margin:g} below"], tablefmt="github", disable_numparse=True)
-        + "\n"
-    )
+    headers.append(f"at most {margin:g} below")
+    return tabulate(lines, headers=headers, tablefmt="github", disable_numparse=True)
+
+
+def compared(row: Row) -> bool:
+    """Whether the dose has synthetic images, and there is one without them."""
+    return not math.isnan(float(row["less_without"]))
 
 
 def difference_of(row: Row) -> str:
     """As in +0.047 (-0.023 to +0.117)."""
-    return f"{row['less_without']:+.3f} ({row['less_low']:+.3f} to {row['less_high']:+.3f})"
+    return cell("auc_difference", *(float(row[name]) for name in ("less_without", "less_low", "less_high")))
 
 
 def judged(row: Row, margin: float) -> str:

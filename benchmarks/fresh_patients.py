@@ -12,7 +12,6 @@ differences.png; takes two and a half minutes of CPU (eleven by the clock on 2 c
 
 import argparse
 import os
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -27,9 +26,11 @@ from matplotlib.figure import Figure
 from tabulate import tabulate
 from tqdm import tqdm
 
+from benchmarks.answers import verdicts
 from benchmarks.beside import ROOT
 from benchmarks.gans import IMAGES
 from benchmarks.leak import UNSEEN, with_phantom
+from benchmarks.runs import wrapped
 from skinsynth.classifier.classifier import Classifier, load_classifier
 from skinsynth.files import written_whole
 from skinsynth.images.archive import Images, read_archive
@@ -41,7 +42,7 @@ from skinsynth.quality.classification import Predictions, positive_auc, positive
 from skinsynth.quality.delong import compare_aucs
 from skinsynth.quality.predictions import read_predictions
 from skinsynth.report.png import save_figure
-from skinsynth.report.tables import CANNOT_BE_TOLD, cell, not_worse
+from skinsynth.report.tables import cell, not_worse
 from skinsynth.stage import load_params, load_value
 from skinsynth.tables import write_table
 from stages import prepare_images, train_classifier
@@ -118,9 +119,7 @@ def compare(run: Path, patients: int, seed: int | None, to: Path) -> None:
     least = ENOUGH * counts_of(test)[0]
     if patients < least:
         raise ValueError(f"test sides are drawn from {ENOUGH} times their patients: --patients {least} or more")
-    lesions, pixels = draw_images(others, os.cpu_count() or 1)
-    if shared := shared_images(pixels, archive.pixels):
-        raise ValueError(f"{shared} images of the new patients are in the study: choose another --seed")
+    lesions, pixels = draw_unseen(others, archive)
     fresh = answers(classifiers, lesions, pixels, lesions["patient_id"].to_numpy(), positive)
     counts = {name: counts_of(side) for name, side in {TEST: test, FRESH: fresh}.items()}
     facts = Facts(others.sources.phantom.seed, training.classifier.seeds, margin, counts)
@@ -159,6 +158,16 @@ def check_redrawn(prepare: prepare_images.Settings, archive: Images) -> None:
     lesions, pixels = draw_images(prepare, 1, wanted.ids)
     if lesions["image_id"].tolist() != wanted.ids or not np.array_equal(pixels, wanted.pixels):
         raise ValueError("the study's own images come out otherwise than data/images.zip has them: run dvc repro anew")
+
+
+def draw_unseen(
+    others: prepare_images.Settings, archive: Images
+) -> tuple[pd.DataFrame, UInt8[np.ndarray, "n 3 size size"]]:
+    """Rows and pixels of new patients; a ValueError where the study holds one of their images."""
+    lesions, pixels = draw_images(others, os.cpu_count() or 1)
+    if shared := shared_images(pixels, archive.pixels):
+        raise ValueError(f"{shared} images of the new patients are in the study: choose another seed")
+    return lesions, pixels
 
 
 def shared_images(first: UInt8[np.ndarray, "n 3 size size"], second: UInt8[np.ndarray, "m 3 size size"]) -> int:
@@ -308,22 +317,17 @@ def page(rows: pd.DataFrame, facts: Facts) -> str:
         "the difference is at least that on the study's test side."
     )
     parts = [
-        "# The test side beside patients whom nobody has seen\n",
+        "# The test side beside patients whom nobody has seen",
         wrapped(asked),
         wrapped(legend),
         table_of(rows, ALL, facts.margin),
-        "Without the images that have a black frame:\n",
+        "Without the images that have a black frame:",
         table_of(rows, NO_FRAME, facts.margin),
-        "![Difference of AUC to real images by scenario, on the test side and on fresh patients](differences.png)\n",
+        "![Difference of AUC to real images by scenario, on the test side and on fresh patients](differences.png)",
         wrapped(shown(rows, facts)),
         wrapped(not_shown(facts)),
     ]
-    return "\n".join(parts)
-
-
-def wrapped(text: str) -> str:
-    """A paragraph of lines of 120 characters."""
-    return textwrap.fill(text, 120, break_on_hyphens=False, break_long_words=False) + "\n"
+    return "\n\n".join(parts) + "\n"
 
 
 def table_of(rows: pd.DataFrame, part: str, margin: float) -> str:
@@ -341,7 +345,7 @@ def table_of(rows: pd.DataFrame, part: str, margin: float) -> str:
     headers = ["scenario", *(f"{what}, {name}" for what in ("AUC", "difference") for name in (TEST, FRESH))]
     headers += [f"at most {margin:g} below real, {name}" for name in (TEST, FRESH)]
     headers += ["as kind"] if part == ALL else []
-    return tabulate(lines, headers=headers, tablefmt="github", disable_numparse=True) + "\n"
+    return tabulate(lines, headers=headers, tablefmt="github", disable_numparse=True)
 
 
 def beside(rows: pd.DataFrame, part: str) -> pd.DataFrame:
@@ -353,7 +357,7 @@ def beside(rows: pd.DataFrame, part: str) -> pd.DataFrame:
 
 def shown(rows: pd.DataFrame, facts: Facts) -> str:
     """What the numbers say of the test side."""
-    both = beside(rows, ALL)
+    both, unframed = beside(rows, ALL), beside(rows, NO_FRAME)
     gap = both["auc_difference_fresh"] - both["auc_difference_test"]
     outside = (both["auc_difference_fresh"] < both["low_test"]) | (both["auc_difference_fresh"] > both["high_test"])
     lower, other = int((gap < 0).sum()), "lower" if gap.mean() < 0 else "higher"
@@ -364,9 +368,10 @@ def shown(rows: pd.DataFrame, facts: Facts) -> str:
         f"side. The difference to it is lower on fresh patients than on the test side for {lower} of {len(both)} "
         f"scenarios, and {abs(gap.mean()):.3f} {other} on average; what fresh patients say lies outside of the test "
         f"side's 95 % interval for {listed(both.index[outside])}.",
-        f"Whether a scenario is at most {facts.margin:g} below real images: {judged(both, 'test')} by the test side, "
-        f"{judged(both, 'fresh')} by fresh patients; without black frames {judged(beside(rows, NO_FRAME), 'test')}, "
-        f"and {judged(beside(rows, NO_FRAME), 'fresh')}. Over all images, {changes(both)}.",
+        f"Whether a scenario is at most {facts.margin:g} below real images: {verdicts(both['not_worse_test'])} "
+        f"by the test side, {verdicts(both['not_worse_fresh'])} by fresh patients; without black frames "
+        f"{verdicts(unframed['not_worse_test'])}, and {verdicts(unframed['not_worse_fresh'])}. Over all "
+        f"images, {changes(both)}.",
         f"Fewer than {100 * RARE:g} in 100 test sides of as many patients would be as kind to "
         f"{listed(both.index[kind])}, and fewer than {100 * RARE:g} as unkind to {listed(both.index[unkind])}.",
     ]
@@ -376,12 +381,6 @@ def shown(rows: pd.DataFrame, facts: Facts) -> str:
 def listed(names: Sequence[str] | pd.Index) -> str:
     """How many scenarios, and which."""
     return f"{len(names)} ({', '.join(f'`{name}`' for name in names)})" if len(names) else "none"
-
-
-def judged(both: pd.DataFrame, patients: str) -> str:
-    """How many scenarios have each answer."""
-    said = both[f"not_worse_{patients}"]
-    return ", ".join(f"{said.eq(word).sum()} {word}" for word in ("yes", "no", CANNOT_BE_TOLD))
 
 
 def changes(both: pd.DataFrame) -> str:

@@ -21,10 +21,10 @@ from typing import NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from scipy.special import stdtrit
 from tabulate import tabulate
 
 from skinsynth.files import written_whole
+from skinsynth.quality.half_samples import reach_of
 from skinsynth.report.png import save_figure
 
 
@@ -156,11 +156,8 @@ class OverRuns(NamedTuple):
 
 def over_runs(values: Sequence[float]) -> OverRuns:
     """As if each were a draw from all trainings; one alone has a mean, and no more (nan)."""
-    mean = statistics.fmean(values)
-    if len(values) < 2:
-        return OverRuns(mean, math.nan, math.nan, math.nan)
-    deviation = statistics.stdev(values)
-    reach = float(stdtrit(len(values) - 1, 0.975)) * deviation / math.sqrt(len(values))
+    mean, reach = statistics.fmean(values), reach_of(values) / math.sqrt(len(values))
+    deviation = statistics.stdev(values) if len(values) > 1 else math.nan
     return OverRuns(mean, deviation, mean - reach, mean + reach)
 
 
