@@ -24,6 +24,7 @@ class Counting:
 
     name = "counting"
     dim = 1000
+    device = CPU
 
     def __init__(self, fingerprint="a"):
         self.calls = 0

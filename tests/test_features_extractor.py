@@ -14,6 +14,7 @@ OFFLINE = ExtractorConfig("classifier", Weights(None, None), 64, cache_gigabytes
 
 class MeanColour:
     dim = 3
+    device = CPU
 
     def fingerprint(self):
         return "mean colour"

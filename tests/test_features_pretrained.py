@@ -29,6 +29,7 @@ CPU = torch.device("cpu")
 
 class NoClassifier:
     dim = 0
+    device = CPU
 
     def fingerprint(self):
         raise AssertionError("published networks do not ask the classifier")

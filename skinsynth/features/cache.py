@@ -30,6 +30,9 @@ class IdentifiedExtractor(Protocol):
     @property
     def dim(self) -> int: ...
 
+    @property
+    def device(self) -> torch.device: ...  # of its features
+
     def fingerprint(self) -> str: ...
 
     def __call__(self, pixels: UInt8[np.ndarray | Tensor, "n 3 size size"]) -> Float32[Tensor, "n dim"]: ...
@@ -81,14 +84,14 @@ class CachedExtractor:
         if features.shape != (count, self.dim) or features.dtype != torch.float32:
             return None
         # In memory of torch's own, aligned as that of computed features is: sums may round by alignment.
-        return features.clone()
+        return features.clone().to(self.extract.device)
 
     def _keep(self, file: Path, features: Float32[Tensor, "n dim"]) -> None:
         if features.nbytes > self.bound:
             return
         # A stage that makes room in the folder may take the file that is being written: then it is not kept.
         with suppress(FileNotFoundError), written_whole(file) as aside:
-            save_file({FEATURES: features.contiguous()}, aside)
+            save_file({FEATURES: features.cpu().contiguous()}, aside)
         self._make_room()
 
     def _make_room(self) -> None:

@@ -25,7 +25,7 @@ from skinsynth.settings import Count, NotNegative
 
 @runtime_checkable
 class Extractor(Protocol):
-    """Pixels in, one feature vector an image out, on the CPU."""
+    """Pixels in, one feature vector an image out, on the device that it computes on."""
 
     @property
     def name(self) -> str: ...
@@ -41,6 +41,7 @@ class Embedder(Protocol):
     """A model that has features of its own, such as a classifier."""
 
     dim: int
+    device: torch.device  # of its features
 
     def fingerprint(self) -> str:
         """Another one whenever its features might be others."""
@@ -60,11 +61,15 @@ class ModelExtractor:
     def dim(self) -> int:
         return self.model.dim
 
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
     def fingerprint(self) -> str:
         return self.model.fingerprint()
 
     def __call__(self, pixels: UInt8[np.ndarray | Tensor, "n 3 size size"]) -> Float32[Tensor, "n dim"]:
-        return self.model.embed(pixels).float().cpu()
+        return self.model.embed(pixels).float()
 
 
 @dataclass(frozen=True)

@@ -92,13 +92,13 @@ class FrozenNetwork:
 
     @torch.no_grad()
     def embed(self, pixels: UInt8[np.ndarray | Tensor, "n 3 size size"]) -> Float32[Tensor, "n dim"]:
-        """Features, on the CPU."""
+        """Features, on the network's device."""
         if len(pixels) == 0:
             raise ValueError(f"{self.name} was asked about no image at all: give at least one")
         features = []
         with tqdm(total=len(pixels), unit="image", desc=f"{self.name} features", leave=False, delay=5) as bar:
             for batch in torch.as_tensor(pixels).split(self.batch_size):
-                features.append(self.network(self.prepare(batch.to(self.device)).to(self.device)).cpu())
+                features.append(self.network(self.prepare(batch.to(self.device)).to(self.device)))
                 bar.update(len(batch))
         return torch.cat(features)
 

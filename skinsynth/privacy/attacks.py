@@ -81,6 +81,8 @@ def density_ratios(
     """
     from sklearn.neighbors import KernelDensity  # 1.5 s to import, and nobody else here needs it
 
+    # Where scikit-learn and SciPy take them.
+    images, generated, among = (part.cpu() for part in (images, generated, among))
     place = _whitening(torch.cat([generated, images]), components)
     bandwidth = _bandwidth(len(generated), max(len(among) // 2, 1), components)
     asked, real = place(images), place(among)
@@ -119,7 +121,7 @@ def _whitening(
     variances, axes = torch.linalg.eigh(centred.T @ centred / (len(points) - 1))
     # Eigenvalues come in ascending order.
     scaled = axes[:, -components:] / variances[-components:].sqrt()
-    return lambda part: ((part.double() - mean) @ scaled).cpu().numpy()
+    return lambda part: ((part.double() - mean) @ scaled).numpy()
 
 
 def auc(members: Float64[np.ndarray, " n"], non_members: Float64[np.ndarray, " m"]) -> float:

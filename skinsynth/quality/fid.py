@@ -56,7 +56,7 @@ def enough_to_extrapolate(real: Float[Tensor, "n dim"], count: int) -> bool:
     Of these those count along which the real features spread: (tr Σ)² / tr Σ². Below that the bias is not linear in
     1/N and the intercept can be anything.
     """
-    spectrum = torch.linalg.svdvals(covariance_root(real)).square()
+    spectrum = _singular_values(covariance_root(real)).square()
     return count / 4 >= 2 * float(spectrum.sum().square() / spectrum.square().sum())
 
 
@@ -77,8 +77,13 @@ def distance_between(one: Gaussian, other: Gaussian) -> float:
     taken of what rounding left of an eigenvalue, so that nearly degenerate sets stay exact.
     """
     gap = one.mean - other.mean
-    cross = torch.linalg.svdvals(one.root @ other.root.T).sum()
-    return float(gap.square().sum() + one.root.square().sum() + other.root.square().sum() - 2 * cross)
+    cross = float(_singular_values(one.root @ other.root.T).sum())
+    return float(gap.square().sum() + one.root.square().sum() + other.root.square().sum()) - 2 * cross
+
+
+def _singular_values(matrix: Float64[Tensor, "n dim"]) -> Float64[Tensor, " rank"]:
+    """By the processor, also where a GPU has the rest: a single decomposition of this size is not for a GPU."""
+    return torch.linalg.svdvals(matrix.cpu())
 
 
 def mean_of(features: Float[Tensor, "n dim"]) -> Float64[Tensor, " dim"]:

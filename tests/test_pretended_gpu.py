@@ -1,0 +1,100 @@
+"""The study on a pretended GPU: nothing of it would meet a tensor of another device, and the GPU does the work."""
+
+import pytest
+import torch
+
+from tests.pretended_gpu import pretended_gpu
+from tests.test_stages import call
+from tests.tiny import tiny_params, write_params
+
+pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a real GPU")
+
+
+def test_a_pretended_gpu_computes_what_the_cpu_does():
+    values = torch.randn(4, 3, generator=torch.Generator().manual_seed(1))
+    weights = torch.randn(3, 2, generator=torch.Generator().manual_seed(2), requires_grad=True)
+    (values @ weights).relu().square().sum().backward()
+    with pretended_gpu() as products:
+        there = weights.detach().to("cuda").requires_grad_()
+        found = (values.cuda() @ there).relu().square().sum()
+        found.backward()
+        assert (found.device.type, there.grad.device.type) == ("cuda", "cuda")
+        assert there.grad.cpu().equal(weights.grad)
+        assert there.grad.tolist() == weights.grad.tolist()
+    assert products["cuda"] == 2 * 2 * 4 * 3 * 2
+    assert products["cpu"] == 0
+
+
+def test_a_pretended_gpu_draws_the_numbers_of_the_cpus_generator():
+    expected = torch.randn(3, generator=torch.Generator().manual_seed(1))
+    with pretended_gpu():
+        rng = torch.Generator("cuda").manual_seed(1)
+        assert torch.randn(3, generator=rng, device=rng.device).cpu().equal(expected)
+
+
+def test_places_may_lie_on_the_cpu_and_numbers_anywhere():
+    with pretended_gpu():
+        there = torch.arange(6, device="cuda").view(2, 3)
+        assert (there[torch.tensor([1])] + torch.tensor(1)).tolist() == [[4, 5, 6]]
+        there[torch.tensor([True, False])] = 7
+        assert there.cpu().tolist() == [[7, 7, 7], [3, 4, 5]]
+
+
+@pytest.mark.parametrize(
+    "mixed",
+    [
+        lambda here, there: here + there,
+        lambda here, there: torch.cat([there, here]),
+        lambda here, there: there.addmm_(here, there),
+        lambda here, there: here[there.argmax(dim=0)],
+        lambda here, there: there.index_put((torch.tensor([0]),), here[0]),
+        lambda _, there: there + there.new_tensor([1.0]).cpu(),
+        lambda _, there: there.numpy(),
+        lambda *_: torch.randn(2, generator=torch.Generator("cuda")),
+        lambda _, there: torch.randn(2, generator=torch.Generator(), device=there.device),
+        lambda _, there: there.normal_(generator=torch.Generator()),
+    ],
+)
+def test_what_a_gpu_refuses_is_refused(mixed):
+    with pretended_gpu(), pytest.raises((RuntimeError, TypeError)):
+        mixed(torch.ones(2, 2), torch.ones(2, 2, device="cuda"))
+
+
+STAGES = (
+    ("prepare_images", None),
+    ("split_patients", None),
+    ("train_classifier", "real"),
+    *(("train_gan", name) for name in ("ben", "mal", "cgan")),
+    *(("train_federated", name) for name in ("federated", "small-alone", "middle-alone", "large-alone")),
+    ("score_gan", "cgan"),
+    ("score_federated", None),
+    ("select_gan", None),
+    *(("generate_images", name) for name in ("selected", "doses")),
+    ("score_images", "selected"),
+    ("train_detectors", None),
+    ("find_directions", None),
+    ("remove_frames", None),
+    ("project_images", None),
+    ("augment_edges", None),
+    *(("train_classifier", name) for name in ("synth-selected", "aug-selected")),
+    ("measure_dose_response", None),
+    ("explain_classifier", None),
+    ("embed_images", None),
+    ("score_authenticity", None),
+)
+
+
+@pytest.mark.slow
+def test_the_study_runs_on_a_gpu_which_does_its_products(tmp_path, monkeypatch):
+    params = tiny_params()
+    params["scales"]["phantom"]["select_gan"]["candidates"] = {"gan": ["ben", "mal"], "cgan": ["cgan"]}
+    write_params(tmp_path, params)
+    for place in ("data/raw", "data/initial"):
+        (tmp_path / place).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("skinsynth.privacy.novelty.DRAWS", 5)
+    for stage, item in STAGES:
+        with pretended_gpu() as products:
+            call(stage, item, monkeypatch)
+        # Whitening for density ratios is left to the CPU, since scikit-learn goes on from there.
+        assert products["cpu"] <= 0.01 * products["cuda"], (stage, item, dict(products))
