@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ PROJECT = Path(__file__).parents[1]
 DVC = Path(sys.executable).with_name("dvc")
 QUIET = {**os.environ, "DVC_NO_ANALYTICS": "1"}
 COMMAND = [sys.executable, PROJECT / "pipeline/repro.py", "--jobs", "2"]
+needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 LOCK = {"stages": {"train": {"outs": [{"path": "models"}]}, "forgotten": {"outs": [{"path": "old"}]}, "judge": {}}}
 
 
@@ -46,6 +48,34 @@ def test_outside_of_the_project_s_root_one_line_says_so_and_nothing_is_left(comm
     assert len(done.stderr.splitlines()) == 1
     assert "here: run it from the project's root" in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+def recipes_of(makefile: Path, *goals: str) -> list[str]:
+    """The lines that make would run for these goals."""
+    command = ["make", "--dry-run", "--always-make", "--file", makefile, *goals]
+    said = subprocess.run(command, cwd=makefile.parent, capture_output=True, text=True, check=True)
+    return [line for line in said.stdout.splitlines() if not line.startswith(("make", "#"))]
+
+
+@needs_make
+def test_recipes_find_the_environment_s_programs_whatever_the_path():
+    """make 3.81, which macOS has, takes no notice of a PATH that the Makefile exports when it looks for a program."""
+    lines = recipes_of(PROJECT / "Makefile", "repro", "test", "test-slow", "lint")
+    programs = {next(word for word in line.split() if "=" not in word) for line in lines}
+    assert {".venv/bin/python", ".venv/bin/ruff", ".venv/bin/mypy", ".venv/bin/lint-imports"} <= programs
+    assert {name for name in programs if "/" not in name} <= {"date", "test", "touch"}
+
+
+@needs_make
+def test_an_environment_that_has_no_pip_is_mended(tmp_path):
+    """As Debian's Python leaves it without python3-venv; the packages themselves are not installed here."""
+    shutil.copy(PROJECT / "Makefile", tmp_path)
+    for name in ("requirements.txt", "pyproject.toml"):
+        (tmp_path / name).touch()
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / ".venv"], check=True)
+    line = next(line for line in recipes_of(tmp_path / "Makefile", ".venv/installed") if " -m venv " in line)
+    subprocess.run(line, shell=True, cwd=tmp_path, check=True)
+    subprocess.run([tmp_path / ".venv/bin/python", "-m", "pip", "--version"], check=True, stdout=subprocess.DEVNULL)
 
 
 def test_outputs_are_those_of_the_stages_that_there_are():
