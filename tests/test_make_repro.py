@@ -300,11 +300,15 @@ def pids_in(folder: Path) -> list[int]:
 
 def is_there(pid: int) -> bool:
     """A process that has ended and that nobody has asked about (where the tests run without an init) is not."""
-    status = Path(f"/proc/{pid}/stat")
-    try:
-        return status.read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+    if Path("/proc/self").exists():
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2]
+        except (FileNotFoundError, ProcessLookupError):
+            return False
+    else:  # on macOS
+        ps = ["ps", "-o", "stat=", "-p", str(pid)]
+        state = subprocess.run(ps, capture_output=True, text=True, check=False).stdout
+    return state.strip()[:1] not in ("", "Z")
 
 
 @pytest.mark.usefixtures("interruptible")
