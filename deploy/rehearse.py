@@ -261,7 +261,7 @@ def _end(process: subprocess.Popen) -> None:
 
 def _kill(process: subprocess.Popen) -> None:
     """At once, with the processes that it started: no farewell to anyone."""
-    with suppress(ProcessLookupError):
+    with suppress(ProcessLookupError, PermissionError):  # the second from macOS, where all of them have just ended
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 

@@ -25,6 +25,8 @@ from tqdm import tqdm
 
 PIPELINE = Path("dvc.yaml")
 LOGS = Path(".repro")
+# NVIDIA's driver on Linux; under Windows' WSL2, which has no such device, its library.
+SIGNS_OF_A_GPU = ("/dev/nvidia0", "/usr/lib/wsl/lib/libcuda.so.1")
 GIGABYTES_PER_JOB = 2  # the hungriest stage of the scales for a CPU takes 1.4
 SECONDS_BETWEEN_LOOKS = 0.2
 SECONDS_TO_END = 20  # batch systems kill some 30 seconds after they have asked
@@ -70,7 +72,7 @@ def leave(number: int, _: FrameType | None) -> None:
 
 def default_jobs() -> int:
     """One for each core that has memory beside it; a GPU is not shared."""
-    if Path("/dev/nvidia0").exists():
+    if any(Path(sign).exists() for sign in SIGNS_OF_A_GPU):
         return 1
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     # A batch system or `taskset` may leave a process fewer cores than there are; macOS does not say.
@@ -173,7 +175,8 @@ def ended_together(running: Mapping[str, tuple[subprocess.Popen, float]]) -> Ite
 def signal_all(jobs: list[subprocess.Popen], number: int) -> None:
     """To each job and the processes that it started, where there are any left."""
     for job in jobs:
-        with suppress(ProcessLookupError):
+        # macOS refuses permission where all processes of a group have ended and nobody has waited for them yet.
+        with suppress(ProcessLookupError, PermissionError):
             os.killpg(job.pid, number)
 
 

@@ -1,5 +1,6 @@
 """What `make repro` runs side by side and says last, and that asking its scripts for help starts nothing."""
 
+import errno
 import json
 import os
 import shutil
@@ -9,11 +10,12 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
-from pipeline.repro import default_jobs, not_up_to_date, ready
+from pipeline.repro import default_jobs, not_up_to_date, ready, signal_all
 from pipeline.summary import main as summarise
 from pipeline.summary import outputs_of, print_shares, verdict
 
@@ -123,13 +125,44 @@ def test_shares_are_of_the_stages_that_ran_since_the_last_repro_began(tmp_path, 
     ]
 
 
-@pytest.mark.skipif(Path("/dev/nvidia0").exists(), reason="a GPU is not shared")
-@pytest.mark.parametrize(("gigabytes", "jobs"), [(1, 1), (5, 2), (64, 8)])
-def test_there_are_no_more_jobs_than_memory_and_cores_allow(monkeypatch, gigabytes, jobs):
+def machine_of(monkeypatch: pytest.MonkeyPatch, gigabytes: int, signs_of_a_gpu: tuple[str, ...] = ()) -> None:
+    """Make this a machine of eight cores."""
     sizes = {"SC_PAGE_SIZE": 2**12, "SC_PHYS_PAGES": gigabytes * 2**18}
     monkeypatch.setattr("os.sysconf", sizes.__getitem__)
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)), raising=False)
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    monkeypatch.setattr("pipeline.repro.SIGNS_OF_A_GPU", signs_of_a_gpu)
+
+
+@pytest.mark.parametrize(("gigabytes", "jobs"), [(1, 1), (5, 2), (64, 8)])
+def test_there_are_no_more_jobs_than_memory_and_cores_allow(monkeypatch, gigabytes, jobs):
+    machine_of(monkeypatch, gigabytes)
     assert default_jobs() == jobs
+
+
+def test_where_the_system_does_not_say_which_cores_are_ours_all_are(monkeypatch):
+    machine_of(monkeypatch, 64)
+    monkeypatch.delattr("os.sched_getaffinity")
+    assert default_jobs() == 8
+
+
+def test_a_gpu_is_not_shared(monkeypatch, tmp_path):
+    machine_of(monkeypatch, 64, ("/no/such/device", str(tmp_path)))
+    assert default_jobs() == 1
+
+
+def test_a_job_that_has_just_ended_does_not_keep_the_others_from_being_ended(monkeypatch):
+    """As macOS answers for a group of processes that nobody has waited for yet."""
+    told = []
+
+    def killpg(pid, _):
+        told.append(pid)
+        if pid == 1:
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr("os.killpg", killpg)
+    signal_all([SimpleNamespace(pid=1), SimpleNamespace(pid=2)], signal.SIGINT)
+    assert told == [1, 2]
 
 
 NEEDS = {"raw": set(), "left": {"raw"}, "right": {"raw"}, "both": {"left", "right"}, "alone": set()}
