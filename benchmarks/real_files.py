@@ -53,7 +53,7 @@ def prepare_clone(clone: Path, isic: Path, scale: str) -> None:
         shutil.rmtree(aside, ignore_errors=True)
         subprocess.run(["git", "clone", "--quiet", str(ROOT), str(aside)], check=True)
         # A tree of links, which DVC looks into; of a link to a folder it would see the name alone.
-        subprocess.run(["cp", "-rs", str(isic.resolve()), str(aside / "data/raw/isic")], check=True)
+        shutil.copytree(isic.resolve(), aside / "data/raw/isic", copy_function=os.symlink)
         aside.rename(clone)
     params = clone / "params.yaml"
     lines = params.read_text().splitlines(keepends=True)
