@@ -8,7 +8,6 @@ Features are random numbers, which take as long as those of images; each metric 
 import argparse
 import json
 import multiprocessing
-import resource
 import time
 from collections.abc import Callable
 
@@ -18,6 +17,7 @@ from torch import Tensor
 from skinsynth.quality.fid import frechet_distance
 from skinsynth.quality.kid import kernel_distance
 from skinsynth.quality.neighbours import neighbour_scores
+from skinsynth.stage import peak_memory_mb
 
 MEASURED: dict[str, Callable[[Tensor, Tensor], object]] = {
     "fid": frechet_distance,
@@ -34,7 +34,7 @@ def measure(name: str, count: int, dim: int, threads: int) -> dict[str, float]:
     start = time.perf_counter()
     MEASURED[name](real, fake)
     seconds = time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = peak_memory_mb()
     return {"seconds": round(seconds, 2), "peak_memory_mb": round(peak), "features_mb": round(2 * real.nbytes / 2**20)}
 
 

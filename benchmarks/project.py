@@ -13,7 +13,6 @@ that batches come from the smallest on.
 
 import argparse
 import json
-import resource
 from dataclasses import dataclass, replace
 
 import torch
@@ -27,6 +26,7 @@ from skinsynth.gan.presets import FIXED_PRESETS, PresetConfig, trainer_config
 from skinsynth.process import tune_process
 from skinsynth.projection.loss import VggLoss
 from skinsynth.projection.projector import ProjectionConfig, Projector
+from skinsynth.stage import peak_memory_mb
 
 # StyleGAN2, appendix D.
 PUBLISHED = ProjectionConfig(
@@ -81,7 +81,7 @@ def peak_memory_gb(device: torch.device) -> float:
     """Of the device since the last reset; on a CPU of the process since it began."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e9
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    return peak_memory_mb() * 2**20 / 1e9
 
 
 def measure(gan: Gan, loss: VggLoss, batch: int, flags: argparse.Namespace, device: torch.device) -> dict[str, float]:

@@ -137,15 +137,19 @@ def _first_process() -> bool:
 
 def _write_timing(stage: str, item: str | None, start: float) -> None:
     name = stage if item is None else f"{stage}@{item}"
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    children = resource.getrusage(resource.RUSAGE_CHILDREN)
     timing = {
         "stage": name,
         "started": start,
         "seconds": time.time() - start,
-        "peak_memory_mb": max(usage.ru_maxrss, children.ru_maxrss) / 1024,
+        "peak_memory_mb": max(map(peak_memory_mb, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))),
     }
     write_metrics(Path("metrics/timing") / f"{name}.json", timing)
+
+
+def peak_memory_mb(who: int = resource.RUSAGE_SELF) -> float:
+    """The most that this process (or the hungriest that it waited for) has had in memory."""
+    peak = resource.getrusage(who).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 1024  # macOS counts bytes, Linux kilobytes
 
 
 def load_params(section: str, schema: type[T], path: Path = Path("params.yaml")) -> T:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from skinsynth.files import folder_written_whole, sha256_of, written_whole
-from skinsynth.stage import checkpoint_folder, load_params, run, seed_of, write_metrics
+from skinsynth.stage import checkpoint_folder, load_params, peak_memory_mb, run, seed_of, write_metrics
 
 ROOT = Path(__file__).parent.parent
 
@@ -376,6 +376,13 @@ def test_help_teaches_and_flags_come_from_the_signature(tmp_path):
     assert not timing.exists()
     assert call(tmp_path, "--images", "look.py").stdout == "wet\n"
     assert timing.is_file()
+
+
+@pytest.mark.parametrize(("system", "unit"), [("linux", 2**10), ("darwin", 1)])
+def test_peak_memory_is_in_megabytes_whatever_the_system_counts_in(monkeypatch, system, unit):
+    monkeypatch.setattr("sys.platform", system)
+    monkeypatch.setattr("resource.getrusage", lambda _: SimpleNamespace(ru_maxrss=300 * 2**20 // unit))
+    assert peak_memory_mb() == 300
 
 
 def test_every_use_of_a_seed_has_a_seed_of_its_own_and_always_the_same():
