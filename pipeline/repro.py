@@ -25,9 +25,10 @@ from tqdm import tqdm
 
 PIPELINE = Path("dvc.yaml")
 LOGS = Path(".repro")
-# NVIDIA's driver on Linux; under Windows' WSL2, which has no such device, its library.
-SIGNS_OF_A_GPU = ("/dev/nvidia0", "/usr/lib/wsl/lib/libcuda.so.1")
-GIGABYTES_PER_JOB = 2  # the hungriest stage of the scales for a CPU takes 1.4
+FILES = Path("/")
+# NVIDIA's devices on Linux (a container that was given the third has nvidia2 alone); under WSL2 its driver's library.
+SIGNS_OF_A_GPU = ("dev/nvidia[0-9]*", "usr/lib/wsl/lib/libcuda.so.1")
+GIGABYTES_PER_JOB = 1.75  # the hungriest stage of the scales for a CPU takes 1.4; of 4 GB a system shows some 3.8
 SECONDS_BETWEEN_LOOKS = 0.2
 SECONDS_TO_END = 20  # batch systems kill some 30 seconds after they have asked
 LINES_OF_FAILED = 12  # from the end of what a failed stage printed
@@ -72,7 +73,7 @@ def leave(number: int, _: FrameType | None) -> None:
 
 def default_jobs() -> int:
     """One for each core that has memory beside it; a GPU is not shared."""
-    if any(Path(sign).exists() for sign in SIGNS_OF_A_GPU):
+    if any(any(FILES.glob(sign)) for sign in SIGNS_OF_A_GPU):
         return 1
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     # A batch system or `taskset` may leave a process fewer cores than there are; macOS does not say.

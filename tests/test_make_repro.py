@@ -125,30 +125,36 @@ def test_shares_are_of_the_stages_that_ran_since_the_last_repro_began(tmp_path, 
     ]
 
 
-def machine_of(monkeypatch: pytest.MonkeyPatch, gigabytes: int, signs_of_a_gpu: tuple[str, ...] = ()) -> None:
-    """Make this a machine of eight cores."""
-    sizes = {"SC_PAGE_SIZE": 2**12, "SC_PHYS_PAGES": gigabytes * 2**18}
+def machine_of(monkeypatch: pytest.MonkeyPatch, gigabytes: float, files: Path) -> None:
+    """Make this a machine of eight cores with these files."""
+    sizes = {"SC_PAGE_SIZE": 2**12, "SC_PHYS_PAGES": int(gigabytes * 2**18)}
     monkeypatch.setattr("os.sysconf", sizes.__getitem__)
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)), raising=False)
     monkeypatch.setattr("os.cpu_count", lambda: 8)
-    monkeypatch.setattr("pipeline.repro.SIGNS_OF_A_GPU", signs_of_a_gpu)
+    monkeypatch.setattr("pipeline.repro.FILES", files)
 
 
-@pytest.mark.parametrize(("gigabytes", "jobs"), [(1, 1), (5, 2), (64, 8)])
-def test_there_are_no_more_jobs_than_memory_and_cores_allow(monkeypatch, gigabytes, jobs):
-    machine_of(monkeypatch, gigabytes)
+@pytest.mark.parametrize(("gigabytes", "jobs"), [(1, 1), (3.8, 2), (5, 2), (64, 8)])
+def test_there_are_no_more_jobs_than_memory_and_cores_allow(monkeypatch, tmp_path, gigabytes, jobs):
+    machine_of(monkeypatch, gigabytes, tmp_path)
     assert default_jobs() == jobs
 
 
-def test_where_the_system_does_not_say_which_cores_are_ours_all_are(monkeypatch):
-    machine_of(monkeypatch, 64)
+def test_where_the_system_does_not_say_which_cores_are_ours_all_are(monkeypatch, tmp_path):
+    machine_of(monkeypatch, 64, tmp_path)
     monkeypatch.delattr("os.sched_getaffinity")
     assert default_jobs() == 8
 
 
-def test_a_gpu_is_not_shared(monkeypatch, tmp_path):
-    machine_of(monkeypatch, 64, ("/no/such/device", str(tmp_path)))
-    assert default_jobs() == 1
+@pytest.mark.parametrize(
+    ("file", "jobs"),
+    [("dev/nvidia0", 1), ("dev/nvidia3", 1), ("usr/lib/wsl/lib/libcuda.so.1", 1), ("dev/nvidiactl", 8)],
+)
+def test_a_gpu_is_not_shared_whatever_its_number(monkeypatch, tmp_path, file, jobs):
+    machine_of(monkeypatch, 64, tmp_path)
+    (tmp_path / file).parent.mkdir(parents=True)
+    (tmp_path / file).touch()
+    assert default_jobs() == jobs
 
 
 def test_a_job_that_has_just_ended_does_not_keep_the_others_from_being_ended(monkeypatch):
