@@ -27,14 +27,16 @@ from skinsynth.files import FULL, sha256_of, written_whole
 from skinsynth.settings import check_ranges, closest
 
 INTERRUPTED = 130
+# How torch says, in RuntimeErrors of several kinds, that a GPU's memory or the machine's does not suffice.
+MEMORY_IS_FULL = ("out of memory", "can't allocate memory")
 T = TypeVar("T")
 
 
 def run(main: Callable[..., None]) -> None:
     """Call `main`, each parameter read from the flag of the same name; `Annotated[type, "help"]` gives the help.
 
-    What the user can mend (ValueError, OSError; ArithmeticError of diverged training) ends as one line on stderr and
-    exit code 1. A timing is left in metrics/timing/, which no stage reads.
+    What the user can mend (ValueError, OSError; ArithmeticError of diverged training; too little memory) ends as one
+    line on stderr and exit code 1. A timing is left in metrics/timing/, which no stage reads.
     """
     flags = vars(_parser(main).parse_args())
     start = time.time()
@@ -49,7 +51,8 @@ def run(main: Callable[..., None]) -> None:
         sys.exit(0)  # the reader (head, say) has seen enough
     except Exception as error:
         # Libraries that write weights have error types of their own for a full disk.
-        if not isinstance(error, ValueError | OSError | ArithmeticError) and FULL not in str(error):
+        known = isinstance(error, ValueError | OSError | ArithmeticError) or FULL in str(error)
+        if not known and not _lacks_memory(error):
             raise
         # Of several processes that fail alike, the first one speaks.
         sys.exit(f"{Path(sys.argv[0]).stem}: {_one_line(error)}" if _first_process() else 1)
@@ -127,7 +130,20 @@ def _one_line(error: Exception) -> str:
     if (isinstance(error, OSError) and error.errno == errno.ENOSPC) or FULL in str(error):
         place = getattr(error, "filename", None) or "a result"
         return f"the disk is full at {place}: free some space and run again"
-    return " ".join(str(error).split())
+    said = " ".join(str(error).split())
+    if _lacks_memory(error):
+        what = said.partition(" Of the allocated memory")[0].rstrip(".") or "no more is given"
+        return (
+            f"memory does not suffice ({what}): end what else runs there, or lower the stage's batch_size in "
+            "params.yaml (images_per_pass where a GAN is trained)"
+        )
+    return said
+
+
+def _lacks_memory(error: Exception) -> bool:
+    """Whether memory does not suffice, a GPU's or the machine's."""
+    of_torch = isinstance(error, RuntimeError) and any(words in str(error) for words in MEMORY_IS_FULL)
+    return of_torch or isinstance(error, MemoryError)
 
 
 def _first_process() -> bool:

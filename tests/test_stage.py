@@ -276,6 +276,20 @@ def main(images: Annotated[Path, "where images are"], dry_run: bool = False) -> 
     """
     if images.name == "full":
         raise OSError(errno.ENOSPC, "No space left on device", "out.zip")
+    if images.name == "huge":
+        import numpy
+        numpy.empty(2**60, numpy.uint8)
+    if images.name == "large":
+        import torch
+        torch.empty(2**60, dtype=torch.uint8)
+    if images.name == "many":
+        import torch
+        raise torch.OutOfMemoryError(
+            "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79.11 GiB of which 1.00 GiB "
+            "is free. Of the allocated memory 70.00 GiB is allocated by PyTorch.\\nSee documentation."
+        )
+    if images.name == "wrong":
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
     if images.name == "terminated":
         with written_whole(Path("out.zip")), folder_written_whole(Path("models")):
             os.kill(os.getpid(), signal.SIGTERM)
@@ -342,6 +356,28 @@ def test_a_stage_of_one_clone_does_not_run_with_the_code_of_another(tmp_path):
 def test_a_full_disk_is_said_in_one_line(tmp_path):
     ended = call(tmp_path, "--images", "full")
     assert (ended.returncode, ended.stderr) == (1, "look: the disk is full at out.zip: free some space and run again\n")
+
+
+@pytest.mark.parametrize(
+    ("images", "said"),
+    [
+        ("huge", "Unable to allocate"),
+        ("large", "can't allocate memory"),
+        ("many", "(CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79.11 GiB of which "),
+    ],
+)
+def test_too_little_memory_is_said_in_one_line_with_what_to_do(tmp_path, images, said):
+    ended = call(tmp_path, "--images", images)
+    assert ended.returncode == 1
+    assert ended.stderr.count("\n") == 1
+    assert ended.stderr.startswith("look: memory does not suffice (")
+    assert said in ended.stderr
+    assert "lower the stage's batch_size" in ended.stderr
+    assert "See documentation" not in ended.stderr
+
+
+def test_an_error_of_the_code_keeps_its_traceback(tmp_path):
+    assert "Traceback" in call(tmp_path, "--images", "wrong").stderr
 
 
 def test_a_terminated_stage_leaves_nothing_aside(tmp_path):
