@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from skinsynth.gan.discriminator import Discriminator, DiscriminatorConfig
-from skinsynth.gan.family import Cost, load_family, save_trained
+from skinsynth.gan.family import Cost, Family, load_family, save_trained
 from skinsynth.gan.generator import Generator, GeneratorConfig
 from skinsynth.gan.model import (
     FORMAT,
@@ -78,6 +78,13 @@ def test_samples_stay_in_range(rng):
     with torch.no_grad():
         gan.generator.synthesis.b8.torgb.bias.fill_(9.0)
     assert gan.sample(torch.randn(2, 6, generator=rng), torch.tensor([0, 0])).max() == 1
+
+
+def test_images_of_a_gan_that_makes_every_class_are_held_once(folder, monkeypatch):
+    made = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
+    monkeypatch.setattr("skinsynth.gan.family.sample_images", lambda *_: made)
+    family, rng = Family({"cgan": load_gan(folder, "cpu")}, {}), torch.Generator()
+    assert family.sample(torch.tensor([1, 4]), 2, rng, 1.0).data_ptr() == made.data_ptr()
 
 
 def test_broken_folders_are_named(folder, tmp_path):
