@@ -68,7 +68,8 @@ def main(
             # The first images are one of each class, in turn.
             for label, strip in zip(member.classes, pixels, strict=False):
                 about = f"{METHODS[method]} {number}, {settings.classes[label]}"
-                shown[label].append(Strip(about, strip.numpy()))
+                # A copy, since a part would keep all images in memory.
+                shown[label].append(Strip(about, strip.numpy().copy()))
     write_directions(directions, found_by)
     columns = step_names(settings.steps, " SD")
     title = "Steps in standard deviations (SD) of w along the direction"
