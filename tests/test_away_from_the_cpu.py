@@ -10,7 +10,10 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from benchmarks.count_operators import Gpu, MetaTrainer, counted, counted_projection
+from benchmarks.count_operators import META, Gpu, MetaGenerator, MetaTrainer, counted, counted_projection
+from skinsynth.classifier.classifier import Architecture, Classifier
+from skinsynth.classifier.networks import build_network
+from skinsynth.directions.learnt import Critics, LearningConfig, learn_vector
 from skinsynth.gan.discriminator import Discriminator
 from skinsynth.gan.generator import Generator
 from skinsynth.gan.layers import HALF_TYPES
@@ -103,3 +106,39 @@ def test_copies_are_sought_where_the_thumbnails_lie():
     with FakeTensorMode():
         gaps, partners = nearest_in_any_orientation(pixels, thumbnails(pixels).to("cuda"))
     assert (gaps.shape, gaps.device.type, partners.device.type) == ((3,), "cpu", "cpu")
+
+
+GPU = torch.device("cuda", 0)
+
+
+def laid_on_the_gpu(network):
+    """A network with weights without contents there; `to` does not know such tensors."""
+    for module in network.modules():
+        for held in (module._parameters, module._buffers):
+            for name, tensor in held.items():
+                there = torch.empty_like(tensor, device=GPU)
+                held[name] = torch.nn.Parameter(there) if held is module._parameters else there
+    return network
+
+
+@pytest.mark.parametrize("pixels_lie", ["cpu", "cuda"])
+def test_a_classifier_answers_where_its_weights_lie(pixels_lie):
+    network = build_network("cnn-108k", 2, False, 0.1)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        classifier = Classifier(laid_on_the_gpu(network), Architecture("cnn-108k", 2, 0.1))
+        pixels = torch.zeros(5, 3, 32, 32, dtype=torch.uint8, device=pixels_lie)
+        features, probabilities = classifier.examine(pixels)
+        answers = [features, probabilities, classifier.embed(pixels), classifier.probabilities(pixels)]
+    assert [answer.device for answer in answers] == 4 * [GPU]
+
+
+def test_a_learnt_move_fits_together_away_from_the_cpu(rng):
+    generator = Generator(CONFIG.generator, rng).requires_grad_(False).to(META)
+    w = torch.empty(6, CONFIG.generator.w_size, device=META)
+    critics = Critics(
+        artefact=lambda images: images.mean(dim=(1, 2, 3)),
+        changes=lambda before, after: [(after - before).abs().mean(dim=(1, 2, 3))],
+    )
+    learning = LearningConfig(steps=2, learning_rate=0.1, batch_size=4)
+    vector = learn_vector(generator, w, w.std(dim=0), (0, 2), critics, learning, MetaGenerator())
+    assert (vector.device, vector.shape) == (META, (CONFIG.generator.w_size,))
