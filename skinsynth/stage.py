@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from types import FrameType, NoneType, UnionType
 from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
@@ -27,6 +28,7 @@ from skinsynth.files import FULL, sha256_of, written_whole
 from skinsynth.settings import check_ranges, closest
 
 INTERRUPTED = 130
+DEVICES = Path("/dev")
 # How torch says, in RuntimeErrors of several kinds, that a GPU's memory or the machine's does not suffice.
 MEMORY_IS_FULL = ("out of memory", "can't allocate memory")
 T = TypeVar("T")
@@ -349,4 +351,18 @@ def best_device() -> Any:
     """The GPU where torch sees one, else the CPU (a torch.device)."""
     import torch  # here, since stages without networks need none of it
 
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    _tell_of_unseen_gpu(torch.__version__)
+    return torch.device("cpu")
+
+
+@cache
+def _tell_of_unseen_gpu(version: str) -> None:
+    """Says, once a stage, that a GPU lies idle: torch falls back to the CPU where the driver is older than its CUDA."""
+    if any(DEVICES.glob("nvidia[0-9]*")) and "CUDA_VISIBLE_DEVICES" not in os.environ and _first_process():
+        print(
+            f"there is an NVIDIA GPU, but torch {version} does not see it, so this runs on the CPU: see whether the "
+            "driver is new enough for that CUDA (nvidia-smi says which it takes)",
+            file=sys.stderr,
+        )

@@ -18,7 +18,16 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from skinsynth.files import folder_written_whole, sha256_of, written_whole
-from skinsynth.stage import checkpoint_folder, load_params, peak_memory_mb, run, seed_of, write_metrics
+from skinsynth.stage import (
+    _tell_of_unseen_gpu,
+    best_device,
+    checkpoint_folder,
+    load_params,
+    peak_memory_mb,
+    run,
+    seed_of,
+    write_metrics,
+)
 
 ROOT = Path(__file__).parent.parent
 
@@ -464,3 +473,18 @@ def test_the_hash_of_a_file_is_that_of_its_bytes(tmp_path):
     assert sha256_of(tmp_path / "empty").startswith("e3b0c44298fc1c14")
     with pytest.raises(OSError, match="missing"):
         sha256_of(tmp_path / "missing")
+
+
+@pytest.mark.parametrize(
+    ("device", "hidden", "told"), [("nvidia0", False, 1), ("nvidia0", True, 0), ("null", False, 0)]
+)
+def test_a_gpu_that_torch_does_not_see_is_told_once(monkeypatch, tmp_path, capsys, device, hidden, told):
+    (tmp_path / device).touch()
+    monkeypatch.setattr("skinsynth.stage.DEVICES", tmp_path)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if hidden:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    _tell_of_unseen_gpu.cache_clear()
+    assert {best_device().type, best_device().type} == {"cpu"}
+    assert capsys.readouterr().err.count("does not see it, so this runs on the CPU") == told
