@@ -13,6 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from benchmarks.count_operators import META, Gpu, MetaGenerator, MetaTrainer, counted, counted_projection
 from skinsynth.classifier.classifier import Architecture, Classifier
 from skinsynth.classifier.networks import build_network
+from skinsynth.classifier.training import Examples, _resident
 from skinsynth.directions.learnt import Critics, LearningConfig, learn_vector
 from skinsynth.gan.discriminator import Discriminator
 from skinsynth.gan.generator import Generator
@@ -109,6 +110,20 @@ def test_copies_are_sought_where_the_thumbnails_lie():
 
 
 GPU = torch.device("cuda", 0)
+
+
+@pytest.mark.parametrize(
+    ("free", "kept", "where"), [(79, 0, "cuda"), (45, 34, "cuda"), (45, 0, "cpu"), (10, 34, "cpu")]
+)
+def test_pixels_lie_on_the_gpu_whatever_an_earlier_training_has_left_there(monkeypatch, free, kept, where):
+    # 140,000 images of 256 px, in GB, on a GPU of 80: a dose of 4.
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda _: (free * 10**9, 80 * 10**9))
+    monkeypatch.setattr("torch.cuda.memory_reserved", lambda _: (kept + 1) * 10**9)
+    monkeypatch.setattr("torch.cuda.memory_allocated", lambda _: 10**9)
+    with FakeTensorMode():
+        pixels, labels = torch.empty(140_000, 3, 256, 256, dtype=torch.uint8), torch.empty(140_000, dtype=torch.int64)
+        resident = _resident(Examples(pixels, labels), GPU)
+    assert (resident.pixels.device.type, resident.labels.device.type) == (where, "cuda")
 
 
 def laid_on_the_gpu(network):

@@ -236,8 +236,14 @@ def _class_counts(examples: Examples, class_count: int) -> Float[Tensor, " class
 
 def _resident(examples: Examples, device: torch.device) -> Examples:
     """Labels on the device, and pixels too unless they would take more than half of what is free there."""
-    fits = device.type != "cuda" or examples.pixels.nbytes < torch.cuda.mem_get_info(device)[0] / 2
+    fits = device.type != "cuda" or examples.pixels.nbytes < _free_bytes(device) / 2
     return Examples(examples.pixels.to(device) if fits else examples.pixels, examples.labels.to(device))
+
+
+def _free_bytes(device: torch.device) -> int:
+    """Memory of a GPU that nobody uses, with what torch keeps of an earlier training and will give to this one."""
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + kept
 
 
 def _check(train: Examples, validation: Examples, config: ClassifierConfig, class_count: int) -> None:
