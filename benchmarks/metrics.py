@@ -14,10 +14,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from skinsynth.machine import peak_memory_mb
 from skinsynth.quality.fid import frechet_distance
 from skinsynth.quality.kid import kernel_distance
 from skinsynth.quality.neighbours import neighbour_scores
-from skinsynth.stage import peak_memory_mb
 
 MEASURED: dict[str, Callable[[Tensor, Tensor], object]] = {
     "fid": frechet_distance,

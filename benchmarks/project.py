@@ -23,10 +23,10 @@ from skinsynth.gan.discriminator import Discriminator
 from skinsynth.gan.generator import Generator
 from skinsynth.gan.model import Gan
 from skinsynth.gan.presets import FIXED_PRESETS, PresetConfig, trainer_config
+from skinsynth.machine import peak_memory_mb
 from skinsynth.process import tune_process
 from skinsynth.projection.loss import VggLoss
 from skinsynth.projection.projector import ProjectionConfig, Projector
-from skinsynth.stage import peak_memory_mb
 
 # StyleGAN2, appendix D.
 PUBLISHED = ProjectionConfig(

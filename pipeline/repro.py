@@ -23,11 +23,10 @@ from types import FrameType
 
 from tqdm import tqdm
 
+from skinsynth.machine import shows_a_gpu
+
 PIPELINE = Path("dvc.yaml")
 LOGS = Path(".repro")
-FILES = Path("/")
-# NVIDIA's devices on Linux (a container that was given the third has nvidia2 alone); under WSL2 its driver's library.
-SIGNS_OF_A_GPU = ("dev/nvidia[0-9]*", "usr/lib/wsl/lib/libcuda.so.1")
 GIGABYTES_PER_JOB = 1.75  # the hungriest stage of the scales for a CPU takes 1.4; of 4 GB a system shows some 3.8
 SECONDS_BETWEEN_LOOKS = 0.2
 SECONDS_TO_END = 20  # batch systems kill some 30 seconds after they have asked
@@ -73,7 +72,7 @@ def leave(number: int, _: FrameType | None) -> None:
 
 def default_jobs() -> int:
     """One for each core that has memory beside it; a GPU is not shared."""
-    if any(any(FILES.glob(sign)) for sign in SIGNS_OF_A_GPU):
+    if shows_a_gpu():
         return 1
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     # A batch system or `taskset` may leave a process fewer cores than there are; macOS does not say.

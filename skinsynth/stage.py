@@ -25,10 +25,10 @@ import yaml
 from threadpoolctl import threadpool_limits
 
 from skinsynth.files import FULL, sha256_of, written_whole
+from skinsynth.machine import peak_memory_mb, shows_a_gpu
 from skinsynth.settings import check_ranges, closest
 
 INTERRUPTED = 130
-DEVICES = Path("/dev")
 # How torch says, in RuntimeErrors of several kinds, that a GPU's memory or the machine's does not suffice.
 MEMORY_IS_FULL = ("out of memory", "can't allocate memory")
 T = TypeVar("T")
@@ -162,12 +162,6 @@ def _write_timing(stage: str, item: str | None, start: float) -> None:
         "peak_memory_mb": max(map(peak_memory_mb, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))),
     }
     write_metrics(Path("metrics/timing") / f"{name}.json", timing)
-
-
-def peak_memory_mb(who: int = resource.RUSAGE_SELF) -> float:
-    """The most that this process (or the hungriest that it waited for) has had in memory."""
-    peak = resource.getrusage(who).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 1024  # macOS counts bytes, Linux kilobytes
 
 
 def load_params(section: str, schema: type[T], path: Path = Path("params.yaml")) -> T:
@@ -360,7 +354,7 @@ def best_device() -> Any:
 @cache
 def _tell_of_unseen_gpu(version: str) -> None:
     """Says, once a stage, that a GPU lies idle: torch falls back to the CPU where the driver is older than its CUDA."""
-    if any(DEVICES.glob("nvidia[0-9]*")) and "CUDA_VISIBLE_DEVICES" not in os.environ and _first_process():
+    if shows_a_gpu() and "CUDA_VISIBLE_DEVICES" not in os.environ and _first_process():
         print(
             f"there is an NVIDIA GPU, but torch {version} does not see it, so this runs on the CPU: see whether the "
             "driver is new enough for that CUDA (nvidia-smi says which it takes)",

@@ -131,7 +131,7 @@ def machine_of(monkeypatch: pytest.MonkeyPatch, gigabytes: float, files: Path) -
     monkeypatch.setattr("os.sysconf", sizes.__getitem__)
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)), raising=False)
     monkeypatch.setattr("os.cpu_count", lambda: 8)
-    monkeypatch.setattr("pipeline.repro.FILES", files)
+    monkeypatch.setattr("skinsynth.machine.FILES", files)
 
 
 @pytest.mark.parametrize(("gigabytes", "jobs"), [(1, 1), (3.8, 2), (5, 2), (64, 8)])

@@ -18,12 +18,12 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from skinsynth.files import folder_written_whole, sha256_of, written_whole
+from skinsynth.machine import peak_memory_mb
 from skinsynth.stage import (
     _tell_of_unseen_gpu,
     best_device,
     checkpoint_folder,
     load_params,
-    peak_memory_mb,
     run,
     seed_of,
     write_metrics,
@@ -479,8 +479,9 @@ def test_the_hash_of_a_file_is_that_of_its_bytes(tmp_path):
     ("device", "hidden", "told"), [("nvidia0", False, 1), ("nvidia0", True, 0), ("null", False, 0)]
 )
 def test_a_gpu_that_torch_does_not_see_is_told_once(monkeypatch, tmp_path, capsys, device, hidden, told):
-    (tmp_path / device).touch()
-    monkeypatch.setattr("skinsynth.stage.DEVICES", tmp_path)
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev" / device).touch()
+    monkeypatch.setattr("skinsynth.machine.FILES", tmp_path)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if hidden:
