@@ -29,7 +29,12 @@ CUDA: dict[str, Any] = {
     "is_available": lambda: True,
     "is_initialized": lambda: True,  # derivatives in Python name devices where `_Calls` does not hear it
     "device_count": lambda: 1,
+    "is_bf16_supported": lambda *_: True,
+    "get_device_name": lambda *_: "pretended",
     "mem_get_info": lambda *_: (MEMORY, MEMORY),
+    **dict.fromkeys(("memory_allocated", "memory_reserved"), lambda *_: 0),
+    **dict.fromkeys(("max_memory_allocated", "max_memory_reserved"), lambda *_: MEMORY),
+    **dict.fromkeys(("synchronize", "empty_cache", "reset_peak_memory_stats"), lambda *_: None),
     "get_rng_state": lambda *_: torch.zeros(16, dtype=torch.uint8),
     "set_rng_state": lambda *_: None,
 }

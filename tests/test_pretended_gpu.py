@@ -1,8 +1,12 @@
 """The study on a pretended GPU: nothing of it would meet a tensor of another device, and the GPU does the work."""
 
+import dataclasses
+import json
+
 import pytest
 import torch
 
+from benchmarks import project, train_classifier, train_gan
 from tests.pretended_gpu import pretended_gpu
 from tests.test_stages import call
 from tests.tiny import tiny_params, write_params
@@ -87,7 +91,10 @@ STAGES = (
 @pytest.mark.slow
 def test_the_study_runs_on_a_gpu_which_does_its_products(tmp_path, monkeypatch):
     params = tiny_params()
-    params["scales"]["phantom"]["select_gan"]["candidates"] = {"gan": ["ben", "mal"], "cgan": ["cgan"]}
+    scale = params["scales"]["phantom"]
+    scale["train_gan"]["schedule"]["images"] = 32
+    scale["train_federated"]["federation"] |= {"rounds": 1, "steps_per_round": 2}
+    scale["select_gan"]["candidates"] = {"gan": ["ben", "mal"], "cgan": ["cgan"]}
     write_params(tmp_path, params)
     for place in ("data/raw", "data/initial"):
         (tmp_path / place).mkdir(parents=True)
@@ -98,3 +105,30 @@ def test_the_study_runs_on_a_gpu_which_does_its_products(tmp_path, monkeypatch):
             call(stage, item, monkeypatch)
         # Whitening for density ratios is left to the CPU, since scikit-learn goes on from there.
         assert products["cpu"] <= 0.01 * products["cuda"], (stage, item, dict(products))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("half_type", ["float16", "bfloat16"])
+def test_the_benchmark_of_training_runs_on_a_gpu(half_type):
+    config, sizes = train_gan.paper256(half_type, fused=False), {"resolution": 16, "channel_base": 64, "channel_max": 4}
+    networks = {name: dataclasses.replace(getattr(config, name), **sizes) for name in ("generator", "discriminator")}
+    with pretended_gpu() as products:
+        found = train_gan.measure_gpu(dataclasses.replace(config, **networks, batch_size=8, r1_interval=4))
+    assert found["half_type"] == half_type
+    assert set(found["phases"]) == {"generator", "path length", "discriminator", "R1", "average"}
+    assert products["cpu"] < 0.01 * products["cuda"]
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "flags"),
+    [
+        (project, "--steps 1 --warm-up 1 --batch 1 2 --resolution 16 --bfloat16 --noise-maps"),
+        (train_classifier, "--images 32 --batch 16"),
+    ],
+)
+def test_other_benchmarks_run_on_a_gpu(benchmark, flags, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["benchmark", *flags.split()])
+    with pretended_gpu() as products:
+        benchmark.main()
+    assert json.loads(capsys.readouterr().out)["device"] == "pretended"
+    assert products["cpu"] < 0.01 * products["cuda"]
