@@ -14,6 +14,7 @@ from skinsynth.quality.by_class import POOLED, Sides, sides_by_class
 from skinsynth.quality.fidelity import NOBODY, Patients, comparisons
 from skinsynth.quality.half_samples import half_sample_intervals
 
+CPU = torch.device("cpu")
 HUES = 360  # bins of the circle, each centred on a whole degree
 LEVELS = 256  # bins of saturation and brightness, each centred on a level of 8 bits
 HUES_A_BAR = 5  # in a plot
@@ -51,6 +52,8 @@ class ColourHistograms:
     Entries are divided by the number of pixels: sets of different image sizes can be compared.
     """
 
+    device: torch.device = CPU  # that it computes on
+
     @property
     def name(self) -> str:
         return "colour"
@@ -61,10 +64,10 @@ class ColourHistograms:
 
     def __call__(self, pixels: UInt8[np.ndarray | Tensor, "n 3 size size"]) -> Float32[Tensor, "n dim"]:
         count = max(1, PIXELS_AT_ONCE // max(1, pixels.shape[-1] ** 2))
-        histograms = torch.empty(len(pixels), self.dim)
+        histograms = torch.empty(len(pixels), self.dim, device=self.device)
         for start in range(0, len(pixels), count):
             part = slice(start, start + count)
-            histograms[part] = _histograms(torch.as_tensor(pixels[part]))
+            histograms[part] = _histograms(torch.as_tensor(pixels[part]).to(self.device))
         return histograms
 
 
@@ -76,7 +79,7 @@ def _histograms(pixels: UInt8[Tensor, "n 3 size size"]) -> Float64[Tensor, "n di
         _histogram((top * saturation).round().long(), brightness, LEVELS),
         _histogram((top * brightness).round().long(), torch.ones_like(brightness), LEVELS),
     ]
-    return torch.cat(parts, dim=1).cpu() / hue[0].numel()
+    return torch.cat(parts, dim=1) / hue[0].numel()
 
 
 def _histogram(

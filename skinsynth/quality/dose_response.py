@@ -20,6 +20,7 @@ from scipy.special import stdtr, stdtrit
 from torch import Tensor
 from tqdm import tqdm
 
+from skinsynth.classifier.classifier import Classifier
 from skinsynth.classifier.training import ClassifierConfig, Examples, train_classifier
 from skinsynth.files import written_whole
 from skinsynth.intervals import Interval, group_draws
@@ -116,15 +117,23 @@ class Pool:
 
         ValueError where the set holds too few of a class.
         """
+        real, synthetic = self.real_places(dose), self.synthetic_places(dose)
+        labels = torch.cat([self.real.labels[real], self.synthetic.labels[synthetic]])
+        # Written where they are to lie: of 256 px a dose has some 28 GB, and parts that are joined are there twice.
+        pixels = self.real.pixels.new_empty(len(labels), *self.real.pixels.shape[1:])
+        torch.index_select(self.real.pixels, 0, real, out=pixels[: len(real)])
+        torch.index_select(self.synthetic.pixels, 0, synthetic, out=pixels[len(real) :])
+        return Taken(Examples(pixels, labels), self.counts(dose))
+
+    def counts(self, dose: Dose) -> Counts:
+        """How much of each a dose takes."""
+        patients = self._patient_count(dose.patient_share)
+        return Counts(patients, len(self.real_places(dose)), len(self.synthetic_places(dose)))
+
+    def real_places(self, dose: Dose) -> Int64[Tensor, " n"]:
+        """Places of the images of the first patients."""
         patients = self.patient_order[: self._patient_count(dose.patient_share)]
-        real = torch.nonzero(torch.isin(self.patients, patients))[:, 0]
-        synthetic = self.synthetic_places(dose)
-        parts = ((self.real, real), (self.synthetic, synthetic))
-        examples = Examples(
-            torch.cat([part.pixels[places] for part, places in parts]),
-            torch.cat([part.labels[places] for part, places in parts]),
-        )
-        return Taken(examples, Counts(len(patients), len(real), len(synthetic)))
+        return torch.nonzero(torch.isin(self.patients, patients))[:, 0]
 
     def _patient_count(self, share: float) -> int:
         """How many patients a share comes to: at least as many as bring every class."""
@@ -174,15 +183,28 @@ def predict_by_dose(
     for dose in tqdm(doses(config), unit="dose", desc="doses"):
         counts, said = [], []
         for seed in config.seeds_of(dose):
-            taken, file = pools[seed].take(dose), checkpoints / f"{dose.name}-seed-{seed}.npy"
+            pool, file = pools[seed], checkpoints / f"{dose.name}-seed-{seed}.npy"
             if not file.is_file():
-                long_enough = repeated(taken.examples, len(pools[seed].real.labels))
-                trained, _ = train_classifier(long_enough, validation, config.classifier, class_count, seed, device)
+                trained = _trained(pool, dose, validation, config.classifier, class_count, seed, device)
                 with written_whole(file) as aside, aside.open("wb") as stream:
                     np.save(stream, trained.probabilities(test).double().cpu().numpy(), allow_pickle=False)
-            counts.append(taken.counts)
+            counts.append(pool.counts(dose))
             said.append(np.load(file, allow_pickle=False))
         yield dose, Answers(config.seeds_of(dose), counts, np.stack(said))
+
+
+def _trained(
+    pool: Pool,
+    dose: Dose,
+    validation: Examples,
+    config: ClassifierConfig,
+    class_count: int,
+    seed: int,
+    device: torch.device,
+) -> Classifier:
+    """The classifier of one dose; its images are let go before those of the next are taken."""
+    images = repeated(pool.take(dose).examples, len(pool.real.labels))
+    return train_classifier(images, validation, config, class_count, seed, device)[0]
 
 
 def repeated(examples: Examples, count: int) -> Examples:

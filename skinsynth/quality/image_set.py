@@ -56,18 +56,20 @@ def pooled_places(fake: Images, train: Images, seed: int) -> Int64[Tensor, " kep
     return as_frequent_as(labels, reference, torch.Generator().manual_seed(seed))
 
 
+def _sides(extract: Extractor, fake: Images, real: RealSides) -> Sides:
+    return Sides(
+        features_of(extract, real.train, real.patients.real),
+        features_of(extract, fake),
+        features_of(extract, real.held_out, real.patients.held_out),
+    )
+
+
 def judge_images(
     fake: Images, real: RealSides, extract: Extractor, classes: Sequence[str], config: FidelityConfig, seed: int
 ) -> Judgement:
     """Compare a set with training images and with held-out ones, these also with each other (the floor)."""
-    features, colours = (
-        Sides(
-            features_of(seen, real.train, real.patients.real),
-            features_of(seen, fake),
-            features_of(seen, real.held_out, real.patients.held_out),
-        )
-        for seen in (extract, ColourHistograms())
-    )
+    features = _sides(extract, fake, real)
+    colours = _sides(ColourHistograms(features.fake.features.device), fake, real)
     scores = score_by_class(features, classes, config, seed, extract)
     colour_rows = colour_rows_by_class(colours, classes, config.interval_draws, seed)
     hues = hue_rows({name: part.features for name, part in colours.named().items()})
