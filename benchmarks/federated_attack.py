@@ -20,7 +20,7 @@ import pandas as pd
 import torch
 from flwr.app import Context, Message
 from flwr.clientapp.typing import ClientAppCallable, Mod
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from matplotlib.figure import Figure
 from torch import Tensor
 from tqdm import tqdm
@@ -35,9 +35,8 @@ from skinsynth.images.grid import image_grid
 from skinsynth.lesions.table import read_lesions
 from skinsynth.partition.split import SplitConfig, images_of, split_patients
 from skinsynth.quality.curve import CurveScorer
-from skinsynth.quality.fid import frechet_distance
+from skinsynth.quality.fidelity import distances_of_parts
 from skinsynth.quality.half_samples import half_sample_intervals
-from skinsynth.quality.kid import kernel_distance
 from skinsynth.report.png import save_figure
 from skinsynth.stage import load_params, write_rows
 
@@ -170,7 +169,8 @@ def judge(study: Study, name: str, conduct: str, state: FederationState) -> Judg
     finite = draws_numbers(Gan(generator, discriminator, scorer.classes), scorer)
     if finite:
         rng = torch.Generator().manual_seed(scorer.seed)  # the same halves of the real images in every run
-        intervals = half_sample_intervals(distances, scorer.real.features, scorer.extract(pixels), INTERVAL_DRAWS, rng)
+        made = scorer.extract(pixels)
+        intervals = half_sample_intervals(distances_of_parts, scorer.real.features, made, INTERVAL_DRAWS, rng)
         for metric, interval in intervals.items():
             found |= {metric: interval.value, f"{metric}_low": interval.low, f"{metric}_high": interval.high}
     spread = diversity(pixels) / diversity(torch.from_numpy(study.real.pixels)) if finite else None
@@ -196,11 +196,6 @@ def draws_numbers(gan: Gan, scorer: CurveScorer) -> bool:
     z = torch.randn(scorer.batch_size, gan.config.z_size, generator=rng, device=rng.device)
     images = gan.sample(z, torch.full((scorer.batch_size,), scorer.classes[-1]))
     return bool(images.isfinite().all())
-
-
-def distances(real: Float[Tensor, "n dim"], fake: Float[Tensor, "m dim"]) -> dict[str, float]:
-    """Those of the curves, by the table's names."""
-    return {"fid": frechet_distance(real, fake), "kid_percent": 100 * kernel_distance(real, fake)}
 
 
 def diversity(pixels: UInt8[Tensor, "n 3 height width"]) -> float:

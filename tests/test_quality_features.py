@@ -17,8 +17,15 @@ from skinsynth.quality.fid import (
     extrapolated_frechet_distance,
     frechet_distance,
 )
-from skinsynth.quality.fidelity import RANGES, FidelityConfig, Patients, comparisons, score_images
-from skinsynth.quality.half_samples import half_sample_intervals, half_scores
+from skinsynth.quality.fidelity import (
+    RANGES,
+    FidelityConfig,
+    Patients,
+    comparisons,
+    distances_of_parts,
+    score_images,
+)
+from skinsynth.quality.half_samples import Part, half_sample_intervals, half_scores, of_each, whole
 from skinsynth.quality.kid import kernel_distance, kernel_distance_of_subsets
 from skinsynth.quality.neighbours import neighbour_scores, squared_radii
 from skinsynth.quality.path_length import feature_distance, path_length, path_lengths
@@ -126,9 +133,35 @@ def test_radii_from_each_pair_once_are_those_of_all_sorted_distances(rng, monkey
     monkeypatch.setattr(neighbours, "TILE", tile)
     points = torch.randn(50, 4, generator=rng)
     points[13] = points[2]
-    of_each = torch.cdist(points.double(), points.double()).square().sort(dim=1).values
+    sorted_by_row = torch.cdist(points.double(), points.double()).square().sort(dim=1).values
     for k in (1, 5, 49):
-        torch.testing.assert_close(squared_radii(points, k), of_each[:, k], atol=1e-12, rtol=1e-9)
+        (radii,) = squared_radii(points, k, [torch.arange(50)])
+        torch.testing.assert_close(radii, sorted_by_row[:, k], atol=1e-12, rtol=1e-9)
+
+
+def parts_of(real, fake, rng):
+    """All rows, a random half, a random third, and rows far from each other: none is among the nearest of another."""
+    halves = [Part(*(torch.randperm(len(rows), generator=rng)[: len(rows) // 2] for rows in (real, fake)))]
+    halves.append(Part(*(torch.randperm(len(rows), generator=rng)[: len(rows) // 3] for rows in (real, fake))))
+    return [whole(real, fake), *halves, Part(torch.arange(0, len(real), 10), torch.arange(5, len(fake), 9))]
+
+
+@pytest.mark.parametrize("tile", [7, 64])
+@pytest.mark.parametrize("neighbours_known", [1, 32])
+def test_numbers_of_parts_are_those_of_each_part_by_itself(rng, monkeypatch, tile, neighbours_known):
+    monkeypatch.setattr(neighbours, "TILE", tile)
+    monkeypatch.setattr("skinsynth.quality.kid.TILE", tile)
+    monkeypatch.setattr(neighbours, "NEIGHBOURS", neighbours_known)
+    monkeypatch.setattr(neighbours, "ROWS", 3)
+    # Ten rows each around nine places, in the order of these.
+    real, fake = (torch.randn(9, 4, generator=rng).repeat_interleave(10, dim=0) for _ in range(2))
+    real, fake = (rows + 1e-3 * torch.randn(90, 4, generator=rng) for rows in (real, real + 1e-3 * fake))
+    real[11] = real[10]
+    parts = parts_of(real, fake, rng)
+    sides = [(real[part.real], fake[part.fake]) for part in parts]
+    alone = [distances_of_parts(*side, [whole(*side)], neighbours=2)[0] for side in sides]
+    for found, expected in zip(distances_of_parts(real, fake, parts, neighbours=2), alone, strict=True):
+        assert found == pytest.approx(expected, rel=1e-6, abs=1e-9)
 
 
 @pytest.mark.parametrize("tile", [3, 20, 64])
@@ -157,7 +190,7 @@ def test_half_sample_intervals_hold_the_truth_at_about_their_rate(rng):
     hits = 0
     for _ in range(200):
         real, fake = torch.randn(2, 50, 1, generator=rng)
-        interval = half_sample_intervals(mean_gap, real, fake, 40, rng)["gap"]
+        interval = half_sample_intervals(of_each(mean_gap), real, fake, 40, rng)["gap"]
         hits += interval.low <= 0 <= interval.high
     assert 0.88 <= hits / 200 <= 0.99
 
@@ -170,7 +203,7 @@ def test_images_of_one_patient_lie_together_and_halves_hold_whole_patients(rng):
         seen.append(real[:, 0].long().tolist())
         return {"x": float(len(fake))}
 
-    half_scores(scores, patients[:, None].float(), torch.zeros(5, 1), 30, rng, (patients, None))
+    half_scores(of_each(scores), patients[:, None].float(), torch.zeros(5, 1), 30, rng, (patients, None))
     assert sorted(seen[0]) == sorted(patients.tolist())
     assert all(len(half) == 12 and len(set(half)) == 2 for half in seen[1:])
     assert len({tuple(sorted(set(half))) for half in seen[1:]}) == 6  # every pair of patients
@@ -194,7 +227,7 @@ def test_intervals_hold_the_truth_where_patients_have_several_images_and_halves_
         real, fake = drawn(), torch.randn(200, dim, generator=rng) + shift
         for grouped in hits:
             groups = (patients if grouped else None, None)
-            interval = half_sample_intervals(scores, real, fake, 20, rng, groups=groups)["x"]
+            interval = half_sample_intervals(of_each(scores), real, fake, 20, rng, groups=groups)["x"]
             hits[grouped] += interval.low <= truth <= interval.high
     assert 0.85 <= hits[True] / 40 <= 1
     assert hits[False] / 40 <= 0.8
@@ -211,15 +244,15 @@ def test_intervals_of_kid_hold_a_known_shift_at_about_their_rate(rng):
     hits = 0
     for _ in range(100):
         real, fake = torch.randn(60, dim, generator=rng), torch.randn(60, dim, generator=rng) + shift
-        interval = half_sample_intervals(lambda x, y: {"kid": kernel_distance(x, y)}, real, fake, 30, rng)["kid"]
-        hits += interval.low <= truth <= interval.high
+        interval = half_sample_intervals(distances_of_parts, real, fake, 30, rng)["kid_percent"]
+        hits += interval.low <= 100 * truth <= interval.high
     assert 0.88 <= hits / 100 <= 0.99
 
 
 def test_intervals_end_where_numbers_do(rng):
     real, fake = torch.randn(2, 40, 4, generator=rng)
-    kept = half_sample_intervals(lambda x, y: {"fid": frechet_distance(x, y)}, real, fake, 10, rng, RANGES)["fid"]
-    free = half_sample_intervals(lambda x, y: {"fid": frechet_distance(x, y)}, real, fake, 10, rng)["fid"]
+    kept = half_sample_intervals(distances_of_parts, real, fake, 10, rng, RANGES)["fid"]
+    free = half_sample_intervals(distances_of_parts, real, fake, 10, rng)["fid"]
     assert free.low < 0 == kept.low
     rows = score_images(real, real, CONFIG, rng, "x").rows
     assert all(row["high"] <= 1 for row in rows if row["metric"] in ("precision", "recall", "coverage"))
@@ -370,7 +403,7 @@ def test_feature_distance_ignores_the_length_of_features(rng):
 def test_half_the_width_of_an_interval_is_the_unbiased_deviation_of_the_halves(rng):
     said = iter([5.0, 1.0, 2.0, 6.0])  # of the whole sets, then of three halves
     features = torch.zeros(4, 1)
-    interval = half_sample_intervals(lambda *_: {"x": next(said)}, features, features, 3, rng)["x"]
+    interval = half_sample_intervals(of_each(lambda *_: {"x": next(said)}), features, features, 3, rng)["x"]
     reach = 4.302653 * np.std([1.0, 2.0, 6.0], ddof=1)  # Student's quantile of two degrees of freedom
     assert interval == pytest.approx((5, 5 - reach, 5 + reach))
 
@@ -419,7 +452,7 @@ def test_the_half_of_an_odd_number_is_the_larger_one(rng):
     def counts(real, fake):
         return {"real": float(len(real)), "fake": float(len(fake))}
 
-    whole, halves = half_scores(counts, torch.zeros(7, 1), torch.zeros(4, 1), 3, rng)
+    whole, halves = half_scores(of_each(counts), torch.zeros(7, 1), torch.zeros(4, 1), 3, rng)
     assert (whole, halves) == ({"real": 7, "fake": 4}, [{"real": 4, "fake": 2}] * 3)
 
 

@@ -17,12 +17,9 @@ from torch import Tensor
 from skinsynth.features.extractor import Extractor
 from skinsynth.intervals import Interval
 from skinsynth.quality.by_class import Labelled, features_of
-from skinsynth.quality.fid import frechet_distance
-from skinsynth.quality.fidelity import HELD_OUT, RANGES, TRAIN, FidelityConfig
+from skinsynth.quality.fidelity import HELD_OUT, RANGES, TRAIN, FidelityConfig, distances_of_parts
 from skinsynth.quality.half_samples import by_metric, difference_of, half_scores, intervals_of
 from skinsynth.quality.image_set import RealSides
-from skinsynth.quality.kid import kernel_distance
-from skinsynth.quality.neighbours import neighbour_scores
 from skinsynth.quality.reach import CENTRAL, IN_ALL, PER_TRAINER, Curve, Row, federations_of, scores_of
 
 LEAST = 4  # images whose halves still have a covariance
@@ -145,11 +142,11 @@ def judge_models(
         references = {key: one for key, one in real.named().items() if len(one.labels) >= LEAST and key != name}
         for reference, (of_real, _, real_patients) in references.items():
             about: Row = {"extractor": extractor, "real_count": len(of_real), "compared_count": len(features)}
-            distances = partial(_distances, neighbours=config.neighbours if reference == TRAIN else None)
+            neighbours = config.neighbours if reference == TRAIN else None
+            scores = partial(distances_of_parts, neighbours=neighbours, title=f"{name} against {reference}")
             rng = torch.Generator().manual_seed(seed)  # the same halves of the real images for every model
             groups = real_patients, patients
-            title = f"{name} against {reference}"
-            values, halves = half_scores(distances, of_real, features, config.interval_draws, rng, groups, title)
+            values, halves = half_scores(scores, of_real, features, config.interval_draws, rng, groups)
             judged.halves.update({(name, metric, reference): numbers for metric, numbers in by_metric(halves).items()})
             judged.rows.extend(
                 {
@@ -163,11 +160,6 @@ def judge_models(
                 for metric, interval in intervals_of(values, halves, RANGES).items()
             )
     return judged
-
-
-def _distances(real: Float[Tensor, "n dim"], fake: Float[Tensor, "m dim"], neighbours: int | None) -> dict[str, float]:
-    found = {"fid": frechet_distance(real, fake), "kid_percent": 100 * kernel_distance(real, fake)}
-    return found if neighbours is None else {**found, **neighbour_scores(real, fake, neighbours)._asdict()}
 
 
 def helped(judged: Standings, pair: Pair) -> str:

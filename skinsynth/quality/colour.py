@@ -12,7 +12,7 @@ from torch import Tensor
 
 from skinsynth.quality.by_class import POOLED, Sides, sides_by_class
 from skinsynth.quality.fidelity import NOBODY, Patients, comparisons
-from skinsynth.quality.half_samples import half_sample_intervals
+from skinsynth.quality.half_samples import half_sample_intervals, of_each
 
 CPU = torch.device("cpu")
 HUES = 360  # bins of the circle, each centred on a whole degree
@@ -220,7 +220,9 @@ def colour_rows(
     for compared, reference, histograms, real_histograms, groups in comparisons(real, fake, held_out, 2, rng, patients):
         about = {"extractor": "colour", "compared": compared, "reference": reference}
         counts = {"real_count": len(real_histograms), "compared_count": len(histograms)}
-        intervals = half_sample_intervals(colour_scores, real_histograms, histograms, draws, rng, RANGES, groups)
+        intervals = half_sample_intervals(
+            of_each(colour_scores), real_histograms, histograms, draws, rng, RANGES, groups
+        )
         for metric, interval in intervals.items():
             rows.append({"class": name, "metric": metric, **interval._asdict(), **about, **counts})
     return rows

@@ -1,8 +1,10 @@
 """Generated images against real ones: every distance at once, with intervals and the floor that real images set."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import NamedTuple
 
 import torch
@@ -11,9 +13,9 @@ from torch import Tensor
 
 from skinsynth.intervals import Interval
 from skinsynth.quality.fid import enough_to_extrapolate, extrapolated_frechet_distance, frechet_distance
-from skinsynth.quality.half_samples import UNGROUPED, Groups, by_metric, half_scores, intervals_of
-from skinsynth.quality.kid import kernel_distance, kernel_distance_of_subsets
-from skinsynth.quality.neighbours import neighbour_scores
+from skinsynth.quality.half_samples import UNGROUPED, Groups, Part, by_metric, half_scores, intervals_of, of_each
+from skinsynth.quality.kid import kernel_distance_of_subsets, kernel_distances
+from skinsynth.quality.neighbours import neighbour_scores_of_parts
 from skinsynth.settings import Count, Whole
 
 # What tables call the sets of images.
@@ -143,9 +145,9 @@ def _rows(
     }
     headline = (compared, reference) == (GENERATED, TRAIN)
     extrapolated = headline and enough_to_extrapolate(real, min(len(real), len(fake)))
-    scores = partial(_distances, k=config.neighbours, extrapolated=extrapolated)
     title = f"{compared} against {reference}"
-    values, halves = half_scores(scores, real, fake, config.interval_draws, rng, groups, title)
+    scores = partial(distances_of_parts, neighbours=config.neighbours, extrapolated=extrapolated, title=title)
+    values, halves = half_scores(scores, real, fake, config.interval_draws, rng, groups)
     intervals = intervals_of(values, halves, RANGES)
     if headline and not extrapolated:
         intervals["fid_infinity"] = Interval(math.nan, math.nan, math.nan)
@@ -160,12 +162,23 @@ def _rows(
     return rows, by_metric(halves)
 
 
-def _distances(
-    real: Float[Tensor, "n dim"], fake: Float[Tensor, "m dim"], k: int, extrapolated: bool
-) -> dict[str, float]:
-    found = {
-        "fid": frechet_distance(real, fake),
-        "kid_percent": 100 * kernel_distance(real, fake),
-        **neighbour_scores(real, fake, k)._asdict(),
-    }
-    return {**found, "fid_infinity": extrapolated_frechet_distance(real, fake)} if extrapolated else found
+def distances_of_parts(
+    real: Float[Tensor, "n dim"],
+    fake: Float[Tensor, "m dim"],
+    parts: Sequence[Part],
+    neighbours: int | None = None,
+    extrapolated: bool = False,
+    title: str = "halves of two sets",
+) -> list[dict[str, float]]:
+    """FID and KID of each part of both sets; the scores of neighbourhoods and FID of infinitely many images if asked
+    for."""
+    found = [
+        of_each(lambda *part: {"fid": frechet_distance(*part)}, f"FID, {title}")(real, fake, parts),
+        [{"kid_percent": 100 * distance} for distance in kernel_distances(real, fake, parts)],
+    ]
+    if neighbours is not None:
+        found.append([shares._asdict() for shares in neighbour_scores_of_parts(real, fake, neighbours, parts)])
+    if extrapolated:
+        score = of_each(lambda *part: {"fid_infinity": extrapolated_frechet_distance(*part)}, f"FID∞, {title}")
+        found.append(score(real, fake, parts))
+    return [dict(chain(*(scores.items() for scores in of_part))) for of_part in zip(*found, strict=True)]

@@ -2,21 +2,53 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from scipy.special import stdtrit
 from torch import Tensor
 from tqdm import tqdm
 
 from skinsynth.intervals import Interval
 
-Scores = Callable[[Tensor, Tensor], dict[str, float]]
+
+class Part(NamedTuple):
+    """Some rows of two sets of features, by their places and in an order of their own."""
+
+    real: Int64[Tensor, " n"]
+    fake: Int64[Tensor, " m"]
+
+
+# The numbers of several parts of two sets, in the parts' order.
+Scores = Callable[[Tensor, Tensor, Sequence[Part]], list[dict[str, float]]]
 Ranges = Mapping[str, tuple[float, float]]
 # For each of two sets, who is behind each row (patients, by number); None: each row stands by itself.
 Groups = tuple[Int64[Tensor, " n"] | None, Int64[Tensor, " m"] | None]
 UNGROUPED: Groups = (None, None)
+
+
+def whole(real: Float[Tensor, "n dim"], fake: Float[Tensor, "m dim"]) -> Part:
+    """All rows of both sets as they stand."""
+    return Part(*(torch.arange(len(rows), device=rows.device) for rows in (real, fake)))
+
+
+def is_member(places: Int64[Tensor, " _"], count: int) -> Bool[Tensor, " count"]:
+    """Which of so many rows are at these places."""
+    found = torch.zeros(count, dtype=torch.bool, device=places.device)
+    found[places] = True
+    return found
+
+
+def of_each(score: Callable[[Tensor, Tensor], dict[str, float]], title: str = "halves of two sets") -> Scores:
+    """Numbers that are computed of each part by itself."""
+
+    def scores(real: Tensor, fake: Tensor, parts: Sequence[Part]) -> list[dict[str, float]]:
+        shown = tqdm(parts, unit="half", desc=title, leave=False, delay=5)
+        return [score(real[part.real], fake[part.fake]) for part in shown]
+
+    return scores
 
 
 def half_sample_intervals(
@@ -39,7 +71,6 @@ def half_scores(
     draws: int,
     rng: torch.Generator,
     groups: Groups = UNGROUPED,
-    title: str = "halves of two sets",
 ) -> tuple[dict[str, float], list[dict[str, float]]]:
     """The numbers of both sets whole, and of random halves of both, the same halves for sets of the same sizes.
 
@@ -50,13 +81,10 @@ def half_scores(
     the rank that FID sees. The spread among halves equals that of the whole (delete-d jackknife with d = n/2, Shao and
     Wu 1989), while their mean is biased by the smaller n and is not used.
     """
-    orders = [(_order(real, groups[0], rng), _order(fake, groups[1], rng)) for _ in range(draws + 1)]
-    whole = scores(*(rows[order] for rows, order in zip((real, fake), orders[0], strict=True)))
-    halves = [
-        scores(*(rows[order[: (len(order) + 1) // 2]] for rows, order in zip((real, fake), pair, strict=True)))
-        for pair in tqdm(orders[1:], unit="half", desc=title, leave=False, delay=5)
-    ]
-    return whole, halves
+    orders = [Part(_order(real, groups[0], rng), _order(fake, groups[1], rng)) for _ in range(draws + 1)]
+    halves = [Part(*(order[: (len(order) + 1) // 2] for order in pair)) for pair in orders[1:]]
+    of_whole, *of_halves = scores(real, fake, [orders[0], *halves])
+    return of_whole, of_halves
 
 
 def intervals_of(

@@ -1,8 +1,13 @@
 """Kernel distance between two sets of features: unbiased, so fit for a few hundred images."""
 
+from collections.abc import Sequence
+
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor
+from tqdm import tqdm
+
+from skinsynth.quality.half_samples import Part, is_member, whole
 
 # Rows and columns of a kernel matrix held at once: what a processor's cache holds, and what keeps a GPU busy.
 TILE, TILE_OF_GPU = 512, 8192
@@ -10,12 +15,21 @@ TILE, TILE_OF_GPU = 512, 8192
 
 def kernel_distance(real: Float[Tensor, "n dim"], fake: Float[Tensor, "m dim"]) -> float:
     """Squared MMD with the cubic kernel over all pairs, unbiased, so it may be < 0 (Bińkowski et al. 2018, eq. 4)."""
-    n, m = len(real), len(fake)
-    if min(n, m) < 2:
-        raise ValueError(f"KID needs two features or more on each side, not {n} real and {m} fake")
-    within_real = (_kernel_sum(real) - _kernel_diagonal(real).sum()) / (n * (n - 1))
-    within_fake = (_kernel_sum(fake) - _kernel_diagonal(fake).sum()) / (m * (m - 1))
-    return float(within_real + within_fake - 2 * _kernel_sum(real, fake) / (n * m))
+    return kernel_distances(real, fake, [whole(real, fake)])[0]
+
+
+def kernel_distances(real: Float[Tensor, "n dim"], fake: Float[Tensor, "m dim"], parts: Sequence[Part]) -> list[float]:
+    """The kernel distance of each of several parts, whose kernels are computed once for all."""
+    of_real, of_fake = zip(*parts, strict=True)
+    n, m = list(map(len, of_real)), list(map(len, of_fake))
+    if min(*n, *m) < 2:
+        raise ValueError(f"KID needs two features or more on each side, not {min(n)} real and {min(m)} fake")
+    in_real, in_fake = _membership(of_real, real), _membership(of_fake, fake)
+    within_real = _kernel_sums(real, in_real) - _kernel_diagonal(real) @ in_real
+    within_fake = _kernel_sums(fake, in_fake) - _kernel_diagonal(fake) @ in_fake
+    across = _kernel_sums(real, in_real, fake, in_fake)
+    sums = zip(within_real.tolist(), within_fake.tolist(), across.tolist(), n, m, strict=True)
+    return [rr / (n * (n - 1)) + ff / (m * (m - 1)) - 2 * rf / (n * m) for rr, ff, rf, n, m in sums]
 
 
 def kernel_distance_of_subsets(
@@ -42,21 +56,30 @@ def _draw(features: Float[Tensor, "n dim"], count: int, rng: torch.Generator) ->
     return features[chosen.to(features.device)]
 
 
-def _kernel_sum(x: Float[Tensor, "n dim"], y: Float[Tensor, "m dim"] | None = None) -> Float64[Tensor, ""]:
-    """Sum of (x·y / dim + 1)³ over all pairs, in float64; without `y` of those within `x`, where a tile off the
-    diagonal counts for its twin."""
+def _membership(parts: Sequence[Int64[Tensor, " _"]], rows: Float[Tensor, "n dim"]) -> Float64[Tensor, "n parts"]:
+    """1 where a row is of a part."""
+    return torch.stack([is_member(places, len(rows)) for places in parts], dim=1).double()
+
+
+def _kernel_sums(
+    x: Float[Tensor, "n dim"],
+    in_x: Float64[Tensor, "n parts"],
+    y: Float[Tensor, "m dim"] | None = None,
+    in_y: Float64[Tensor, "m parts"] | None = None,
+) -> Float64[Tensor, " parts"]:
+    """Sum of (x·y / dim + 1)³ over all pairs of each part, in float64; without `y` of those within `x`, where a tile
+    off the diagonal counts for its twin."""
     side = TILE if x.device.type == "cpu" else TILE_OF_GPU
-    total = torch.zeros((), dtype=torch.float64, device=x.device)
-    one = torch.ones_like(total)
-    for top, some in enumerate(x.split(side)):
-        rows = some.double() / x.shape[1]
-        for left, columns in enumerate((x if y is None else y).split(side)):
-            if y is None and left < top:
-                continue
-            kernel = torch.addmm(one, rows, columns.double().T).flatten()
-            cubes = torch.dot(kernel.square(), kernel)
-            total += 2 * cubes if y is None and left > top else cubes
-    return total
+    totals = torch.zeros(in_x.shape[1], dtype=torch.float64, device=x.device)
+    one = torch.ones((), dtype=torch.float64, device=x.device)
+    others, in_others = (x, in_x) if y is None or in_y is None else (y, in_y)
+    for top in tqdm(range(0, len(x), side), unit="tile", desc="kernels", leave=False, delay=5):
+        rows, of_rows = x[top : top + side].double() / x.shape[1], in_x[top : top + side]
+        for left in range(top if y is None else 0, len(others), side):
+            kernel = torch.addmm(one, rows, others[left : left + side].double().T)
+            cubes = kernel.square().mul_(kernel) @ in_others[left : left + side]
+            totals += (2 if y is None and left > top else 1) * (cubes * of_rows).sum(dim=0)
+    return totals
 
 
 def _kernel_diagonal(x: Float[Tensor, "n dim"]) -> Float64[Tensor, " n"]:

@@ -1,18 +1,22 @@
 """Precision, recall, density and coverage: who lies within whose neighbourhood."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
 from skinsynth.quality.fid import mean_of
+from skinsynth.quality.half_samples import Part, is_member, whole
 
 # Rows and columns of a distance matrix held at once: 32 MB, and as much for each side's features of 2,048 numbers.
 TILE = 2048
 # Of the largest squared length of a feature.
 ROUNDING = 1e-14
+# Of each point, among which its k-th neighbour within a part is sought first: of halves there nearly always are k.
+NEIGHBOURS = 32
+ROWS = 256  # of points for whom these were not enough, at once
 
 
 class NeighbourScores(NamedTuple):
@@ -29,49 +33,126 @@ def neighbour_scores(real: Float[Tensor, "n dim"], fake: Float[Tensor, "m dim"],
     (so that sets with repeated images share everything with themselves) and does not for density and coverage, each as
     in the reference implementations. Distances in float64, in tiles.
     """
-    if min(len(real), len(fake)) <= k:
+    return neighbour_scores_of_parts(real, fake, k, [whole(real, fake)])[0]
+
+
+def neighbour_scores_of_parts(
+    real: Float[Tensor, "n dim"], fake: Float[Tensor, "m dim"], k: int, parts: Sequence[Part]
+) -> list[NeighbourScores]:
+    """The scores of each of several parts, with neighbourhoods of its own; distances are computed once for all."""
+    fewest = [min(map(len, side)) for side in zip(*parts, strict=True)]
+    if min(fewest) <= k:
         raise ValueError(
-            f"neighbourhoods of {k} need more than {k} features on each side, not {len(real)} real and "
-            f"{len(fake)} fake: lower `neighbours` or give more images"
+            f"neighbourhoods of {k} need more than {k} features on each side, not {fewest[0]} real and "
+            f"{fewest[1]} fake: lower `neighbours` or give more images"
         )
-    real_radius, fake_radius = squared_radii(real, k), squared_radii(fake, k)
     # Equal distances differ by rounding in what their size was before the mean was taken out.
     blocks = (block for part in (real, fake) for block in part.split(TILE))
     rounding = ROUNDING * max(float(block.double().square().sum(dim=1).max()) for block in blocks)
-    holders = torch.zeros(len(fake), dtype=torch.int64, device=real.device)
-    held = torch.zeros(len(fake), dtype=torch.bool, device=real.device)
-    recalled, covered = (torch.zeros(len(real), dtype=torch.bool, device=real.device) for _ in range(2))
+    of_real, of_fake = zip(*parts, strict=True)
+    radii = zip(squared_radii(real, k, of_real), squared_radii(fake, k, of_fake), strict=True)
+    found = [_Neighbourhoods(part, *both, rounding=rounding) for part, both in zip(parts, radii, strict=True)]
     for rows, columns, distances in squared_distances(real, fake):
-        within_real = distances < real_radius[rows, None] - rounding
-        holders[columns] += within_real.sum(dim=0)
-        covered[rows] |= within_real.any(dim=1)
-        held[columns] |= (distances <= real_radius[rows, None] + rounding).any(dim=0)
-        recalled[rows] |= (distances <= fake_radius[columns] + rounding).any(dim=1)
-    return NeighbourScores(
-        precision=float(held.double().mean()),
-        recall=float(recalled.double().mean()),
-        density=float(holders.double().mean()) / k,
-        coverage=float(covered.double().mean()),
-    )
+        for part in found:
+            part.add(rows, columns, distances)
+    return [part.scores(k) for part in found]
 
 
-def squared_radii(points: Float[Tensor, "n dim"], k: int) -> Float64[Tensor, " n"]:
-    """Squared distance of each point to its k-th nearest other point; `inf` where there are not as many."""
-    nearest = torch.full((len(points), k), torch.inf, dtype=torch.float64, device=points.device)
+class _Neighbourhoods:
+    """Who was found in whose neighbourhood, of one part of both sets."""
+
+    def __init__(
+        self, part: Part, real_radius: Float64[Tensor, " n"], fake_radius: Float64[Tensor, " m"], rounding: float
+    ) -> None:
+        self.real_radius, self.fake_radius, self.rounding = real_radius, fake_radius, rounding
+        self.in_real, self.in_fake = is_member(part.real, len(real_radius)), is_member(part.fake, len(fake_radius))
+        self.holders = torch.zeros(len(fake_radius), dtype=torch.int64, device=fake_radius.device)
+        self.held = torch.zeros_like(self.in_fake)
+        self.recalled, self.covered = torch.zeros_like(self.in_real), torch.zeros_like(self.in_real)
+
+    def add(self, rows: slice, columns: slice, distances: Float64[Tensor, "rows columns"]) -> None:
+        """Take in the distances between some real rows and fake columns."""
+        reals, fakes = (_places(members, part) for members, part in ((self.in_real, rows), (self.in_fake, columns)))
+        if (len(reals), len(fakes)) != distances.shape:
+            distances = distances[reals - rows.start][:, fakes - columns.start]
+        radius = self.real_radius[reals, None]
+        within_real = distances < radius - self.rounding
+        self.holders[fakes] += within_real.sum(dim=0)
+        self.covered[reals] |= within_real.any(dim=1)
+        self.held[fakes] |= (distances <= radius + self.rounding).any(dim=0)
+        self.recalled[reals] |= (distances <= self.fake_radius[fakes] + self.rounding).any(dim=1)
+
+    def scores(self, k: int) -> NeighbourScores:
+        """The shares, once all distances were added."""
+        return NeighbourScores(
+            precision=float(self.held[self.in_fake].double().mean()),
+            recall=float(self.recalled[self.in_real].double().mean()),
+            density=float(self.holders[self.in_fake].double().mean()) / k,
+            coverage=float(self.covered[self.in_real].double().mean()),
+        )
+
+
+def _places(members: Bool[Tensor, " n"], part: slice) -> Int64[Tensor, " _"]:
+    """Places of the members within a part of all."""
+    return members[part].nonzero()[:, 0] + part.start
+
+
+def squared_radii(
+    points: Float[Tensor, "n dim"], k: int, parts: Sequence[Int64[Tensor, " _"]]
+) -> list[Float64[Tensor, " n"]]:
+    """Of each part the squared distance of each of its points to the k-th nearest other one of them: `inf` where there
+    are not as many; those of other points mean nothing."""
+    near, neighbours = _nearest(points, min(k if len(parts) == 1 else max(NEIGHBOURS, 4 * k), len(points)))
+    return [_radii_within(places, points, near, neighbours, k) for places in parts]
+
+
+def _radii_within(
+    places: Int64[Tensor, " _"],
+    points: Float[Tensor, "n dim"],
+    near: Float64[Tensor, "n some"],
+    neighbours: Int64[Tensor, "n some"],
+    k: int,
+) -> Float64[Tensor, " n"]:
+    """By the nearest of all points; where fewer than k of these are members, by the distances to all members."""
+    members = is_member(places, len(points))
+    known = (members[neighbours] & near.isfinite()).cumsum(dim=1)
+    reached = known[:, -1] >= k
+    kth = near.gather(1, (known >= k).int().argmax(dim=1, keepdim=True))[:, 0]
+    radius = kth.where(reached, torch.inf)
+    rest = (members & ~reached).nonzero()[:, 0] if len(places) > k else places[:0]
+    for start in range(0, len(rest), ROWS):
+        some = rest[start : start + ROWS]
+        gaps = torch.cat([tile.clone() for _, _, tile in squared_distances(points[some], points[places])], dim=1)
+        gaps[some[:, None] == places] = torch.inf
+        radius[some] = gaps.topk(k, dim=1, largest=False).values[:, -1]
+    return radius
+
+
+def _nearest(points: Float[Tensor, "n dim"], count: int) -> tuple[Float64[Tensor, "n count"], Int64[Tensor, "n count"]]:
+    """Squared distances of each point to its nearest others, the nearest first, and where these are; `inf` at the end
+    where there are not as many."""
+    near = torch.full((len(points), count), torch.inf, dtype=torch.float64, device=points.device)
+    places = torch.zeros(len(points), count, dtype=torch.int64, device=points.device)
     for rows, columns, distances in squared_distances(points):
         if rows == columns:
             distances.fill_diagonal_(torch.inf)
         else:
-            nearest[columns] = _smallest(nearest[columns], distances.T.contiguous())
-        nearest[rows] = _smallest(nearest[rows], distances)
-    return nearest[:, -1]
+            near[columns], places[columns] = _nearer(near[columns], places[columns], distances.T.contiguous(), rows)
+        near[rows], places[rows] = _nearer(near[rows], places[rows], distances, columns)
+    return near, places
 
 
-def _smallest(known: Float64[Tensor, "rows k"], more: Float64[Tensor, "rows m"]) -> Float64[Tensor, "rows k"]:
-    """The k smallest of both in each row, in order."""
-    k = known.shape[1]
-    candidates = more.topk(min(k, more.shape[1]), dim=1, largest=False).values
-    return torch.cat([known, candidates], dim=1).topk(k, dim=1, largest=False).values
+def _nearer(
+    near: Float64[Tensor, "rows count"],
+    places: Int64[Tensor, "rows count"],
+    distances: Float64[Tensor, "rows m"],
+    columns: slice,
+) -> tuple[Float64[Tensor, "rows count"], Int64[Tensor, "rows count"]]:
+    """The nearest of those known and of more, which are at `columns`."""
+    count = near.shape[1]
+    more = distances.topk(min(count, distances.shape[1]), dim=1, largest=False)
+    found = torch.cat([near, more.values], dim=1).topk(count, dim=1, largest=False)
+    return found.values, torch.cat([places, more.indices + columns.start], dim=1).gather(1, found.indices)
 
 
 def squared_distances(
