@@ -52,6 +52,15 @@ def reflected_interval(values: Float64[np.ndarray, " draws_and_one"]) -> Interva
     return Interval(interval.value, min(float(low), interval.value), max(float(high), interval.high))
 
 
+def student_interval(value: float, error: float, freedom: float) -> tuple[Interval, float]:
+    """The 95 % interval of a value by its standard error, and the p that the truth is 0, by Student's t with so many
+    degrees of freedom (infinitely many: the normal distribution)."""
+    from scipy.special import stdtr, stdtrit  # here, since its import takes half as long as that of pandas
+
+    reach = float(stdtrit(freedom, 0.975)) * error
+    return Interval(value, value - reach, value + reach), 2 * float(stdtr(freedom, -abs(value) / error))
+
+
 def wilson_share(count: int, total: int) -> Interval:
     """A share and its 95 % interval (Wilson 1927)."""
     return _wilson(count / total, float(total))

@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Float64
 
+from skinsynth.intervals import student_interval
+
 ROUNDING = 1e-12  # a standard error below it is none
 
 
@@ -45,16 +47,8 @@ def compare_aucs(
     if error < ROUNDING:
         alike = abs(difference) < ROUNDING
         return AucDifference(0.0, 0.0, 0.0, 1.0) if alike else AucDifference(difference, math.nan, math.nan, math.nan)
-    return _tested(difference, error, min(by_class) - 1.0 if grouped else math.inf)
-
-
-def _tested(difference: float, error: float, freedom: float) -> AucDifference:
-    """Interval and p by Student's t with so many degrees of freedom (infinitely many: the normal distribution)."""
-    from scipy.special import stdtr, stdtrit  # here, since its import takes half as long as that of pandas
-
-    reach = float(stdtrit(freedom, 0.975)) * error
-    p = 2 * float(stdtr(freedom, -abs(difference) / error))
-    return AucDifference(difference, difference - reach, difference + reach, p)
+    interval, p = student_interval(difference, error, min(by_class) - 1.0 if grouped else math.inf)
+    return AucDifference(interval.value, interval.low, interval.high, p)
 
 
 def _check(is_positive: np.ndarray, first: np.ndarray, second: np.ndarray, groups: np.ndarray) -> None:

@@ -16,14 +16,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float, Float64, Int64, UInt8
-from scipy.special import stdtr, stdtrit
 from torch import Tensor
 from tqdm import tqdm
 
 from skinsynth.classifier.classifier import Classifier
 from skinsynth.classifier.training import ClassifierConfig, Examples, train_classifier
 from skinsynth.files import written_whole
-from skinsynth.intervals import Interval, group_draws
+from skinsynth.intervals import Interval, group_draws, student_interval
 from skinsynth.quality.classification import Predictions, positive_auc, score_predictions
 from skinsynth.quality.proportions import counts_in_proportion
 from skinsynth.quality.subgroups import TOO_FEW, Outcomes, too_few
@@ -265,8 +264,7 @@ def _over_both(gains: Float64[np.ndarray, "seeds draws_and_one"], freedom: int) 
         return Interval(value, value, value), float(value == 0)
     of_trainings = by_trainings**2 / (trainings - 1) if trainings > 1 else 0.0
     t = both**2 / (by_patients**2 / freedom + of_trainings)
-    reach = float(stdtrit(t, 0.975)) * math.sqrt(both)
-    return Interval(value, value - reach, value + reach), 2 * float(stdtr(t, -abs(value) / math.sqrt(both)))
+    return student_interval(value, math.sqrt(both), t)
 
 
 def seed_aucs(answers: Answers, labels: Int64[np.ndarray, " n"], positive: int) -> list[float]:
