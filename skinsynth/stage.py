@@ -30,7 +30,7 @@ from skinsynth.settings import check_ranges, closest
 
 INTERRUPTED = 130
 # How torch says, in RuntimeErrors of several kinds, that a GPU's memory or the machine's does not suffice.
-MEMORY_IS_FULL = ("out of memory", "can't allocate memory")
+MEMORY_IS_FULL = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
 T = TypeVar("T")
 
 
@@ -132,20 +132,20 @@ def _one_line(error: Exception) -> str:
     if (isinstance(error, OSError) and error.errno == errno.ENOSPC) or FULL in str(error):
         place = getattr(error, "filename", None) or "a result"
         return f"the disk is full at {place}: free some space and run again"
-    said = " ".join(str(error).split())
     if _lacks_memory(error):
-        what = said.partition(" Of the allocated memory")[0].rstrip(".") or "no more is given"
+        first = str(error).partition("\n")[0].partition(" Of the allocated memory")[0]  # torch goes on with advice
+        what = first.rstrip(". ") or "no more is given"
         return (
             f"memory does not suffice ({what}): end what else runs there, or lower the stage's batch_size in "
             "params.yaml (images_per_pass where a GAN is trained)"
         )
-    return said
+    return " ".join(str(error).split())
 
 
 def _lacks_memory(error: Exception) -> bool:
     """Whether memory does not suffice, a GPU's or the machine's."""
     of_torch = isinstance(error, RuntimeError) and any(words in str(error) for words in MEMORY_IS_FULL)
-    return of_torch or isinstance(error, MemoryError)
+    return of_torch or isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM
 
 
 def _first_process() -> bool:
@@ -347,16 +347,22 @@ def best_device() -> Any:
 
     if torch.cuda.is_available():
         return torch.device("cuda")
-    _tell_of_unseen_gpu(torch.__version__)
+    _tell_of_unseen_gpu()
     return torch.device("cpu")
 
 
 @cache
-def _tell_of_unseen_gpu(version: str) -> None:
-    """Says, once a stage, that a GPU lies idle: torch falls back to the CPU where the driver is older than its CUDA."""
+def _tell_of_unseen_gpu() -> None:
+    """Says once that a GPU lies idle: torch falls back to the CPU where the driver is older than its CUDA."""
+    import torch
+
     if shows_a_gpu() and "CUDA_VISIBLE_DEVICES" not in os.environ and _first_process():
+        why = (
+            "see whether the driver is new enough for that CUDA (nvidia-smi says which it takes)"
+            if torch.version.cuda
+            else "it was built without CUDA"
+        )
         print(
-            f"there is an NVIDIA GPU, but torch {version} does not see it, so this runs on the CPU: see whether the "
-            "driver is new enough for that CUDA (nvidia-smi says which it takes)",
+            f"there is an NVIDIA GPU, but torch {torch.__version__} does not see it, so this runs on the CPU: {why}",
             file=sys.stderr,
         )

@@ -2,10 +2,13 @@
 
 Refused are operands on two devices, random numbers by another device's generator, places on the GPU in a tensor on the
 CPU, and NumPy's view of a tensor on the GPU. Unlike tensors without contents, these have values, so that whole stages
-run. Not told: kernels that a GPU lacks, its memory, time and rounding, and anything of streams.
+run. Not told: kernels that a GPU lacks, its memory, time and rounding, and anything of streams. What a GPU can and this
+cannot: pinned memory, and a tensor made of a list of tensors.
 """
 
 import contextlib
+import functools
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -56,6 +59,10 @@ class OnGpu(Tensor):
         made = Tensor._make_wrapper_subclass(cls, values.size(), **layout, device=BEHIND)
         made.values = values
         return made
+
+    def __repr__(self) -> str:
+        """What can be said without the values, which may be gone."""
+        return f"OnGpu({tuple(self.shape)}, {self.dtype})"
 
     @classmethod
     def __torch_dispatch__(cls, operator, types, args=(), kwargs=None):
@@ -171,12 +178,22 @@ def _refuse_foreign_generator(args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
         raise RuntimeError(f"numbers for {wanted} by a generator of {generator.device.type}")
 
 
+def forget_constants() -> None:
+    """Empties what functions of ours keep for each device: tensors of a pretended one must meet no others."""
+    for name, module in list(sys.modules.items()):
+        for kept in vars(module).values() if name.split(".")[0] == "skinsynth" else ():
+            if isinstance(kept, functools._lru_cache_wrapper):
+                kept.cache_clear()
+
+
 @contextlib.contextmanager
 def pretended_gpu() -> Iterator[Counter[str]]:
     """While it is entered PyTorch seems to have one GPU; yields the operations of matrix products and convolutions so
     far, by device type."""
     products: Counter[str] = Counter()
+    forget_constants()
     with contextlib.ExitStack() as stack:
+        stack.callback(forget_constants)
         for name, answer in CUDA.items():
             stack.enter_context(patch.object(torch.cuda, name, answer))
         stack.enter_context(patch.object(torch, "Generator", GeneratorOf))

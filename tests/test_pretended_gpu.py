@@ -1,4 +1,4 @@
-"""The study on a pretended GPU: nothing of it would meet a tensor of another device, and the GPU does the work."""
+"""The study on a pretended GPU: nothing of it would meet a tensor of another device, and the GPU does its products."""
 
 import dataclasses
 import json
@@ -9,7 +9,7 @@ import torch
 from benchmarks import project, train_classifier, train_gan
 from tests.pretended_gpu import pretended_gpu
 from tests.test_stages import call
-from tests.tiny import tiny_params, write_params
+from tests.tiny import ROOT, tiny_params, write_params
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a real GPU")
 
@@ -73,9 +73,10 @@ STAGES = (
     ("score_gan", "cgan"),
     ("score_federated", None),
     ("select_gan", None),
-    *(("generate_images", name) for name in ("selected", "doses")),
+    *(("generate_images", name) for name in ("gan", "cgan", "selected", "doses")),
     ("score_images", "selected"),
     ("train_detectors", None),
+    ("audit_artefacts", None),
     ("find_directions", None),
     ("remove_frames", None),
     ("project_images", None),
@@ -86,6 +87,11 @@ STAGES = (
     ("embed_images", None),
     ("score_authenticity", None),
 )
+
+
+def test_every_stage_that_may_use_a_gpu_is_among_them():
+    asking = {path.stem for path in (ROOT / "stages").glob("*.py") if "best_device" in path.read_text()}
+    assert asking <= {stage for stage, _ in STAGES}
 
 
 @pytest.mark.slow

@@ -63,7 +63,7 @@ def pool():
 
 
 def who(taken):
-    return set(taken.examples.pixels[:, 0, 0, 0].tolist())
+    return set(taken.pixels[:, 0, 0, 0].tolist())
 
 
 def test_the_points_of_all_curves_are_doses_once_each():
@@ -83,18 +83,18 @@ def test_a_larger_dose_holds_the_smaller_one(pool):
 
 def test_patients_come_whole_and_bring_every_class(pool):
     smallest = pool.take(Dose(0.01, 0.0))
-    assert smallest.counts == (2, 4, 0)
-    assert smallest.examples.labels.unique().tolist() == [0, 1]
+    assert pool.counts(Dose(0.01, 0.0)) == (2, 4, 0)
+    assert smallest.labels.unique().tolist() == [0, 1]
     everyone = pool.take(Dose(1.0, 0.0))
-    assert everyone.counts == (20, 40, 0)
+    assert pool.counts(Dose(1.0, 0.0)) == (20, 40, 0)
     assert who(everyone) == set(range(40))
 
 
 def test_synthetic_images_have_the_class_shares_of_all_real_ones(pool):
     for share in (0.5, 1.0, 4.0):
         taken = pool.take(Dose(0.0, share))
-        assert taken.examples.labels.bincount().tolist() == [round(30 * share), round(10 * share)]
-        assert taken.counts == (0, 0, 40 * share)
+        assert taken.labels.bincount().tolist() == [round(30 * share), round(10 * share)]
+        assert pool.counts(Dose(0.0, share)) == (0, 0, 40 * share)
     with pytest.raises(ValueError, match=r"takes 180 synthetic images of class 0, but there are 150"):
         pool.take(Dose(1.0, 6.0))
 
@@ -170,7 +170,7 @@ def test_doses_without_all_patients_have_seeds_of_their_own():
 
 
 def test_a_small_dose_is_repeated_in_whole_rounds(pool):
-    small = pool.take(Dose(0.1, 0.0)).examples
+    small = pool.take(Dose(0.1, 0.0))
     long = repeated(small, 39)
     assert len(long.labels) == 40
     assert long.pixels.unique(dim=0, return_counts=True)[1].tolist() == [10] * 4

@@ -152,7 +152,6 @@ def test_numbers_of_parts_are_those_of_each_part_by_itself(rng, monkeypatch, til
     monkeypatch.setattr(neighbours, "TILE", tile)
     monkeypatch.setattr("skinsynth.quality.kid.TILE", tile)
     monkeypatch.setattr(neighbours, "NEIGHBOURS", neighbours_known)
-    monkeypatch.setattr(neighbours, "ROWS", 3)
     # Ten rows each around nine places, in the order of these.
     real, fake = (torch.randn(9, 4, generator=rng).repeat_interleave(10, dim=0) for _ in range(2))
     real, fake = (rows + 1e-3 * torch.randn(90, 4, generator=rng) for rows in (real, real + 1e-3 * fake))
@@ -247,6 +246,13 @@ def test_intervals_of_kid_hold_a_known_shift_at_about_their_rate(rng):
         interval = half_sample_intervals(distances_of_parts, real, fake, 30, rng)["kid_percent"]
         hits += interval.low <= 100 * truth <= interval.high
     assert 0.88 <= hits / 100 <= 0.99
+
+
+def test_features_that_are_no_numbers_are_refused_in_one_line(rng):
+    real, fake = torch.randn(2, 20, 4, generator=rng)
+    fake[3, 1] = torch.nan
+    with pytest.raises(ValueError, match="generated against train: features are not finite"):
+        score_images(real, fake, CONFIG, rng, "x")
 
 
 def test_intervals_end_where_numbers_do(rng):

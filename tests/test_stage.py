@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from skinsynth.files import folder_written_whole, sha256_of, written_whole
 from skinsynth.machine import peak_memory_mb
 from skinsynth.stage import (
+    _one_line,
     _tell_of_unseen_gpu,
     best_device,
     checkpoint_folder,
@@ -385,6 +386,24 @@ def test_too_little_memory_is_said_in_one_line_with_what_to_do(tmp_path, images,
     assert "See documentation" not in ended.stderr
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling x"),
+            "CUBLAS_STATUS_ALLOC_FAILED when calling x",
+        ),
+        (RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be late."), "CUDA error: out of memory)"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "Cannot allocate memory"),
+    ],
+)
+def test_whoever_lacks_memory_is_told_what_to_lower(error, said):
+    line = _one_line(error)
+    assert line.startswith("memory does not suffice (")
+    assert said in line
+    assert "\n" not in line
+
+
 def test_an_error_of_the_code_keeps_its_traceback(tmp_path):
     assert "Traceback" in call(tmp_path, "--images", "wrong").stderr
 
@@ -486,6 +505,6 @@ def test_a_gpu_that_torch_does_not_see_is_told_once(monkeypatch, tmp_path, capsy
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if hidden:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    _tell_of_unseen_gpu.cache_clear()
+    _tell_of_unseen_gpu.cache_clear()  # told once a process, and here once a test
     assert {best_device().type, best_device().type} == {"cpu"}
     assert capsys.readouterr().err.count("does not see it, so this runs on the CPU") == told

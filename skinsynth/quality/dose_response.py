@@ -73,13 +73,6 @@ class Counts(NamedTuple):
     synthetic_images: int
 
 
-class Taken(NamedTuple):
-    """A dose as images."""
-
-    examples: Examples
-    counts: Counts
-
-
 class Answers(NamedTuple):
     """What the trainings of one dose, a seed each, say of the test images."""
 
@@ -111,7 +104,7 @@ class Pool:
         self.patient_order = _with_each_class_first(real.labels, patients, rng)
         self.synthetic_order = torch.randperm(len(synthetic.labels), generator=rng)
 
-    def take(self, dose: Dose) -> Taken:
+    def take(self, dose: Dose) -> Examples:
         """All images of the first patients, and synthetic images with the class shares of all real ones.
 
         ValueError where the set holds too few of a class.
@@ -122,7 +115,7 @@ class Pool:
         pixels = self.real.pixels.new_empty(len(labels), *self.real.pixels.shape[1:])
         torch.index_select(self.real.pixels, 0, real, out=pixels[: len(real)])
         torch.index_select(self.synthetic.pixels, 0, synthetic, out=pixels[len(real) :])
-        return Taken(Examples(pixels, labels), self.counts(dose))
+        return Examples(pixels, labels)
 
     def counts(self, dose: Dose) -> Counts:
         """How much of each a dose takes."""
@@ -202,7 +195,7 @@ def _trained(
     device: torch.device,
 ) -> Classifier:
     """The classifier of one dose; its images are let go before those of the next are taken."""
-    images = repeated(pool.take(dose).examples, len(pool.real.labels))
+    images = repeated(pool.take(dose), len(pool.real.labels))
     return train_classifier(images, validation, config, class_count, seed, device)[0]
 
 

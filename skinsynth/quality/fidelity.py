@@ -4,16 +4,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
+from tqdm import tqdm
 
 from skinsynth.intervals import Interval
 from skinsynth.quality.fid import enough_to_extrapolate, extrapolated_frechet_distance, frechet_distance
-from skinsynth.quality.half_samples import UNGROUPED, Groups, Part, by_metric, half_scores, intervals_of, of_each
+from skinsynth.quality.half_samples import UNGROUPED, Groups, Part, by_metric, half_scores, intervals_of
 from skinsynth.quality.kid import kernel_distance_of_subsets, kernel_distances
 from skinsynth.quality.neighbours import neighbour_scores_of_parts
 from skinsynth.settings import Count, Whole
@@ -171,14 +171,19 @@ def distances_of_parts(
     title: str = "halves of two sets",
 ) -> list[dict[str, float]]:
     """FID and KID of each part of both sets; the scores of neighbourhoods and FID of infinitely many images if asked
-    for."""
-    found = [
-        of_each(lambda *part: {"fid": frechet_distance(*part)}, f"FID, {title}")(real, fake, parts),
-        [{"kid_percent": 100 * distance} for distance in kernel_distances(real, fake, parts)],
-    ]
+    for. ValueError where features are no numbers."""
+    if not all(bool(features.isfinite().all()) for features in (real, fake)):
+        raise ValueError(f"{title}: features are not finite: has the network that they come from diverged?")
+    shown = tqdm(parts, unit="half", desc=f"FID, {title}", leave=False, delay=5)
+    found = [{"fid": frechet_distance(real[part.real], fake[part.fake])} for part in shown]
+    for scores, distance in zip(found, kernel_distances(real, fake, parts, f"KID, {title}"), strict=True):
+        scores["kid_percent"] = 100 * distance
     if neighbours is not None:
-        found.append([shares._asdict() for shares in neighbour_scores_of_parts(real, fake, neighbours, parts)])
+        of_parts = neighbour_scores_of_parts(real, fake, neighbours, parts, f"neighbourhoods, {title}")
+        for scores, shares in zip(found, of_parts, strict=True):
+            scores.update(shares._asdict())
     if extrapolated:
-        score = of_each(lambda *part: {"fid_infinity": extrapolated_frechet_distance(*part)}, f"FID∞, {title}")
-        found.append(score(real, fake, parts))
-    return [dict(chain(*(scores.items() for scores in of_part))) for of_part in zip(*found, strict=True)]
+        shown = tqdm(parts, unit="half", desc=f"FID∞, {title}", leave=False, delay=5)
+        for scores, part in zip(found, shown, strict=True):
+            scores["fid_infinity"] = extrapolated_frechet_distance(real[part.real], fake[part.fake])
+    return found

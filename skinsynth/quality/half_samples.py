@@ -15,7 +15,7 @@ from skinsynth.intervals import Interval
 
 
 class Part(NamedTuple):
-    """Some rows of two sets of features, by their places and in an order of their own."""
+    """Some rows of two sets of features, each at most once, by their places and in an order of their own."""
 
     real: Int64[Tensor, " n"]
     fake: Int64[Tensor, " m"]

@@ -18,16 +18,18 @@ def kernel_distance(real: Float[Tensor, "n dim"], fake: Float[Tensor, "m dim"]) 
     return kernel_distances(real, fake, [whole(real, fake)])[0]
 
 
-def kernel_distances(real: Float[Tensor, "n dim"], fake: Float[Tensor, "m dim"], parts: Sequence[Part]) -> list[float]:
+def kernel_distances(
+    real: Float[Tensor, "n dim"], fake: Float[Tensor, "m dim"], parts: Sequence[Part], title: str = "KID"
+) -> list[float]:
     """The kernel distance of each of several parts, whose kernels are computed once for all."""
     of_real, of_fake = zip(*parts, strict=True)
     n, m = list(map(len, of_real)), list(map(len, of_fake))
     if min(*n, *m) < 2:
         raise ValueError(f"KID needs two features or more on each side, not {min(n)} real and {min(m)} fake")
     in_real, in_fake = _membership(of_real, real), _membership(of_fake, fake)
-    within_real = _kernel_sums(real, in_real) - _kernel_diagonal(real) @ in_real
-    within_fake = _kernel_sums(fake, in_fake) - _kernel_diagonal(fake) @ in_fake
-    across = _kernel_sums(real, in_real, fake, in_fake)
+    within_real = _sums_within(real, in_real, title) - _kernel_diagonal(real) @ in_real
+    within_fake = _sums_within(fake, in_fake, title) - _kernel_diagonal(fake) @ in_fake
+    across = _sums_across(real, in_real, fake, in_fake, title)
     sums = zip(within_real.tolist(), within_fake.tolist(), across.tolist(), n, m, strict=True)
     return [rr / (n * (n - 1)) + ff / (m * (m - 1)) - 2 * rf / (n * m) for rr, ff, rf, n, m in sums]
 
@@ -61,25 +63,47 @@ def _membership(parts: Sequence[Int64[Tensor, " _"]], rows: Float[Tensor, "n dim
     return torch.stack([is_member(places, len(rows)) for places in parts], dim=1).double()
 
 
-def _kernel_sums(
+def _sums_within(x: Float[Tensor, "n dim"], in_x: Float64[Tensor, "n parts"], title: str) -> Float64[Tensor, " parts"]:
+    """Sum of the kernel over all pairs within each part, those of a feature with itself included."""
+    totals, side = torch.zeros_like(in_x[0]), _tile_of(x)
+    for top in tqdm(range(0, len(x), side), unit="tile", desc=title, leave=False, delay=5):
+        rows, of_rows = x[top : top + side].double(), in_x[top : top + side]
+        totals += _tile_sums(rows, of_rows, rows, of_rows)
+        for left in range(top + side, len(x), side):  # each tile off the diagonal counts for its twin
+            totals += 2 * _tile_sums(rows, of_rows, x[left : left + side].double(), in_x[left : left + side])
+    return totals
+
+
+def _sums_across(
     x: Float[Tensor, "n dim"],
     in_x: Float64[Tensor, "n parts"],
-    y: Float[Tensor, "m dim"] | None = None,
-    in_y: Float64[Tensor, "m parts"] | None = None,
+    y: Float[Tensor, "m dim"],
+    in_y: Float64[Tensor, "m parts"],
+    title: str,
 ) -> Float64[Tensor, " parts"]:
-    """Sum of (x·y / dim + 1)³ over all pairs of each part, in float64; without `y` of those within `x`, where a tile
-    off the diagonal counts for its twin."""
-    side = TILE if x.device.type == "cpu" else TILE_OF_GPU
-    totals = torch.zeros(in_x.shape[1], dtype=torch.float64, device=x.device)
-    one = torch.ones((), dtype=torch.float64, device=x.device)
-    others, in_others = (x, in_x) if y is None or in_y is None else (y, in_y)
-    for top in tqdm(range(0, len(x), side), unit="tile", desc="kernels", leave=False, delay=5):
-        rows, of_rows = x[top : top + side].double() / x.shape[1], in_x[top : top + side]
-        for left in range(top if y is None else 0, len(others), side):
-            kernel = torch.addmm(one, rows, others[left : left + side].double().T)
-            cubes = kernel.square().mul_(kernel) @ in_others[left : left + side]
-            totals += (2 if y is None and left > top else 1) * (cubes * of_rows).sum(dim=0)
+    """Sum of the kernel over all pairs of each part, one of `x` and one of `y`."""
+    totals, side = torch.zeros_like(in_x[0]), _tile_of(x)
+    for top in tqdm(range(0, len(x), side), unit="tile", desc=title, leave=False, delay=5):
+        rows, of_rows = x[top : top + side].double(), in_x[top : top + side]
+        for left in range(0, len(y), side):
+            totals += _tile_sums(rows, of_rows, y[left : left + side].double(), in_y[left : left + side])
     return totals
+
+
+def _tile_of(x: Float[Tensor, "n dim"]) -> int:
+    return TILE if x.device.type == "cpu" else TILE_OF_GPU
+
+
+def _tile_sums(
+    x: Float64[Tensor, "rows dim"],
+    in_x: Float64[Tensor, "rows parts"],
+    y: Float64[Tensor, "columns dim"],
+    in_y: Float64[Tensor, "columns parts"],
+) -> Float64[Tensor, " parts"]:
+    """Sum of (x·y / dim + 1)³ over all pairs of each part."""
+    kernel = torch.addmm(x.new_ones(()), x, y.T, alpha=1 / x.shape[1])
+    cubes = kernel.square().mul_(kernel)
+    return (cubes @ in_y * in_x).sum(dim=0)
 
 
 def _kernel_diagonal(x: Float[Tensor, "n dim"]) -> Float64[Tensor, " n"]:

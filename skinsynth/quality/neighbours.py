@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
+from tqdm import tqdm
 
 from skinsynth.quality.fid import mean_of
 from skinsynth.quality.half_samples import Part, is_member, whole
@@ -16,7 +17,6 @@ TILE = 2048
 ROUNDING = 1e-14
 # Of each point, among which its k-th neighbour within a part is sought first: of halves there nearly always are k.
 NEIGHBOURS = 32
-ROWS = 256  # of points for whom these were not enough, at once
 
 
 class NeighbourScores(NamedTuple):
@@ -37,7 +37,11 @@ def neighbour_scores(real: Float[Tensor, "n dim"], fake: Float[Tensor, "m dim"],
 
 
 def neighbour_scores_of_parts(
-    real: Float[Tensor, "n dim"], fake: Float[Tensor, "m dim"], k: int, parts: Sequence[Part]
+    real: Float[Tensor, "n dim"],
+    fake: Float[Tensor, "m dim"],
+    k: int,
+    parts: Sequence[Part],
+    title: str = "neighbourhoods",
 ) -> list[NeighbourScores]:
     """The scores of each of several parts, with neighbourhoods of its own; distances are computed once for all."""
     fewest = [min(map(len, side)) for side in zip(*parts, strict=True)]
@@ -47,15 +51,15 @@ def neighbour_scores_of_parts(
             f"{fewest[1]} fake: lower `neighbours` or give more images"
         )
     # Equal distances differ by rounding in what their size was before the mean was taken out.
-    blocks = (block for part in (real, fake) for block in part.split(TILE))
+    blocks = (block for side in (real, fake) for block in side.split(TILE))
     rounding = ROUNDING * max(float(block.double().square().sum(dim=1).max()) for block in blocks)
     of_real, of_fake = zip(*parts, strict=True)
-    radii = zip(squared_radii(real, k, of_real), squared_radii(fake, k, of_fake), strict=True)
+    radii = zip(squared_radii(real, k, of_real, title), squared_radii(fake, k, of_fake, title), strict=True)
     found = [_Neighbourhoods(part, *both, rounding=rounding) for part, both in zip(parts, radii, strict=True)]
-    for rows, columns, distances in squared_distances(real, fake):
-        for part in found:
-            part.add(rows, columns, distances)
-    return [part.scores(k) for part in found]
+    for rows, columns, distances in squared_distances(real, fake, title):
+        for one in found:
+            one.add(rows, columns, distances)
+    return [one.scores(k) for one in found]
 
 
 class _Neighbourhoods:
@@ -66,13 +70,13 @@ class _Neighbourhoods:
     ) -> None:
         self.real_radius, self.fake_radius, self.rounding = real_radius, fake_radius, rounding
         self.in_real, self.in_fake = is_member(part.real, len(real_radius)), is_member(part.fake, len(fake_radius))
-        self.holders = torch.zeros(len(fake_radius), dtype=torch.int64, device=fake_radius.device)
-        self.held = torch.zeros_like(self.in_fake)
+        self.holders = torch.zeros(len(fake_radius), dtype=torch.int64, device=fake_radius.device)  # density
+        self.held = torch.zeros_like(self.in_fake)  # precision
         self.recalled, self.covered = torch.zeros_like(self.in_real), torch.zeros_like(self.in_real)
 
     def add(self, rows: slice, columns: slice, distances: Float64[Tensor, "rows columns"]) -> None:
         """Take in the distances between some real rows and fake columns."""
-        reals, fakes = (_places(members, part) for members, part in ((self.in_real, rows), (self.in_fake, columns)))
+        reals, fakes = _members(self.in_real, rows), _members(self.in_fake, columns)
         if (len(reals), len(fakes)) != distances.shape:
             distances = distances[reals - rows.start][:, fakes - columns.start]
         radius = self.real_radius[reals, None]
@@ -92,17 +96,18 @@ class _Neighbourhoods:
         )
 
 
-def _places(members: Bool[Tensor, " n"], part: slice) -> Int64[Tensor, " _"]:
-    """Places of the members within a part of all."""
-    return members[part].nonzero()[:, 0] + part.start
+def _members(is_in: Bool[Tensor, " n"], rows: slice) -> Int64[Tensor, " _"]:
+    """Places of those among these rows who are in."""
+    return is_in[rows].nonzero()[:, 0] + rows.start
 
 
 def squared_radii(
-    points: Float[Tensor, "n dim"], k: int, parts: Sequence[Int64[Tensor, " _"]]
+    points: Float[Tensor, "n dim"], k: int, parts: Sequence[Int64[Tensor, " _"]], title: str = "radii"
 ) -> list[Float64[Tensor, " n"]]:
     """Of each part the squared distance of each of its points to the k-th nearest other one of them: `inf` where there
     are not as many; those of other points mean nothing."""
-    near, neighbours = _nearest(points, min(k if len(parts) == 1 else max(NEIGHBOURS, 4 * k), len(points)))
+    enough = k if all(len(places) == len(points) for places in parts) else max(NEIGHBOURS, 4 * k)
+    near, neighbours = _nearest(points, min(enough, len(points)), title)
     return [_radii_within(places, points, near, neighbours, k) for places in parts]
 
 
@@ -113,27 +118,30 @@ def _radii_within(
     neighbours: Int64[Tensor, "n some"],
     k: int,
 ) -> Float64[Tensor, " n"]:
-    """By the nearest of all points; where fewer than k of these are members, by the distances to all members."""
+    """Squared distance of each member to its k-th nearest other one: looked up among the nearest of all, and where
+    fewer than k of these are members, sought among all members."""
     members = is_member(places, len(points))
-    known = (members[neighbours] & near.isfinite()).cumsum(dim=1)
-    reached = known[:, -1] >= k
-    kth = near.gather(1, (known >= k).int().argmax(dim=1, keepdim=True))[:, 0]
+    members_so_far = (members[neighbours] & near.isfinite()).cumsum(dim=1)
+    reached = members_so_far[:, -1] >= k
+    kth = near.gather(1, (members_so_far >= k).int().argmax(dim=1, keepdim=True))[:, 0]
     radius = kth.where(reached, torch.inf)
     rest = (members & ~reached).nonzero()[:, 0] if len(places) > k else places[:0]
-    for start in range(0, len(rest), ROWS):
-        some = rest[start : start + ROWS]
-        gaps = torch.cat([tile.clone() for _, _, tile in squared_distances(points[some], points[places])], dim=1)
+    among = points[places] if len(rest) else points
+    for some in rest.split(TILE) if len(rest) else ():
+        gaps = torch.cat([tile.clone() for _, _, tile in squared_distances(points[some], among)], dim=1)
         gaps[some[:, None] == places] = torch.inf
         radius[some] = gaps.topk(k, dim=1, largest=False).values[:, -1]
     return radius
 
 
-def _nearest(points: Float[Tensor, "n dim"], count: int) -> tuple[Float64[Tensor, "n count"], Int64[Tensor, "n count"]]:
+def _nearest(
+    points: Float[Tensor, "n dim"], count: int, title: str
+) -> tuple[Float64[Tensor, "n count"], Int64[Tensor, "n count"]]:
     """Squared distances of each point to its nearest others, the nearest first, and where these are; `inf` at the end
     where there are not as many."""
     near = torch.full((len(points), count), torch.inf, dtype=torch.float64, device=points.device)
     places = torch.zeros(len(points), count, dtype=torch.int64, device=points.device)
-    for rows, columns, distances in squared_distances(points):
+    for rows, columns, distances in squared_distances(points, title=title):
         if rows == columns:
             distances.fill_diagonal_(torch.inf)
         else:
@@ -156,7 +164,7 @@ def _nearer(
 
 
 def squared_distances(
-    x: Float[Tensor, "n dim"], y: Float[Tensor, "m dim"] | None = None
+    x: Float[Tensor, "n dim"], y: Float[Tensor, "m dim"] | None = None, title: str = "distances"
 ) -> Iterator[tuple[slice, slice, Float64[Tensor, "rows columns"]]]:
     """Squared Euclidean distances, tile by tile: rows of `x`, columns of `y`, in float64 whatever the features are in.
 
@@ -170,7 +178,7 @@ def squared_distances(
     # Fresh memory of this size costs page faults at every tile.
     block, across = (torch.empty(TILE, x.shape[1], dtype=torch.float64, device=x.device) for _ in range(2))
     tile = torch.empty(TILE * TILE, dtype=torch.float64, device=x.device)
-    for top in range(0, len(x), TILE):
+    for top in tqdm(range(0, len(x), TILE), unit="tile", desc=title, leave=False, delay=5):
         rows = slice(top, min(top + TILE, len(x)))
         these = block[: rows.stop - top].copy_(x[rows]).sub_(centre)
         for left in range(top if y is None else 0, len(others), TILE):
