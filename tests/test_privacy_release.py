@@ -271,8 +271,15 @@ def test_changes_that_hide_a_copy_are_named_by_the_best_way_of_looking_in_the_wo
         disguises=pd.concat([disguises(mirrored=(1.0, 0.9), turned=(0.3, 0.0)), other]),
     )
     assert found.verdict is Verdict.WARNS
-    assert "turned (4%)" in found.found
+    assert "turned (4.0%)" in found.found
     assert "mirrored" not in found.found
+
+
+def test_an_unchanged_copy_is_looked_for_but_counts_as_no_change():
+    seen = disguises(none=(1.0, 1.0), mirrored=(0.6, 0.9), turned=(0.7, 0.0))
+    found = answer("Do usual changes hide a copy from every way of looking?", disguises=seen)
+    assert found.verdict is Verdict.HOLDS
+    assert found.found == "one way finds 70% or more of copies, unchanged ones and those of each of 2 changes"
 
 
 @pytest.mark.parametrize("about", [{"sha256 of the split": "another"}, {}])

@@ -7,6 +7,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageEnhance, ImageFilter
 
+from skinsynth.privacy.names import UNCHANGED
+
 Picture = Image.Image
 NOISE = 8  # grey levels, standard deviation
 
@@ -60,7 +62,7 @@ def _noisy(image: Picture) -> Picture:
 
 # By name, as tables show it.
 DISGUISES: dict[str, Callable[[Picture], Picture]] = {
-    "none": lambda image: image,
+    UNCHANGED: lambda image: image,
     "JPEG of quality 75": _as_jpeg(75),
     "JPEG of quality 30": _as_jpeg(30),
     "noise of 8 grey levels": _noisy,

@@ -20,6 +20,7 @@ GENERATED = "generated"
 HELD_OUT = "held-out real"  # whom all that is said of generated images is read against
 EXACT_COPIES = "exact copies"  # of training images, planted
 HALF_COPIES = "half copies"  # the other half held-out images
+UNCHANGED = "none"  # in the place of a disguise
 PIXELS = "pixels"  # thumbnails, in the place of a classifier's features
 NO_FEATURES = "none"  # in the place of a space, of attacks that look at none
 # Of the table of what was judged:

@@ -13,7 +13,16 @@ import pandas as pd
 
 from skinsynth.intervals import Interval, difference_of_shares
 from skinsynth.partition.leakage import Leakage
-from skinsynth.privacy.names import CONTROL, EXACT_COPIES, GENERATED, HALF_COPIES, HELD_OUT, NO_FEATURES, PIXELS
+from skinsynth.privacy.names import (
+    CONTROL,
+    EXACT_COPIES,
+    GENERATED,
+    HALF_COPIES,
+    HELD_OUT,
+    NO_FEATURES,
+    PIXELS,
+    UNCHANGED,
+)
 from skinsynth.settings import Positive
 
 
@@ -179,11 +188,13 @@ def copies_in_disguise(disguises: pd.DataFrame) -> Answer:
     """Changes of a copy of which the best way of looking finds too few, in the class where it finds fewest."""
     of_ways = disguises.groupby(["disguise", "features_of"], sort=False)["nearer_than_any_held_out"].min()
     best = of_ways.groupby("disguise", sort=False).max()
-    unseen = ", ".join(f"{name} ({share:.0%})" for name, share in best.items() if share < SEEN)
+    unseen = ", ".join(f"{name} ({share:.1%})" for name, share in best.items() if share < SEEN)
     question = "Do usual changes hide a copy from every way of looking?"
     if unseen:
         return question, Verdict.WARNS, f"at best, under {SEEN:.0%} are found of copies {unseen}; only pairs show these"
-    return question, Verdict.HOLDS, f"of each of {len(best)} changes one way finds {best.min():.0%} or more"
+    changes = len(best.index.difference([UNCHANGED]))
+    found = f"one way finds {best.min():.0%} or more of copies, unchanged ones and those of each of {changes} changes"
+    return question, Verdict.HOLDS, found
 
 
 def control(attacks: pd.DataFrame) -> Answer:
