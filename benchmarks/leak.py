@@ -9,6 +9,8 @@ it reports (`said`), that on patients who were drawn only for this (`true`), and
 Settings: `default` is the pipeline's at the scale `phantom`; in `planted` every image comes twice, half of the copies
 without a name, and the network may learn images by heart; in `twins` it is the lesion that comes twice, photographed
 anew.
+
+What is found replaces that in docs/results/leak: table.csv and chart.png. Takes some twenty minutes on one core.
 """
 
 import argparse
@@ -16,30 +18,40 @@ import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import dacite
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.figure import Figure
 from scipy import stats
 from tqdm import tqdm
 
-from benchmarks.beside import phantom_settings
+from benchmarks.beside import ROOT, phantom_settings
+from benchmarks.measuring import rounded
 from skinsynth.classifier.classifier import Classifier
 from skinsynth.classifier.training import ClassifierConfig, Examples, train_classifier
+from skinsynth.files import folder_written_whole
 from skinsynth.images.decode import Decoding
 from skinsynth.images.duplicates import find_duplicates
-from skinsynth.intervals import Interval, group_draws, percentile_interval
+from skinsynth.intervals import Interval, group_draws, percentile_interval, student_interval
 from skinsynth.lesions.phantom import PhantomConfig, Rate
 from skinsynth.lesions.sources import load_catalogue
 from skinsynth.partition.leakage import measure_leakage
 from skinsynth.partition.split import SplitConfig, images_of, split_patients
+from skinsynth.process import tune_process
 from skinsynth.quality.classification import Predictions, auc
+from skinsynth.report.png import save_figure
+from skinsynth.tables import write_table
 from stages import prepare_images
 
-PROTOCOLS = ("paper", "patient")
+SPLIT_BY = {"paper": "image", "patient": "patient"}
+PROTOCOLS = tuple(SPLIT_BY)
 POSITIVE = 1  # malignant; of two classes both have the same AUC
+SAID = {"said": "what the protocol says", "true": "among patients drawn only for this", "inflation": "the difference"}
+MEAN = "mean"  # in the place of a seed
 UNSEEN = 100_000  # added to a seed: a phantom with other patients
 UNSEEN_PATIENTS = 120
 DRAWS = 1000  # of patients, behind each interval
@@ -222,38 +234,74 @@ def _areas(classifier: Classifier, examples: Examples, groups: pd.Series, rng: n
 
 
 def mean_over_seeds(findings: Sequence[dict[str, Any]], name: str) -> Interval:
-    """Mean of a number over seeds, with its 95 % interval by Student's t."""
+    """Mean of a number over seeds, with its 95 % interval by Student's t; of one seed it has no reach."""
     values = np.array([finding[name].value for finding in findings])
-    reach = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values) if len(values) > 1 else float("nan")
-    return Interval(float(values.mean()), float(values.mean() - reach), float(values.mean() + reach))
+    if len(values) == 1:
+        return Interval(float(values[0]), math.nan, math.nan)
+    return student_interval(float(values.mean()), float(stats.sem(values)), len(values) - 1)[0]
 
 
 def main() -> None:
-    """Print one JSON object: by setting, means over seeds and every repetition."""
+    """Repeat each setting, keep what is found and print it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--settings", choices=SETTINGS, nargs="+", default=list(SETTINGS), help="left out: all")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4], help="a repetition each")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs/results/leak", help="where the table and chart go")
     flags = parser.parse_args()
-    findings: dict[str, list[dict[str, Any]]] = {name: [] for name in flags.settings}
+    tune_process()
+    rows: list[dict[str, Any]] = []
     for name, seed in tqdm([(name, seed) for name in flags.settings for seed in flags.seeds], unit="repetition"):
-        findings[name] += repeat(SETTINGS[name](), seed)
-    print(json.dumps({name: summary(found) for name, found in findings.items()}, indent=2))
+        rows += [{"setting": name, **finding} for finding in repeat(SETTINGS[name](), seed)]
+    rows += means_of(rows)
+    with folder_written_whole(flags.out) as aside:
+        write_table(aside / "table.csv", [flat(row) for row in rows])
+        draw(aside / "chart.png", rows)
+    print(json.dumps([rounded(flat(row)) for row in rows], indent=2))
 
 
-def summary(findings: list[dict[str, Any]]) -> dict[str, Any]:
-    """Means of each protocol over seeds, and every repetition."""
-    means = {}
-    for protocol in PROTOCOLS:
-        own = [finding for finding in findings if finding["protocol"] == protocol]
-        means[protocol] = {name: _rounded(mean_over_seeds(own, name)) for name in ("said", "true", "inflation")}
-    rows = [{name: _rounded(value) for name, value in finding.items()} for finding in findings]
-    return {"means": means, "repetitions": rows}
+def means_of(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A row more for each setting and protocol: the means over its seeds."""
+    return [
+        {"setting": setting, "protocol": protocol, "seed": MEAN, **{name: mean_over_seeds(own, name) for name in SAID}}
+        for (setting, protocol), own in grouped(rows).items()
+    ]
 
 
-def _rounded(value: Any) -> Any:
-    if isinstance(value, Interval):
-        return {name: None if math.isnan(part) else round(part, 4) for name, part in value._asdict().items()}
-    return round(value, 4) if isinstance(value, float) else value
+def grouped(rows: Sequence[dict[str, Any]]) -> dict[tuple[str, str], list[dict[str, Any]]]:
+    """By setting and protocol, in the order in which they come."""
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault((row["setting"], row["protocol"]), []).append(row)
+    return groups
+
+
+def flat(row: dict[str, Any]) -> dict[str, Any]:
+    """An interval takes three columns: the value under its own name, then its ends."""
+    cells: dict[str, Any] = {}
+    for name, value in row.items():
+        if isinstance(value, Interval):
+            cells |= {name: value.value, f"{name}_low": value.low, f"{name}_high": value.high}
+        else:
+            cells[name] = value
+    return cells
+
+
+def draw(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """What each protocol says beside what is true: the means with their intervals, every seed as a dot."""
+    figure = Figure(figsize=(8, 3.6), layout="constrained")
+    axes = figure.subplots()
+    groups = grouped(rows)
+    for place, own in enumerate(groups.values()):
+        for name, aside, colour in (("said", -0.12, "#D55E00"), ("true", 0.12, "#0072B2")):
+            by_seed, mean = [row[name].value for row in own[:-1]], own[-1][name]
+            axes.plot([place + aside] * len(by_seed), by_seed, ".", color=colour, alpha=0.5)
+            reach = [[mean.value - mean.low], [mean.high - mean.value]]
+            label = SAID[name] if place == 0 else None
+            axes.errorbar(place + aside, mean.value, reach, color=colour, marker="o", capsize=3, label=label)
+    axes.set_xticks(range(len(groups)), [f"{setting},\nsplit by {SPLIT_BY[way]}" for setting, way in groups])
+    axes.set_ylabel("AUC")
+    axes.legend(fontsize=8, frameon=False)
+    save_figure(path, figure)
 
 
 if __name__ == "__main__":
