@@ -153,6 +153,7 @@ def test_loading_other_widths_keeps_the_parameters_that_an_optimizer_knows(condi
         ("D/b4.out.weight", ()),
         ("D/b4.conv.weight", (32, 3)),
         ("D/b4.conv.weight", (32, 31, 3, 3)),
+        ("D/b4.conv.weight", (32, 35, 3, 3)),
     ],
 )
 def test_an_array_that_does_not_fit_is_named_by_the_error(conditional, name, shape):

@@ -193,9 +193,15 @@ def _discriminator_config(shapes: Shapes, mbstd_group: int) -> DiscriminatorConf
     levels = [2**level for level in range(3, resolution.bit_length())]
     channels = {level: _shape(shapes, f"b{level}.conv0.weight", 4)[0] for level in levels}
     channels[4], deviated = _shape(shapes, "b4.conv.weight", 4)[:2]
-    if deviated < channels[4]:
+    mbstd_channels = deviated - channels[4]
+    if mbstd_channels < 0:
         raise ValueError(
             f"b4.conv.weight of a StyleGAN2 takes at least the {channels[4]} maps it gives, not {deviated}"
+        )
+    if mbstd_channels and channels[4] % mbstd_channels:
+        raise ValueError(
+            f"b4.conv.weight of a StyleGAN2 takes maps of deviation whose number divides its {channels[4]} maps, "
+            f"not {mbstd_channels}"
         )
     channel_base, channel_max = _channel_law(channels)
     return DiscriminatorConfig(
@@ -207,7 +213,7 @@ def _discriminator_config(shapes: Shapes, mbstd_group: int) -> DiscriminatorConf
         channel_max=channel_max,
         architecture=architecture_of(name.removesuffix(".weight") for name in shapes),
         mbstd_group=mbstd_group,
-        mbstd_channels=deviated - channels[4],
+        mbstd_channels=mbstd_channels,
         activation_clamp=None,
         half_levels=0,
         half_type="float16",
