@@ -59,8 +59,9 @@ def with_weights(kind: type[N], config: Any, weights: Mapping[str, Tensor]) -> N
     differing = sorted(name for name in own.keys() | given.keys() if own.get(name) != given.get(name))
     if differing:
         raise ValueError(
-            f"the arrays are not those of a StyleGAN2 {kind.__name__.lower()} with output skips: "
-            f"{', '.join(differing[:3])} ({len(differing)} in all) miss, are too many or have other shapes"
+            f"the arrays are not those of a StyleGAN2 {kind.__name__.lower()}: "
+            f"{', '.join(f'{kind.__name__[0]}/{name}' for name in differing[:3])} ({len(differing)} in all) miss, "
+            "are too many or have other shapes"
         )
     network.to_empty(device="cpu")
     network.load_state_dict(weights)
