@@ -88,7 +88,9 @@ def test_a_stage_says_what_it_does_and_depends_on_its_settings(name):
     reported = set(re.findall(r"load_value\(\"(\w+)\"", script_of(stage).read_text()))
     others = [f"scales.${{scale}}.{other}" for other in sorted(reported)]
     assert stage["params"][0] == "scale"
-    assert sorted(own) == sorted([*(narrowed(name, section) if name in OF_ITEMS else [section]), *others])
+    needed = {*(narrowed(name, section) if name in OF_ITEMS else [section]), *others}
+    assert not needed - set(own), f"add to params of {name} in dvc.yaml: {sorted(needed - set(own))}"
+    assert sorted(own) == sorted(needed), f"strike from params of {name} in dvc.yaml what is not needed or there twice"
 
 
 def narrowed(name: str, section: str) -> list[str]:
@@ -156,6 +158,24 @@ def test_settings_of_every_scale_are_whole(scale, name, tmp_path):
 @pytest.mark.parametrize("scale", PARAMS["scales"])
 def test_a_scale_has_a_section_for_every_stage_and_no_other(scale):
     assert set(PARAMS["scales"][scale]) == set(SCRIPTS)
+
+
+@pytest.mark.parametrize("scale", PARAMS["scales"])
+@pytest.mark.parametrize("name", OF_ITEMS)
+def test_every_item_of_a_stage_has_its_settings_at_every_scale(scale, name):
+    """DVC would say what is missing when that stage's turn has come, of a large study after days."""
+    stage, key = PIPELINE["stages"][name], OF_ITEMS[name]
+    items = set(stage["foreach"] if "foreach" in stage else stage["matrix"]["name"])
+    settings = set(PARAMS["scales"][scale][name][key])
+    assert not items - settings, f"add to scales.{scale}.{name}.{key} in params.yaml: {sorted(items - settings)}"
+    assert not settings - items, f"add to {name} in dvc.yaml: {sorted(settings - items)}"
+
+
+@pytest.mark.parametrize("scale", PARAMS["scales"])
+def test_every_member_of_a_candidate_is_given_to_select_gan(scale):
+    members = {gan for gans in PARAMS["scales"][scale]["select_gan"]["candidates"].values() for gan in gans}
+    missing = sorted(members - {dep.removeprefix("models/gan/") for dep in STAGES["select_gan"]["deps"]})
+    assert not missing, f"add to --gans and deps of select_gan in dvc.yaml: {missing}"
 
 
 def test_the_study_s_settings_are_the_paper_s():
