@@ -1,5 +1,6 @@
 """Train one classifier for each artefact on the flags of lesions.csv, so that synthetic images can be asked as well."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -12,17 +13,17 @@ from skinsynth.artefacts.detector import PRESENT, Detector, counts_of, save_dete
 from skinsynth.classifier.scenario import examples
 from skinsynth.classifier.training import ClassifierConfig, Examples
 from skinsynth.files import folder_written_whole
-from skinsynth.lesions.table import lesions_of
+from skinsynth.lesions.table import FLAGS, lesions_of
 from skinsynth.partition.split import rows_by_side
 from skinsynth.process import tune_process
 from skinsynth.quality.classification import score_predictions
-from skinsynth.settings import Count, Seed
+from skinsynth.settings import Count, Seed, closest
 from skinsynth.stage import best_device, load_params, run, write_metrics, write_rows
 
 
 @dataclass(frozen=True)
 class Settings:
-    artefacts: tuple[str, ...]  # columns of lesions.csv
+    artefacts: tuple[str, ...]  # flags of lesions.csv
     least: Count  # images with and without the artefact that each side must have; else there is no detector of it
     classifier: ClassifierConfig
     bootstrap_draws: Count  # of test patients, behind each interval
@@ -42,6 +43,7 @@ def main(
 ) -> None:
     """Stop on validation, report on test patients; an artefact that is too rare is named and has no detector."""
     settings = load_params("train_detectors", Settings)
+    check_flags(settings.artefacts)
     tune_process()
     read = read_sides(images, lesions, split)
     rows: list[dict[str, Any]] = []
@@ -60,6 +62,16 @@ def main(
             rows.append({**row, **scored, "note": ""})
     write_rows(scores, rows)
     write_metrics(metrics, {f"auc_{row['artefact']}": row.get("auc", float("nan")) for row in rows})
+
+
+def check_flags(artefacts: Sequence[str]) -> None:
+    """ValueError where an artefact is no flag of lesions.csv, with the one that was perhaps meant."""
+    for artefact in sorted(set(artefacts) - set(FLAGS)):
+        meant = closest(artefact, FLAGS)
+        hint = f"did you mean {meant!r}?" if meant else "add it to FLAGS of skinsynth/lesions/table.py"
+        raise ValueError(
+            f"train_detectors, artefacts: {artefact!r} is no flag of lesions.csv (known: {', '.join(FLAGS)}): {hint}"
+        )
 
 
 class Side(NamedTuple):

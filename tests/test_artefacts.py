@@ -27,6 +27,7 @@ from skinsynth.images.archive import Images
 from skinsynth.intervals import wilson_share
 from skinsynth.lesions.phantom import PhantomConfig, Rate, draw_phantom
 from stages.audit_artefacts import headlines
+from stages.train_detectors import check_flags
 
 CPU = torch.device("cpu")
 CONFIG = ClassifierConfig("cnn-108k", False, 0.1, 6, 3, 3e-3, 16, 180.0, True, "none", 0.5, 1, False, (1,))
@@ -80,6 +81,14 @@ def test_a_detector_read_again_says_the_same(detector, tmp_path, rng):
 def test_a_missing_detector_is_named_with_what_to_do(tmp_path):
     with pytest.raises(FileNotFoundError, match="no detector at .*ruler: run train_detectors"):
         load_detector(tmp_path / "ruler", CPU)
+
+
+def test_an_artefact_that_is_no_flag_is_an_error_that_says_what_was_meant():
+    check_flags(["hair", "ruler"])
+    with pytest.raises(ValueError, match=r"'rular' is no flag of lesions.csv .*: did you mean 'ruler'\?$"):
+        check_flags(["hair", "rular"])
+    with pytest.raises(ValueError, match=r"'sex' is no flag .*: add it to FLAGS of skinsynth/lesions/table.py$"):
+        check_flags(["sex"])
 
 
 def test_no_folder_of_detectors_is_an_error_and_an_empty_one_is_none(tmp_path):
