@@ -8,11 +8,11 @@ from PIL import Image
 from skinsynth.lesions.catalogue import present
 from skinsynth.lesions.folders import FoldersConfig, read_folders
 from skinsynth.lesions.hospital import TableConfig, read_hospital_table
-from skinsynth.lesions.isic import IsicConfig, read_isic
+from skinsynth.lesions.isic import FLAG_OF, IsicConfig, read_isic
 from skinsynth.lesions.isic2017 import Isic2017Config, read_isic2017
 from skinsynth.lesions.phantom import PhantomConfig, Rate
 from skinsynth.lesions.sources import SourceConfigs, load_catalogue
-from skinsynth.lesions.table import COLUMNS, FLAGS, read_lesions, write_lesions
+from skinsynth.lesions.table import COLUMNS, read_lesions, write_lesions
 
 CLASSES = ("benign", "malignant")
 NEVER = Rate(0.0, 0.0)
@@ -336,7 +336,7 @@ def test_hair_of_any_kind_is_hair(tmp_path):
     }
     for name, content in files.items():
         (tmp_path / name).write_text(content)
-    flags = read_isic(IsicConfig(str(tmp_path))).table.set_index("image_id")[list(FLAGS)]
+    flags = read_isic(IsicConfig(str(tmp_path))).table.set_index("image_id")[["hair", *FLAG_OF.values()]]
     assert flags["hair"].tolist() == ["1", "1", "1", "0", ""]
     assert flags.loc["ISIC_3"].tolist() == ["0", "1", "1", "1"]
     assert flags.loc["ISIC_4"].tolist() == [""] * 4

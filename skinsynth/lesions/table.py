@@ -9,6 +9,8 @@ import pandas as pd
 from skinsynth.settings import closest
 from skinsynth.tables import write_table
 
+# Artefacts, 0 or 1; nothing where it is not known.
+FLAGS = ("hair", "black_frame", "ruler", "other_artefact")
 COLUMNS = (
     "image_id",
     "patient_id",
@@ -21,16 +23,12 @@ COLUMNS = (
     "site",
     "width",  # of the source, in pixels
     "height",
-    "hair",
-    "black_frame",
-    "ruler",
-    "other_artefact",
+    *FLAGS,
     "licence",
     "sha256",  # of the source's file, or of the drawn pixels
     "duplicate_group",  # smallest image_id of the images that show one photograph
     "given_split",  # where the source fixes it
 )
-FLAGS = ("hair", "black_frame", "ruler", "other_artefact")
 VALUES_OF = {**dict.fromkeys(FLAGS, ("", "0", "1")), "given_split": ("", "train", "test")}
 SHOWN = 5  # wrong values that an error names
 UNKNOWN_WORDS = ("unknown", "na", "n/a", "none", "nan", "-", "?")  # in any case: as good as an empty cell
