@@ -266,7 +266,7 @@ def entry_of(mapping: Any, key: str, where: str) -> Any:
 
 
 def _unknown_key(keys: list[str], schema: type) -> str:
-    known = sorted(_field_names(schema))
+    known = sorted(set(_field_names(schema)))
     return "; ".join(f"unknown key {key!r}{_suggestion(key, known)}" for key in keys)
 
 

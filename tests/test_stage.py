@@ -89,6 +89,16 @@ def test_a_wrong_key_or_value_is_named_with_its_section(tmp_path, section, messa
     assert "train" in str(error.value)
 
 
+def test_a_key_like_no_other_is_answered_with_each_known_name_once(tmp_path):
+    @dataclass(frozen=True)
+    class Pair:
+        first: Inner
+        second: Inner
+
+    with pytest.raises(ValueError, match=r"'zzz' \(known: first, learning_rate, second, seeds\)"):
+        load_params("train", Pair, params(tmp_path, "zzz: 1"))
+
+
 def test_a_section_without_settings_is_named(tmp_path):
     path = tmp_path / "params.yaml"
     path.write_text("scale: small\nscales: {small: {train: }}\n")
