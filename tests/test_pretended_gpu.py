@@ -125,6 +125,7 @@ def test_the_benchmark_of_training_runs_on_a_gpu(half_type):
     assert products["cpu"] < 0.01 * products["cuda"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("benchmark", "flags"),
     [
