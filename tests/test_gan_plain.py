@@ -1,13 +1,16 @@
-"""Agreement with the plain networks of tests/plain_networks.py in sizes that the reference values do not have."""
+"""Agreement with the plain networks and augmentation of tests/plain_*.py in sizes that the reference values lack."""
 
 from dataclasses import dataclass
 
 import pytest
 import torch
 
+from skinsynth.gan.augment import augment
 from skinsynth.gan.losses import path_lengths, squared_gradient_norms
 from skinsynth.gan.published import from_arrays
+from tests.plain_augment import augmented
 from tests.plain_networks import MAPPING_RATE, drawn, judged, truncated_ws
+from tests.quantile_draws import QuantileDraws
 
 
 @dataclass(frozen=True)
@@ -134,3 +137,12 @@ def test_both_networks_and_their_gradients_are_those_of_the_equations(rng, sizes
     found, expected = discriminator(images, c), judged(of_discriminator, images, c, sizes.group)
     assert_same(found, expected)
     assert_same(squared_gradient_norms(images, found), squared_gradient_norms(images, expected))
+
+
+@pytest.mark.parametrize("preset", ["bg", "bgc", "bgcfnc"])
+@pytest.mark.parametrize("quantile", [0.05, 0.37, 0.95])
+@pytest.mark.parametrize("sides", [(8, 8), (33, 20), (16, 32)])
+def test_augmentation_is_that_of_the_pseudo_code_at_other_sizes(rng, sides, quantile, preset):
+    images = torch.randn(2, 3, *sides, generator=rng)
+    found = augment(images, preset, 1.0, QuantileDraws(len(images), quantile))
+    torch.testing.assert_close(found.double(), augmented(images, preset, quantile), atol=1e-4, rtol=0)
