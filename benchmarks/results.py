@@ -198,12 +198,13 @@ def tables(run: Path, scale: str, metrics: dict) -> str:
     """Fidelity, predictive value, doses and novelty as Markdown, each value with its 95 % interval."""
     parts = [
         f"# Results at scale `{scale}`",
-        f"Images: {in_words(metrics['prepare_images'])}. Split: {in_words(metrics['split_patients'])}.",
         "## At a glance",
         "Intervals are of 95 %, over test patients or images, those of what a dose changes over its trainings too; "
         "what another training of the GAN would give moves many of these numbers by as much or more.",
         markdown(answers(run, metrics)),
         *on_fresh_patients(scale),
+        "## Images and split",
+        headline_table(metrics["prepare_images"] | metrics["split_patients"]),
         *on_fidelity(run, metrics),
         *on_classifiers(run),
         *on_doses(run),
@@ -232,13 +233,14 @@ def on_fidelity(run: Path, metrics: dict) -> list[str]:
     return [
         "## Generated images against training images (Table 1)",
         (run / "metrics/write_tables/tables/table1.md").read_text(),
-        f"The image set that is projected and judged for novelty (`selected`): "
-        f"{in_words(metrics['score_images/selected'])}.",
+        "The image set that is projected and judged for novelty (`selected`):",
+        headline_table(metrics["score_images/selected"]),
         "Colours of generated beside those of training images: distances of the distributions of hue, saturation "
         "and brightness, and the share of images whose mean lies outside the central 98 % of real ones. Real "
         "images of different years differ in colour too: read them by class, in `metrics/score_gan/*/colour.csv`.",
         colour_table(run),
-        f"Selected: {in_words(metrics['select_gan'])}.",
+        "The GAN that was selected:",
+        headline_table(metrics["select_gan"]),
     ]
 
 
@@ -286,7 +288,8 @@ def on_novelty(run: Path, metrics: dict) -> list[str]:
         "Membership attacks: training images against held-out patients; chance is an AUC of 0.5, a rate of 0.01. "
         "An attack that fails shows its own failure, not that the images are private.",
         attack_table(run),
-        f"Projections: {in_words(metrics['project_images'])}.",
+        "Projections:",
+        headline_table(metrics["project_images"]),
     ]
 
 
@@ -294,8 +297,10 @@ def on_regions(metrics: dict) -> list[str]:
     """Regions of heat maps, and the map of features."""
     return [
         "## What the classifier looks at",
-        f"XRAI regions, deletion and insertion: {in_words(metrics['explain_classifier'])}.",
-        f"Map of features (t-SNE): {in_words(metrics['embed_images'])}.",
+        "XRAI regions, deletion and insertion:",
+        headline_table(metrics["explain_classifier"]),
+        "Map of features (t-SNE):",
+        headline_table(metrics["embed_images"]),
     ]
 
 
@@ -303,8 +308,8 @@ def on_artefacts(run: Path, metrics: dict) -> list[str]:
     """Detectors of artefacts, where they are, and what a pasted frame does."""
     return [
         "## Artefacts",
-        f"Detectors of artefacts on test patients (AUC): {in_words(metrics['train_detectors'])}. What a weak one "
-        "sees is not to be relied on.",
+        "Detectors of artefacts on test patients. What a weak one sees is not to be relied on.",
+        headline_table(metrics["train_detectors"]),
         "Share of each artefact, and the lesion's mean share of the picture, as detectors and rule see them:",
         trait_table(run, "share"),
         "Correlation of each with the classifier's probability of the positive class:",
@@ -318,8 +323,10 @@ def on_directions(metrics: dict) -> list[str]:
     """Directions in latent space, and frames removed along them."""
     return [
         "## Directions and frame removal",
-        f"Directions: {in_words(metrics['find_directions'])}.",
-        f"Frame removal: {in_words(metrics['remove_frames'])}.",
+        "Directions:",
+        headline_table(metrics["find_directions"]),
+        "Frame removal:",
+        headline_table(metrics["remove_frames"]),
         "![frames before and after](remove_frames-frames.png)",
     ]
 
@@ -328,14 +335,16 @@ def on_comparisons(run: Path, metrics: dict) -> list[str]:
     """Classifiers with edited or edge images against those without."""
     return [
         "## Do edited or edge images help?",
-        f"Hard training images and their neighbours: {in_words(metrics['augment_edges'])}.",
+        "Hard training images and their neighbours:",
+        headline_table(metrics["augment_edges"]),
         comparison_table(run),
     ]
 
 
-def in_words(headlines: dict) -> str:
-    """As in: train images 1437, test images 308."""
-    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in headlines.items())
+def headline_table(headlines: dict) -> str:
+    """A line a number, its name in words."""
+    rows = [(name.replace("_", " "), "" if value is None else value) for name, value in headlines.items()]
+    return markdown(pd.DataFrame(rows, columns=["number", "value"], dtype=object))
 
 
 def colour_table(run: Path) -> str:
