@@ -42,5 +42,6 @@ def test_features_of_all_levels_are_mean_and_spread_of_each_map(pixels):
     network = build_network("cnn-108k", 2, False, 0.0)
     found = levels_of(Classifier(network, Architecture("cnn-108k", 2, 0.0)))(pixels)
     assert found.shape == (12, 2 * (32 + 64 + 128 + 128))
-    maps = network.body[:3](normalise(torch.from_numpy(pixels) / 255))
+    first = torch.nn.Sequential(*list(network.body)[:3])
+    maps = first(normalise(torch.from_numpy(pixels) / 255))
     torch.testing.assert_close(found[:, :64], torch.cat([maps.mean((2, 3)), maps.std((2, 3))], dim=1))
