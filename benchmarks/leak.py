@@ -132,7 +132,7 @@ def twins() -> Setting:
     return replace(setting, prepare=with_phantom(setting.prepare, phantom))
 
 
-SETTINGS = {"default": default, "twins": twins, "planted": planted}
+SETTINGS = {"planted": planted, "twins": twins, "default": default}
 
 
 def with_phantom(prepare: prepare_images.Settings, phantom: PhantomConfig) -> prepare_images.Settings:
@@ -294,9 +294,10 @@ def draw(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     for place, own in enumerate(groups.values()):
         for name, aside, colour in (("said", -0.12, "#D55E00"), ("true", 0.12, "#0072B2")):
             by_seed, mean = [row[name].value for row in own[:-1]], own[-1][name]
-            axes.plot([place + aside] * len(by_seed), by_seed, ".", color=colour, alpha=0.5)
-            reach = [[mean.value - mean.low], [mean.high - mean.value]]
             label = SAID[name] if place == 0 else None
+            each = f"{label}, each seed" if label else None
+            axes.plot([place + aside] * len(by_seed), by_seed, ".", color=colour, alpha=0.5, label=each)
+            reach = [[mean.value - mean.low], [mean.high - mean.value]]
             axes.errorbar(place + aside, mean.value, reach, color=colour, marker="o", capsize=3, label=label)
     axes.set_xticks(range(len(groups)), [f"{setting},\nsplit by {SPLIT_BY[way]}" for setting, way in groups])
     axes.set_ylabel("AUC")
