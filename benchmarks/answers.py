@@ -106,15 +106,16 @@ def few_patients(run: Path) -> str:
 
 
 def nearness(run: Path) -> str:
-    """FID of the selected set beside that of held-out real images."""
+    """FID of the selected set beside that of held-out real images, by every extractor."""
     table = pd.read_csv(run / "metrics/score_images/selected/intervals.csv")
     chosen = table[(table["class"] == "all") & (table["metric"] == "fid") & (table["reference"] == "train")]
-    made, floor = (chosen[chosen["compared"] == name].iloc[0] for name in ("generated", "held-out real"))
-    return (
-        f"FID to training images, features of `{made['extractor']}`: {with_interval(made, 2)} for "
-        f"{made['compared_count']:.0f} generated ones, {with_interval(floor, 2)} for {floor['compared_count']:.0f} "
-        "held-out real ones"
-    )
+    sides = {name: chosen[chosen["compared"] == name] for name in ("generated", "held-out real")}
+    counts = [f"{rows['compared_count'].iloc[0]:.0f}" for rows in sides.values()]
+    said = [
+        f"in features of `{made['extractor']}` {with_interval(made, 2)} and {with_interval(floor, 2)}"
+        for (_, made), (_, floor) in zip(*(rows.iterrows() for rows in sides.values()), strict=True)
+    ]
+    return f"FID to training images of {counts[0]} generated and of {counts[1]} held-out real ones: {'; '.join(said)}"
 
 
 def copies(run: Path, metrics: Metrics) -> str:

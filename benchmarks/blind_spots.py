@@ -5,10 +5,11 @@
 The run's held-out images are blurred, covered with grain, robbed of their colours or of all order, replaced by noise,
 or ten of them repeated, and scored against the training images as a generated set would be: FID, KID over all pairs in
 percent, precision, recall, density, coverage, with 95 % intervals. A ruin that scores as well as a GAN is one that
-these features do not see. They are the default extractor's (the classifier's last layer but one), and, for comparison,
-mean and spread of each map of all its levels. The sets of the run stand beside. Needs the images, the split, the
-classifier and the synthetic sets of a run (`make repro`); takes two to four minutes on one core. Writes table.csv and
-ruins.png, which shows the first of the phantom's images in each way; of real files pictures are not drawn.
+these features do not see. They are the default extractor's (the classifier's last layer but one) and those of
+classifier_levels (mean and spread of its maps at every resolution). The sets of the run stand beside. Needs the images,
+the split, the classifier and the synthetic sets of a run (`make repro`); takes two to four minutes on one core. Writes
+table.csv and ruins.png, which shows the first of the phantom's images in each way; of real files pictures are not
+drawn.
 """
 
 import argparse
@@ -20,11 +21,12 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 from scipy.ndimage import gaussian_filter
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from benchmarks.gans import CLASSIFIER, IMAGES, SPLIT
-from skinsynth.classifier.classifier import Classifier, load_classifier, normalise
+from skinsynth.classifier.classifier import load_classifier
+from skinsynth.features.levels import Levels
 from skinsynth.files import folder_written_whole
 from skinsynth.images.archive import Images
 from skinsynth.images.grid import save_grid
@@ -40,7 +42,6 @@ Pixels = UInt8[np.ndarray, "n 3 size size"]
 Ruin = Callable[[Pixels, np.random.Generator], Pixels]
 SETS = ("selected", "gan", "cgan")  # of the run
 SHOWN = 12  # images of each ruin in the picture
-BATCH = 256
 SEED = 1
 
 
@@ -126,7 +127,7 @@ def main() -> None:
     sets |= {f"generated images: {name}": pooled(name, settings, real.train) for name in SETS}
     rows = []
     with tqdm(total=2 * len(sets), unit="set") as bar:
-        for extractor, extract in (("classifier", classifier.embed), ("classifier, all levels", levels_of(classifier))):
+        for extractor, extract in (("classifier", classifier.embed), ("classifier_levels", Levels(classifier).embed)):
             of_training = extract(real.train.pixels).float()
             for name, pixels in sets.items():
                 features = extract(pixels).float()
@@ -148,28 +149,6 @@ def pooled(name: str, settings: Settings, train: Images) -> Pixels:
     """A set of the run, its classes as frequent as in training."""
     found = read_image_set(Path(f"data/synthetic/{name}.zip"), settings.classes, train.pixels.shape[-1])
     return found.pixels[pooled_places(found, train, settings.seed).numpy()]
-
-
-def levels_of(classifier: Classifier) -> Callable[[Pixels], Tensor]:
-    """Mean and standard deviation over each rectified map of the classifier's body, level by level."""
-
-    def levels(images: Tensor) -> Tensor:
-        maps: list[Tensor] = []
-        hooks = [
-            layer.register_forward_hook(lambda _layer, _given, found: maps.append(found))
-            for layer in classifier.network.body.modules()
-            if isinstance(layer, nn.ReLU | nn.SiLU)
-        ]
-        classifier.network.body(normalise(images.to(classifier.device) / 255))
-        for hook in hooks:
-            hook.remove()
-        return torch.cat([part for found in maps for part in (found.mean((2, 3)), found.std((2, 3)))], dim=1)
-
-    @torch.no_grad()
-    def extract(pixels: Pixels) -> Tensor:
-        return torch.cat([levels(batch) for batch in torch.from_numpy(pixels).split(BATCH)])
-
-    return extract
 
 
 def scored(

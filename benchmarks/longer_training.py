@@ -97,9 +97,10 @@ def digest_of(settings: Any) -> str:
 
 
 def rows_of(folder: Path, seed: int, images: int) -> list[dict]:
-    """FID against both sides, AUC of both arms, with intervals."""
+    """FID against both sides in features of the extractor of the headlines, AUC of both arms, with intervals."""
     kept, about = folder / kept_name(seed, images), {"gan_seed": seed, "images": images}
     fidelity = pd.read_csv(kept / "fidelity.csv")
+    fidelity = fidelity[fidelity["extractor"] == fidelity["extractor"].iloc[0]]
     fid = fidelity[(fidelity["class"] == "all") & (fidelity["metric"] == "fid") & (fidelity["compared"] == "generated")]
     found = [
         {**about, "metric": f"fid to {row['reference']}", **interval(row), "of": row["extractor"]}

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from skinsynth.artefacts.detector import ABOUT
 from skinsynth.classifier.classifier import load_classifier
-from skinsynth.features.extractor import ExtractorConfig, build_extractor
+from skinsynth.features.extractor import OF_CLASSIFIERS, ExtractorConfig, build_extractor
 from skinsynth.files import folder_written_whole
 from skinsynth.gan.family import load_family
 from skinsynth.images.archive import image_size
@@ -150,7 +150,7 @@ def feature_spaces(
     for folder in classifiers:
         network = load_classifier(folder, device)
         extract = build_extractor(config, network, device, cache_folder("features"))
-        if config.name != "classifier":
+        if config.name not in OF_CLASSIFIERS:
             return [Space(extract.name, extract.name, extract, saw_the_set=False)]
         spaces.append(Space(folder.name, f"{extract.name} {network.name}", extract, folder.resolve() in seers))
     return spaces

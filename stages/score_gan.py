@@ -7,7 +7,7 @@ from typing import Annotated
 import torch
 
 from skinsynth.classifier.classifier import load_classifier
-from skinsynth.features.extractor import ExtractorConfig, build_extractor
+from skinsynth.features.extractor import ExtractorConfig, build_extractors
 from skinsynth.gan.family import load_family
 from skinsynth.images.archive import Images, numbered_ids
 from skinsynth.quality.fidelity import FidelityConfig
@@ -22,7 +22,8 @@ from skinsynth.stage import best_device, cache_folder, load_params, run, seed_of
 class Settings:
     classes: Names
     images: Count  # generated, in the proportions of the real training images
-    extractor: ExtractorConfig
+    extractor: ExtractorConfig  # of the headlines
+    further_extractors: tuple[ExtractorConfig, ...]  # each with rows of its own
     fidelity: FidelityConfig
     path: PathConfig
     batch_size: Count
@@ -50,14 +51,15 @@ def main(
     family, network = load_family([gan], device), load_classifier(classifier, device)
     if len(family.members) > 1:
         raise ValueError(f"{gan} holds the GANs {', '.join(family.members)}: score them one by one")
-    extract = build_extractor(settings.extractor, network, device, cache_folder("features"))
+    configs = (settings.extractor, *settings.further_extractors)
+    extractors = build_extractors(configs, network, device, cache_folder("features"))
     distance = build_path_distance(settings.path.distance, network.embed_differentiable, device)
     real = real_sides(images, split, family.labels)
     rng = torch.Generator(device).manual_seed(seed_of(settings.seed, "score_gan", name))
     labels = in_proportion(torch.from_numpy(real.train.labels), settings.images)
     pixels = family.sample(labels, settings.batch_size, rng, truncation_psi=1.0)
     fake = Images(numbered_ids(name, len(labels)), pixels.numpy(), labels.numpy())
-    found = judge_images(fake, real, extract, settings.classes, settings.fidelity, settings.seed)
+    found = judge_images(fake, real, extractors, settings.classes, settings.fidelity, settings.seed)
     path = path_row(next(iter(family.members.values())), labels, distance, settings.path, rng)
     write_rows(details / "intervals.csv", [*found.fidelity, path])
     write_rows(details / "colour.csv", found.colours)

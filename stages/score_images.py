@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 from skinsynth.classifier.classifier import load_classifier
-from skinsynth.features.extractor import ExtractorConfig, build_extractor
+from skinsynth.features.extractor import ExtractorConfig, build_extractors
 from skinsynth.images.archive import image_size
 from skinsynth.images.sets import read_image_set
 from skinsynth.quality.fidelity import FidelityConfig
@@ -17,7 +17,8 @@ from skinsynth.stage import best_device, cache_folder, load_params, run, write_m
 @dataclass(frozen=True)
 class Settings:
     classes: Names
-    extractor: ExtractorConfig
+    extractor: ExtractorConfig  # of the headlines
+    further_extractors: tuple[ExtractorConfig, ...]  # each with rows of its own
     fidelity: FidelityConfig
     seed: Seed
 
@@ -37,12 +38,13 @@ def main(
     """Compare the set with training and with held-out images; images are cropped and resized as the real ones were."""
     settings = load_params("score_images", Settings)
     device = best_device()
-    extract = build_extractor(settings.extractor, load_classifier(classifier, device), device, cache_folder("features"))
+    configs = (settings.extractor, *settings.further_extractors)
+    extractors = build_extractors(configs, load_classifier(classifier, device), device, cache_folder("features"))
     judged = read_image_set(synthetic, settings.classes, image_size(images))
     real = real_sides(images, split, set(judged.labels.tolist()))
     kept = len(pooled_places(judged, real.train, settings.seed))
     print(f"{name}: pooled numbers are of {kept} of {len(judged.labels)} images, in the class shares of the real ones")
-    found = judge_images(judged, real, extract, settings.classes, settings.fidelity, settings.seed)
+    found = judge_images(judged, real, extractors, settings.classes, settings.fidelity, settings.seed)
     for file, rows in {"intervals": found.fidelity, "colour": found.colours, "hues": found.hues}.items():
         write_rows(details / f"{file}.csv", [{"set": name, **row} for row in rows])
     write_metrics(metrics, found.headline)

@@ -2,11 +2,8 @@
 
 import numpy as np
 import pytest
-import torch
 
-from benchmarks.blind_spots import RUINS, levels_of, ruined
-from skinsynth.classifier.classifier import Architecture, Classifier, normalise
-from skinsynth.classifier.networks import build_network
+from benchmarks.blind_spots import RUINS, ruined
 
 
 @pytest.fixture
@@ -35,13 +32,3 @@ def test_colours_go_and_light_stays(pixels):
     flat = ruined(pixels, "one colour each")
     assert np.ptp(flat, axis=(2, 3)).max() == 0
     assert np.abs(flat[:, :, 0, 0] - pixels.mean(axis=(2, 3))).max() <= 0.5
-
-
-def test_features_of_all_levels_are_mean_and_spread_of_each_map(pixels):
-    torch.manual_seed(0)
-    network = build_network("cnn-108k", 2, False, 0.0)
-    found = levels_of(Classifier(network, Architecture("cnn-108k", 2, 0.0)))(pixels)
-    assert found.shape == (12, 2 * (32 + 64 + 128 + 128))
-    first = torch.nn.Sequential(*list(network.body)[:3])
-    maps = first(normalise(torch.from_numpy(pixels) / 255))
-    torch.testing.assert_close(found[:, :64], torch.cat([maps.mean((2, 3)), maps.std((2, 3))], dim=1))

@@ -8,6 +8,7 @@ import hashlib
 import io
 import socket
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -28,8 +29,8 @@ CPU = torch.device("cpu")
 
 
 class NoClassifier:
-    dim = 0
     device = CPU
+    network = SimpleNamespace(body=nn.Identity())
 
     def fingerprint(self):
         raise AssertionError("published networks do not ask the classifier")
@@ -146,7 +147,7 @@ def close(features, expected):
 
 def test_features_are_those_of_the_librarys_own_module(pair):
     assert isinstance(pair.extract, Extractor)
-    assert (pair.extract.name, pair.extract.dim) == (pair.name, pair.dim)
+    assert pair.extract.name == pair.name
     assert (pair.features.shape, pair.features.dtype, pair.features.device) == ((2, pair.dim), torch.float32, CPU)
     assert not pair.features.requires_grad
     assert pair.features.equal(pair.embed(pair.pixels))
@@ -209,7 +210,6 @@ def tiny(tmp_path, monkeypatch) -> PublishedNetwork:
     save_file({"scale.weight": 2 * torch.eye(3)}, file)
     return PublishedNetwork(
         name="tiny",
-        dim=3,
         library="torch",
         url=file.as_uri(),
         file_name="tiny.safetensors",
@@ -361,7 +361,7 @@ def test_no_image_and_no_such_extractor_are_refused(tiny):
     with pytest.raises(ValueError, match="no extractor is called 'clip'") as caught:
         build("clip", DOWNLOADED)
     assert all(name in str(caught.value) for name in EXTRACTORS)
-    assert set(EXTRACTORS) == {"classifier", *LIBRARIES}
+    assert set(EXTRACTORS) == {"classifier", "classifier_levels", *LIBRARIES}
 
 
 @pytest.fixture

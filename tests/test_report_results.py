@@ -133,6 +133,7 @@ def test_each_length_of_a_training_has_its_rows_and_real_images_theirs(tmp_path)
         kept.mkdir()
         fid = {"class": "all", "metric": "fid", "compared": "generated", "extractor": "classifier"}
         others = [fid | {"compared": "held-out real"}, fid | {"class": "benign"}, fid | {"metric": "recall"}]
+        others += [fid | {"extractor": "classifier_levels", "reference": "train"}]
         asked = [fid | {"reference": reference} for reference in ("train", "held-out real")]
         table = [row for columns in (*asked, *others) for row in interval_rows(**columns)]
         pd.DataFrame(table).to_csv(kept / "fidelity.csv", index=False)

@@ -211,6 +211,47 @@ def test_gans_of_different_extractors_share_no_column():
     assert "\n" not in str(error.value)
 
 
+def in_two_features(place=0):
+    """A GAN's CSV of two extractors."""
+    rows, others = rows_of_gan(place), rows_of_gan(place, "classifier_levels")
+    others = others[others["metric"] != "ppl"]
+    return pd.concat([rows.iloc[:-1], others.assign(value=others["value"] + 50), rows.iloc[-1:]])
+
+
+def test_further_extractors_have_a_part_of_their_own_and_the_others_stay_as_they_were():
+    alone = fidelity_of({"ben": rows_of_gan(), "mal": rows_of_gan(1)})
+    both = fidelity_of({"ben": in_two_features(), "mal": in_two_features(1)})
+    for part, same in zip(alone.parts, both.parts, strict=False):
+        pd.testing.assert_frame_equal(part.cells, same.cells)
+    assert [part.name for part in both.parts] == ["Table 1a", "Table 1b", "Table 1c", "Table 1d"]
+    further = both.parts[3].cells
+    assert "features of classifier_levels" in both.parts[3].caption
+    assert further["compared"].tolist()[:4] == [
+        "generated against training",
+        "generated against held-out real",
+        "generated, as many as held out, against training",
+        FLOOR,
+    ]
+    assert further["GAN"].tolist() == 4 * ["ben"] + 4 * ["mal"]
+    assert further["FID (classifier_levels)"].str.split().str[0].tolist()[:2] == ["58.9", "938"]
+    (note,) = set(both.notes) - set(alone.notes)
+    assert "classifier_levels, mean and spread" in note
+
+
+def test_numbers_of_further_extractors_stand_without_the_papers_beside_them():
+    numbers = fidelity_of({"ben": in_two_features()}).numbers
+    assert numbers.groupby("extractor")["paper"].count().to_dict() == {"classifier": 5, "classifier_levels": 0}
+    fid = numbers.query("metric == 'fid' and compared == 'generated' and reference == 'train'")
+    assert fid["value"].tolist() == [8.94, 58.94]
+
+
+def test_a_gan_that_a_further_extractor_did_not_see_says_so():
+    table = fidelity_of({"ben": in_two_features(), "mal": rows_of_gan()})
+    cells = table.parts[3].cells
+    assert set(cells.loc[cells["GAN"] == "mal", "FID (classifier_levels)"]) == {MISSING}
+    assert set(cells.loc[cells["GAN"] == "mal", "images"]) == {""}
+
+
 def test_path_lengths_of_different_networks_share_no_column():
     other = rows_of_gan()
     other.loc[other["metric"] == "ppl", "extractor"] = "vgg16"

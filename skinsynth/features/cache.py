@@ -28,9 +28,6 @@ class IdentifiedExtractor(Protocol):
     def name(self) -> str: ...
 
     @property
-    def dim(self) -> int: ...
-
-    @property
     def device(self) -> torch.device: ...  # of its features
 
     def fingerprint(self) -> str: ...
@@ -51,7 +48,6 @@ class CachedExtractor:
                 f"set extractor.cache_gigabytes to a positive number, or to 0 for no cache"
             )
         self.name = extract.name
-        self.dim = extract.dim
         self.extract = extract
         self.folder = folder
         self.bound = gigabytes * GIGABYTE
@@ -81,7 +77,7 @@ class CachedExtractor:
             features = load(file.read_bytes())[FEATURES]
         except (FileNotFoundError, SafetensorError, KeyError):
             return None
-        if features.shape != (count, self.dim) or features.dtype != torch.float32:
+        if features.ndim != 2 or len(features) != count or features.dtype != torch.float32:
             return None
         # In memory of torch's own, aligned as that of computed features is: sums may round by alignment.
         return features.clone().to(self.extract.device)

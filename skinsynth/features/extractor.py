@@ -1,6 +1,6 @@
 """Who turns images into the features that distances are measured in; every number names its extractor."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -11,6 +11,7 @@ from jaxtyping import Float32, UInt8
 from torch import Tensor
 
 from skinsynth.features.cache import CachedExtractor, IdentifiedExtractor
+from skinsynth.features.levels import Levels, WatchedClassifier
 from skinsynth.features.pretrained import (
     DINOV2,
     INCEPTION,
@@ -30,9 +31,6 @@ class Extractor(Protocol):
     @property
     def name(self) -> str: ...
 
-    @property
-    def dim(self) -> int: ...
-
     def __call__(self, pixels: UInt8[np.ndarray | Tensor, "n 3 size size"]) -> Float32[Tensor, "n dim"]: ...
 
 
@@ -40,8 +38,8 @@ class Extractor(Protocol):
 class Embedder(Protocol):
     """A model that has features of its own, such as a classifier."""
 
-    dim: int
-    device: torch.device  # of its features
+    @property
+    def device(self) -> torch.device: ...  # of its features
 
     def fingerprint(self) -> str:
         """Another one whenever its features might be others."""
@@ -56,10 +54,6 @@ class ModelExtractor:
 
     name: str
     model: Embedder
-
-    @property
-    def dim(self) -> int:
-        return self.model.dim
 
     @property
     def device(self) -> torch.device:
@@ -80,40 +74,58 @@ class ExtractorConfig:
     cache_gigabytes: NotNegative  # of features kept on disk, whoever computed them; 0: none are kept
 
 
-Builder = Callable[[Embedder, Weights, torch.device, int], ModelExtractor]
+Builder = Callable[[WatchedClassifier, Weights, torch.device, int], ModelExtractor]
 
 
-def classifier_features(model: Embedder, *_: object) -> ModelExtractor:
+def classifier_features(model: WatchedClassifier, *_: object) -> ModelExtractor:
     """The project's own extractor, which needs no download: the last layer but one of the classifier of real images."""
     return ModelExtractor("classifier", model)
+
+
+def classifier_levels(model: WatchedClassifier, *_: object) -> ModelExtractor:
+    """The same classifier's maps of all resolutions, which see colours and textures that its last features drop."""
+    return ModelExtractor("classifier_levels", Levels(model))
 
 
 def published_features(network: PublishedNetwork) -> Builder:
     """The extractor that a network with weights of its own makes, whatever the classifier."""
 
-    def build(_: Embedder, weights: Weights, device: torch.device, batch_size: int) -> ModelExtractor:
+    def build(_: WatchedClassifier, weights: Weights, device: torch.device, batch_size: int) -> ModelExtractor:
         return ModelExtractor(network.name, load_network(network, weights, device, batch_size))
 
     return build
 
 
-EXTRACTORS: dict[str, Builder] = {
-    "classifier": classifier_features,
+OF_CLASSIFIERS: dict[str, Builder] = {"classifier": classifier_features, "classifier_levels": classifier_levels}
+EXTRACTORS: dict[str, Builder] = OF_CLASSIFIERS | {
     "inception": published_features(INCEPTION),
     "dinov2": published_features(DINOV2),
     "vgg16": published_features(VGG16),
 }
 
 
-def build_extractor(config: ExtractorConfig, classifier: Embedder, device: torch.device, cache: Path) -> Extractor:
+def build_extractor(
+    config: ExtractorConfig, classifier: WatchedClassifier, device: torch.device, cache: Path
+) -> Extractor:
     """The extractor of the settings, which keeps its features in the folder `cache` if it may.
 
-    `classifier` is the model behind the extractor that works offline, on a device of its own.
+    `classifier` is the model behind the extractors that work offline, on a device of its own.
     """
     if config.name not in EXTRACTORS:
         raise ValueError(f"no extractor is called {config.name!r} (known: {', '.join(EXTRACTORS)}): {OFFLINE}")
     extract = EXTRACTORS[config.name](classifier, config.weights, device, config.batch_size)
     return extract if config.cache_gigabytes == 0 else CachedExtractor(extract, cache, config.cache_gigabytes)
+
+
+def build_extractors(
+    configs: Sequence[ExtractorConfig], classifier: WatchedClassifier, device: torch.device, cache: Path
+) -> list[Extractor]:
+    """Several that look at the same images; one that is asked for twice is a ValueError."""
+    names = [config.name for config in configs]
+    twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+    if twice:
+        raise ValueError(f"the extractor {', '.join(twice)} is asked for twice: keep it in one place of the settings")
+    return [build_extractor(config, classifier, device, cache) for config in configs]
 
 
 def without_cache(extract: Extractor) -> Extractor:

@@ -64,7 +64,6 @@ class PublishedWeights:
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedNetwork(PublishedWeights):
-    dim: int
     build: Callable[[dict[str, Tensor]], Prepared]
 
 
@@ -73,7 +72,6 @@ class FrozenNetwork:
 
     def __init__(self, published: PublishedNetwork, prepared: Prepared, device: torch.device, batch_size: int) -> None:
         self.name = published.name
-        self.dim = published.dim
         self.library = published.library
         self.prepare = prepared.prepare
         self.network = prepared.network.float().eval().requires_grad_(False).to(device)
@@ -282,7 +280,6 @@ def dinov2(state: dict[str, Tensor]) -> Prepared:
 
 INCEPTION = PublishedNetwork(
     name="inception",
-    dim=2048,
     library="torch_fidelity",
     url="https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth",
     file_name="weights-inception-2015-12-05-6726825d.pth",
@@ -291,7 +288,6 @@ INCEPTION = PublishedNetwork(
 )
 VGG16 = PublishedNetwork(
     name="vgg16",
-    dim=4096,
     library="torchvision",
     url="https://download.pytorch.org/models/vgg16-397923af.pth",
     file_name="vgg16-397923af.pth",
@@ -300,7 +296,6 @@ VGG16 = PublishedNetwork(
 )
 DINOV2 = PublishedNetwork(
     name="dinov2",
-    dim=384,
     library="timm",
     url="https://huggingface.co/timm/vit_small_patch14_dinov2.lvd142m/resolve/main/model.safetensors",
     file_name="vit_small_patch14_dinov2.lvd142m.safetensors",

@@ -65,12 +65,24 @@ def _sides(extract: Extractor, fake: Images, real: RealSides) -> Sides:
 
 
 def judge_images(
-    fake: Images, real: RealSides, extract: Extractor, classes: Sequence[str], config: FidelityConfig, seed: int
+    fake: Images,
+    real: RealSides,
+    extractors: Sequence[Extractor],
+    classes: Sequence[str],
+    config: FidelityConfig,
+    seed: int,
 ) -> Judgement:
-    """Compare a set with training images and with held-out ones, these also with each other (the floor)."""
-    features = _sides(extract, fake, real)
-    colours = _sides(ColourHistograms(features.fake.features.device), fake, real)
-    scores = score_by_class(features, classes, config, seed, extract)
+    """Compare a set with training images and with held-out ones, these also with each other (the floor).
+
+    Headlines are in the features of the first extractor; the table of fidelity has the rows of one after the other.
+    """
+    features = [_sides(extract, fake, real) for extract in extractors]
+    colours = _sides(ColourHistograms(features[0].fake.features.device), fake, real)
+    scores = [
+        score_by_class(sides, classes, config, seed, extract)
+        for sides, extract in zip(features, extractors, strict=True)
+    ]
     colour_rows = colour_rows_by_class(colours, classes, config.interval_draws, seed)
     hues = hue_rows({name: part.features for name, part in colours.named().items()})
-    return Judgement(scores.headline, scores.rows, colour_rows, hues)
+    rows = [row for found in scores for row in found.rows]
+    return Judgement(scores[0].headline, rows, colour_rows, hues)

@@ -70,11 +70,14 @@ def paper_rows(names: Sequence[str], metrics: Sequence[str], values_of: Mapping[
     ]
 
 
-def fidelity_differences(facts: Facts, extractor: str | None, path_network: str | None) -> list[str]:
-    """What forbids to read Table 1 as one number against another, a line each."""
+def fidelity_differences(
+    facts: Facts, extractor: str | None, path_network: str | None, further: Collection[str] = ()
+) -> list[str]:
+    """What forbids to read Table 1 as one number against another, a line each; `further` are other extractors."""
     return [
         *_data(facts),
         *_features(extractor),
+        *_levels(extractor, further),
         *_spread_networks(extractor, path_network),
         "FID grows as fewer images are compared, and the paper does not say how many it compares; its interval is for "
         "FID at this number of images. FID extrapolated is extrapolated to infinitely many real and generated images.",
@@ -131,10 +134,21 @@ def _data(facts: Facts) -> list[str]:
 def _features(extractor: str | None) -> list[str]:
     if extractor in (None, "inception"):
         return []
-    ours = "the project's own classifier of real images" if extractor == "classifier" else extractor
+    ours = "the project's own classifier of real images" if extractor.startswith("classifier") else extractor
     return [
         f"Features are those of {ours}, the paper's of Inception-v3: KID and FID of the two are on different scales, "
         "and may order GANs differently."
+    ]
+
+
+def _levels(extractor: str | None, further: Collection[str]) -> list[str]:
+    """Why the classifier is asked twice."""
+    if extractor != "classifier" or "classifier_levels" not in further:
+        return []
+    return [
+        "The classifier's last features keep what tells the classes apart and drop most else: precision and density in "
+        "them may be high for images that show no lesion. Those of classifier_levels, mean and spread of its maps at "
+        "every resolution, see colours and textures. FID and KID of the two are on different scales."
     ]
 
 

@@ -24,6 +24,15 @@ BINARY_AUC, POSITIVE_AUC = "auc", "positive_auc"
 WHOLE = "all"  # of classes, or of the test set
 GENERATED, HELD_OUT, AS_MANY = "generated", "held-out real", "generated, as many as held out"
 TRAIN = "train"
+TO_TRAIN, TO_HELD_OUT = "generated against training", "generated against held-out real"
+TO_AS_MANY, FLOOR = f"{AS_MANY}, against training", "floor: held-out real against training"
+SIDES = {
+    TO_TRAIN: (GENERATED, TRAIN),
+    TO_HELD_OUT: (GENERATED, HELD_OUT),
+    TO_AS_MANY: (AS_MANY, TRAIN),
+    FLOOR: (HELD_OUT, TRAIN),
+}
+LETTERS = "defghij"  # of the parts of Table 1 beyond those that every run has
 MAJORITY = "majority"
 MISSING = "not measured"
 IDLE = 0.01  # a mean strength below which augmentation is said to have hardly acted
@@ -96,12 +105,20 @@ def fidelity_table(rows_of: Mapping[str, pd.DataFrame], strengths: Mapping[str, 
     """Table 1 from intervals.csv of each GAN, pooled over its classes, against training images.
 
     `strengths` are the mean of the augmentation's p over each GAN's training; a set of images from elsewhere has none.
-    Other extractors measure other things: GANs scored with different ones are a ValueError.
+    The extractor of a GAN's first rows gives the table, each further one a part of its own. Other extractors measure
+    other things: GANs whose first ones differ are a ValueError.
     """
-    numbers = _fidelity_numbers(rows_of)
-    paths = numbers["metric"].eq("ppl")
-    extractor = _only(numbers.loc[~paths, "extractor"], "the GANs' images were compared in features of")
-    path_network = _only(numbers.loc[paths, "extractor"], "the GANs' path lengths were measured in features of")
+    rows = _fidelity_rows(rows_of)
+    paths = rows["metric"].eq("ppl")
+    path_network = _only(rows.loc[paths, "extractor"], "the GANs' path lengths were measured in features of")
+    first_of_each = rows[~paths].groupby("gan")["extractor"].first()
+    extractor = _only(first_of_each, "the GANs' images were compared in features of")
+    numbers = _beside_paper(rows_of, rows[paths | rows["extractor"].isin([extractor])])
+    further: dict[str, pd.DataFrame] = {
+        name: _in_order(rows_of, rows[~paths & rows["extractor"].eq(name)])
+        for name in rows.loc[~paths, "extractor"].unique()
+        if name != extractor
+    }
     headers = {
         metric: _of(name, path_network if metric == "ppl" else extractor) for metric, name in FIDELITY_NAMES.items()
     }
@@ -118,9 +135,17 @@ def fidelity_table(rows_of: Mapping[str, pd.DataFrame], strengths: Mapping[str, 
             f"Against real images that no GAN has seen, and the floor that these set; {where}.",
             _beside_held_out(list(rows_of), numbers, headers),
         ),
+        *(
+            Part(
+                f"Table 1{letter}",
+                f"The same comparisons in features of {name}; {where}.",
+                _in_other_features(list(rows_of), of_one, name),
+            )
+            for letter, (name, of_one) in zip(LETTERS, further.items(), strict=False)
+        ),
     ]
-    notes = [*fidelity_differences(facts, extractor, path_network), *_idle(rows_of, strengths)]
-    return Table(numbers, parts, notes)
+    notes = [*fidelity_differences(facts, extractor, path_network, list(further)), *_idle(rows_of, strengths)]
+    return Table(pd.concat([numbers, *further.values()], ignore_index=True), parts, notes)
 
 
 def prediction_table(
@@ -213,18 +238,27 @@ def _escaped(text: str) -> str:
     return text.translate({ord(sign): f"\\{sign}" for sign in "&%$#_{}"})
 
 
-def _fidelity_numbers(rows_of: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+def _fidelity_rows(rows_of: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Rows of all GANs, pooled over classes."""
     known = {"gan", "paper", "paper_network"}
     ours = _stacked("gan", rows_of, {*FIDELITY_COLUMNS, "class"} - known)
     # Path length has no reference: it compares generated images with each other.
     ours = ours[ours["class"].eq(WHOLE)].assign(reference=ours["reference"].where(ours["metric"].ne("ppl"), TRAIN))
     scored = ours["compared"].eq(GENERATED) & ours["reference"].eq(TRAIN) & ours["metric"].ne("ppl")
     _check_rows("gan", rows_of, ours[scored], "generated against train, class all")
-    paper = _paper("gan", paper_rows(list(rows_of), FIDELITY_METRICS, FIDELITY))
+    return ours
+
+
+def _beside_paper(gans: Iterable[str], ours: pd.DataFrame) -> pd.DataFrame:
+    paper = _paper("gan", paper_rows(list(gans), FIDELITY_METRICS, FIDELITY))
     paper = paper.assign(compared=GENERATED, reference=TRAIN)
-    numbers = ours.merge(paper, on=["gan", "compared", "reference", "metric"], how="outer")[list(FIDELITY_COLUMNS)]
+    return _in_order(gans, ours.merge(paper, on=["gan", "compared", "reference", "metric"], how="outer"))
+
+
+def _in_order(gans: Iterable[str], rows: pd.DataFrame) -> pd.DataFrame:
+    """The columns of the CSV, by GAN and comparison."""
     orders = {"compared": [GENERATED, AS_MANY, HELD_OUT], "reference": [TRAIN, HELD_OUT], "metric": FIDELITY_NAMES}
-    return _sorted(numbers, {"gan": rows_of, **orders})
+    return _sorted(rows.reindex(columns=list(FIDELITY_COLUMNS)), {"gan": gans, **orders})
 
 
 def _prediction_names(facts: Facts) -> dict[str, str]:
@@ -383,6 +417,19 @@ def _beyond(
 
 def _beside_held_out(gans: Sequence[str], numbers: pd.DataFrame, headers: Mapping[str, str]) -> pd.DataFrame:
     """Generated against held-out images, then the floor under as many generated images: one row each."""
+    return _comparisons(gans, numbers, headers, (TO_HELD_OUT, TO_AS_MANY, FLOOR))
+
+
+def _in_other_features(gans: Sequence[str], numbers: pd.DataFrame, extractor: str) -> pd.DataFrame:
+    """All comparisons, whose headlines are in features of another extractor."""
+    headers = {metric: _of(name, extractor) for metric, name in FIDELITY_NAMES.items()}
+    return _comparisons(gans, numbers, headers, (TO_TRAIN, TO_HELD_OUT, TO_AS_MANY, FLOOR))
+
+
+def _comparisons(
+    gans: Sequence[str], numbers: pd.DataFrame, headers: Mapping[str, str], shown: Iterable[str]
+) -> pd.DataFrame:
+    """One row for each GAN and comparison (a key of SIDES)."""
     return pd.DataFrame(
         {
             "GAN": gan,
@@ -392,11 +439,7 @@ def _beside_held_out(gans: Sequence[str], numbers: pd.DataFrame, headers: Mappin
             **{headers[metric]: _cells("gan", rows).get((gan, metric), MISSING) for metric in _of_part("c")},
         }
         for gan in gans
-        for name, rows in (
-            ("generated against held-out real", _against(numbers, GENERATED, HELD_OUT)),
-            (f"{AS_MANY}, against training", _against(numbers, AS_MANY, TRAIN)),
-            ("floor: held-out real against training", _against(numbers, HELD_OUT, TRAIN)),
-        )
+        for name, rows in ((name, _against(numbers, *SIDES[name])) for name in shown)
     )
 
 

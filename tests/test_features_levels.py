@@ -1,0 +1,101 @@
+"""Mean and spread of a classifier's maps: closed forms, any network of convolutions, what last features do not see."""
+
+import pytest
+import torch
+from torch import nn
+
+from skinsynth.classifier.classifier import IMAGENET_STD, Architecture, Classifier
+from skinsynth.classifier.networks import Network, build_network
+from skinsynth.features.levels import Levels
+from skinsynth.quality.fid import frechet_distance
+
+
+def pixels_of(rng, count=5, size=32):
+    return torch.randint(0, 256, (count, 3, size, size), generator=rng, dtype=torch.uint8)
+
+
+def classifier_around(body, dim):
+    return Classifier(Network(body, dim, 2, 0.0), Architecture("planted", 2, 0.0))
+
+
+def built(name, image_size=None):
+    torch.manual_seed(0)
+    network = build_network(name, 2, pretrained=False, dropout=0.2, image_size=image_size)
+    return Classifier(network, Architecture(name, 2, 0.2))
+
+
+class FirstChannel(nn.Module):
+    """The mean of one channel, whatever the others are."""
+
+    def forward(self, maps):
+        return maps[:, :1].mean(dim=(2, 3))
+
+
+def hooks_of(module):
+    return [hook for layer in module.modules() for hook in layer._forward_hooks.values()]
+
+
+def test_features_are_means_and_deviations_of_the_last_map_of_each_resolution_finest_first(rng):
+    body = nn.Sequential(nn.Identity(), nn.Hardtanh(-1.0, 1.0), nn.AvgPool2d(4), FirstChannel())
+    pixels = pixels_of(rng)
+    normal = (pixels / 255 - torch.tensor([0.485, 0.456, 0.406])[:, None, None]) / torch.tensor(IMAGENET_STD)[
+        :, None, None
+    ]
+    fine = normal.clamp(-1, 1)
+    coarse = nn.functional.avg_pool2d(fine, 4)
+    expected = [part for maps in (fine, coarse) for part in (maps.mean((2, 3)), maps.std((2, 3)))]
+    torch.testing.assert_close(Levels(classifier_around(body, 1)).embed(pixels), torch.cat(expected, dim=1))
+
+
+def test_a_bare_convolution_and_a_map_of_one_pixel_are_no_levels(rng):
+    body = nn.Sequential(nn.Conv2d(3, 7, 2), nn.AvgPool2d(2), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    assert Levels(classifier_around(body, 7)).embed(pixels_of(rng, size=9)).shape == (5, 2 * 7)
+
+
+def test_the_compact_cnn_has_704_features_at_32_px(rng):
+    assert Levels(built("cnn-108k")).embed(pixels_of(rng)).shape == (5, 2 * (32 + 64 + 128 + 128))
+
+
+@pytest.mark.parametrize("name", ["cnn-108k", "resnet18", "efficientnet_b0", "mobilenetv3_small_050", "googlenet"])
+def test_any_network_of_convolutions_has_levels_whatever_the_batch(name, rng):
+    classifier, pixels = built(name), pixels_of(rng)
+    before = classifier.embed(pixels)
+    levels = Levels(classifier)
+    whole = levels.embed(pixels)
+    one_by_one = torch.cat([levels.embed(pixels[place : place + 1]) for place in range(len(pixels))])
+    torch.testing.assert_close(one_by_one, whole, rtol=1e-3, atol=1e-5)
+    assert whole.isfinite().all()
+    assert not whole[0].allclose(whole[1], rtol=1e-3)
+    assert classifier.embed(pixels).equal(before)
+    assert not hooks_of(classifier.network)
+
+
+def test_images_that_go_through_in_many_batches_keep_their_order(rng, monkeypatch):
+    classifier, pixels = built("cnn-108k"), pixels_of(rng, 7)
+    whole = Levels(classifier).embed(pixels)
+    monkeypatch.setattr("skinsynth.classifier.classifier.PIXELS_AT_ONCE", {"cpu": 2 * 32 * 32})
+    torch.testing.assert_close(Levels(classifier).embed(pixels), whole)
+
+
+def test_a_network_without_maps_is_refused_in_one_line_and_left_as_it_was(rng):
+    classifier = built("vit_tiny_patch16_224", image_size=32)
+    with pytest.raises(ValueError, match="no square maps.*set extractor.name to classifier") as caught:
+        Levels(classifier).embed(pixels_of(rng))
+    assert "\n" not in str(caught.value)
+    assert not hooks_of(classifier.network)
+
+
+def test_levels_see_what_the_last_features_drop(rng):
+    body = nn.Sequential(nn.Identity(), nn.AvgPool2d(2), FirstChannel())
+    classifier, pixels = classifier_around(body, 1), pixels_of(rng, 60)
+    bluer = pixels.clone()
+    bluer[:, 2] = 255
+    assert frechet_distance(*(classifier.embed(images) for images in (pixels, bluer))) < 1e-5
+    levels = Levels(classifier)
+    assert frechet_distance(levels.embed(pixels), levels.embed(bluer)) > 1
+
+
+def test_another_classifier_has_another_fingerprint():
+    one, same, other = built("cnn-108k"), built("cnn-108k"), built("resnet18")
+    assert Levels(one).fingerprint() == Levels(same).fingerprint()
+    assert len({Levels(one).fingerprint(), Levels(other).fingerprint(), one.fingerprint()}) == 3
