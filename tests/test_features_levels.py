@@ -31,6 +31,18 @@ class FirstChannel(nn.Module):
         return maps[:, :1].mean(dim=(2, 3))
 
 
+class Spread(nn.Module):
+    """As many constant maps, each of its own number."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.channels = channels
+
+    def forward(self, images):
+        numbers = torch.arange(self.channels, dtype=images.dtype)[:, None, None]
+        return numbers.expand(len(images), self.channels, *images.shape[2:])
+
+
 def hooks_of(module):
     return [hook for layer in module.modules() for hook in layer._forward_hooks.values()]
 
@@ -54,6 +66,15 @@ def test_a_bare_convolution_and_a_map_of_one_pixel_are_no_levels(rng):
 
 def test_the_compact_cnn_has_704_features_at_32_px(rng):
     assert Levels(built("cnn-108k")).embed(pixels_of(rng)).shape == (5, 2 * (32 + 64 + 128 + 128))
+
+
+def test_of_many_channels_128_are_taken_evenly_spaced():
+    body = nn.Sequential(Spread(300), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    pixels = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
+    means, deviations = Levels(classifier_around(body, 300)).embed(pixels).split(128, dim=1)
+    assert means[0].tolist() == [number * 300 // 128 for number in range(128)]
+    assert means[0].equal(means[1])
+    assert not deviations.any()
 
 
 @pytest.mark.parametrize("name", ["cnn-108k", "resnet18", "efficientnet_b0", "mobilenetv3_small_050", "googlenet"])

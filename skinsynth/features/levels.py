@@ -16,6 +16,8 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+MOST_CHANNELS = 128  # of a resolution: wide networks have thousands, in which FID would take hours
+
 
 @runtime_checkable
 class HasBody(Protocol):
@@ -41,7 +43,8 @@ class WatchedClassifier(Protocol):
 class Levels:
     """Mean and standard deviation of each channel of the last map at every resolution, finest first.
 
-    Features are as many as the channels of these maps, twice; larger images may have more resolutions.
+    Of more than 128 channels as many are taken, evenly spaced: their order means nothing. Larger images may have more
+    resolutions, and so more features.
     """
 
     def __init__(self, classifier: WatchedClassifier) -> None:
@@ -99,5 +102,11 @@ def _moments(maps: dict[int, Float[Tensor, "n channels side side"]]) -> Float[Te
             "the classifier's network makes no square maps, of which classifier_levels are means and spreads: set "
             "extractor.name to classifier, or train one of convolutions"
         )
-    finest_first = [maps[side].float() for side in sorted(maps, reverse=True)]
+    finest_first = [_evenly_spaced(maps[side]).float() for side in sorted(maps, reverse=True)]
     return torch.cat([part for found in finest_first for part in (found.mean((2, 3)), found.std((2, 3)))], dim=1)
+
+
+def _evenly_spaced(maps: Float[Tensor, "n channels side side"]) -> Float[Tensor, "n fewer side side"]:
+    channels = maps.shape[1]
+    count = min(channels, MOST_CHANNELS)
+    return maps[:, torch.arange(count, device=maps.device) * channels // count]
