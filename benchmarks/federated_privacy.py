@@ -151,10 +151,10 @@ def weight_count(weights: Weights) -> int:
 
 
 def judge(study: Study, run: Run, state: FederationState) -> Judged:
-    """What was spent, and FID and KID against all training images."""
+    """What was spent, and FID and KID against all training images in two kinds of features."""
     scorer, privacy = study.scorer, run.privacy
     generator, _ = networks_in(state.weights, study.like)
-    scores = scorer(generator)
+    scores = scorer(generator) | study.levels(generator)
     row: Row = {"run": run.name, "noise_multiplier": None, "clipping_norm_at_start": None, "clipping_norm_at_end": None}
     row |= {"adaptive": None, "noise_length_at_end": None, "epsilon": None, "delta": None}
     if privacy is not None:
@@ -171,6 +171,8 @@ def judge(study: Study, run: Run, state: FederationState) -> Judged:
     row |= {
         "fid_classifier": scores[f"fid_{scorer.extract.name}"],
         "kid_classifier_percent": scores[f"kid_{scorer.extract.name}_percent"],
+        "fid_classifier_levels": scores["fid_classifier_levels"],
+        "kid_classifier_levels_percent": scores["kid_classifier_levels_percent"],
         "images_in_all": state.images_shown,
         "incidents": len(state.incidents),
     }
@@ -198,19 +200,22 @@ def draw_chart(figure: Figure, rows: Sequence[Row], place: tuple[float, float, f
     for adaptive, style in ((False, "o-"), (True, "s")):
         points = [row for row in noisy if row["adaptive"] is adaptive]
         label = "noise, norm adapts" if adaptive else "noise, norm fixed"
-        axes.loglog([row["epsilon"] for row in points], [row["fid_classifier"] for row in points], style, label=label)
+        axes.loglog(
+            [row["epsilon"] for row in points], [row["fid_classifier_levels"] for row in points], style, label=label
+        )
     lines = [row for row in rows if row not in noisy]
     for row, style in zip(lines, ("k:", "k-", "k--"), strict=True):
-        axes.axhline(row["fid_classifier"], color=style[0], linestyle=style[1:], linewidth=1, label=row["run"])
+        axes.axhline(row["fid_classifier_levels"], color=style[0], linestyle=style[1:], linewidth=1, label=row["run"])
     axes.set_xlabel(f"epsilon at a delta of {DELTA:g} (left: more private)")
-    axes.set_ylabel("FID in the classifier's features")
+    axes.set_ylabel("FID in features of all the classifier's levels")
     axes.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.02), ncols=2)
 
 
 def caption(row: Row) -> str:
     """What stands above a strip."""
     epsilon = "" if row["epsilon"] is None else f", epsilon {row['epsilon']:,.4g}"
-    return f"{row['run']}{epsilon}: FID {row['fid_classifier']:.3g}"
+    fid = f"FID {row['fid_classifier_levels']:.3g} by all levels, {row['fid_classifier']:.3g} by the last features"
+    return f"{row['run']}{epsilon}: {fid}"
 
 
 if __name__ == "__main__":
