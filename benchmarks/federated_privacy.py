@@ -214,7 +214,7 @@ def draw_chart(figure: Figure, rows: Sequence[Row], place: tuple[float, float, f
 def caption(row: Row) -> str:
     """What stands above a strip."""
     epsilon = "" if row["epsilon"] is None else f", epsilon {row['epsilon']:,.4g}"
-    fid = f"FID {row['fid_classifier_levels']:.3g} by all levels, {row['fid_classifier']:.3g} by the last features"
+    fid = f"FID {row['fid_classifier_levels']:,.4g} (all levels), {row['fid_classifier']:,.4g} (last)"
     return f"{row['run']}{epsilon}: {fid}"
 
 
