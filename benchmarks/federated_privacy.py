@@ -25,15 +25,22 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from benchmarks.federations import SHOWN, Judged, Row, Study, command, federate, strip_of, study_of
+from benchmarks.gans import CLASSIFIER
+from skinsynth.classifier.classifier import load_classifier
+from skinsynth.features.extractor import ModelExtractor
+from skinsynth.features.levels import Levels
 from skinsynth.federated.hospital import Weights, networks_in
 from skinsynth.federated.messages import ARRAYS, CONFIG, HOSPITAL, weights_in
 from skinsynth.federated.privacy import AdaptiveConfig, PrivacyConfig, spent
 from skinsynth.federated.server import FederationConfig, FederationState
 from skinsynth.federated.strategies import StrategyConfig
+from skinsynth.images.archive import Images
 from skinsynth.images.grid import image_grid
 from skinsynth.partition.split import images_of, read_split
+from skinsynth.quality.by_class import features_of
+from skinsynth.quality.curve import CurveScorer
 from skinsynth.report.png import save_figure
-from skinsynth.stage import write_rows
+from skinsynth.stage import best_device, write_rows
 
 SPLIT = Path("data/splits/main.csv")
 DELTA = 1e-5
@@ -154,7 +161,7 @@ def judge(study: Study, run: Run, state: FederationState) -> Judged:
     """What was spent, and FID and KID against all training images in two kinds of features."""
     scorer, privacy = study.scorer, run.privacy
     generator, _ = networks_in(state.weights, study.like)
-    scores = scorer(generator) | study.levels(generator)
+    scores = scorer(generator) | by_levels(scorer, study.real)(generator)
     row: Row = {"run": run.name, "noise_multiplier": None, "clipping_norm_at_start": None, "clipping_norm_at_end": None}
     row |= {"adaptive": None, "noise_length_at_end": None, "epsilon": None, "delta": None}
     if privacy is not None:
@@ -177,6 +184,12 @@ def judge(study: Study, run: Run, state: FederationState) -> Judged:
         "incidents": len(state.incidents),
     }
     return Judged(row, strip_of(scorer.sample(generator, scorer.images)))
+
+
+def by_levels(scorer: CurveScorer, real: Images) -> CurveScorer:
+    """The same in features of all the classifier's levels, which see noise that its last ones do not."""
+    extract = ModelExtractor("classifier_levels", Levels(load_classifier(CLASSIFIER, best_device())))
+    return replace(scorer, extract=extract, real=features_of(extract, real))
 
 
 def draw(path: Path, judged: Sequence[Judged]) -> None:

@@ -6,7 +6,6 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -58,7 +57,6 @@ class Study(NamedTuple):
     start: Weights
     like: Trainer
     scorer: CurveScorer
-    levels: CurveScorer  # the same in features of all levels of the classifier, which see noise
     checkpoints: Path
 
 
@@ -103,14 +101,10 @@ def study_of(
     start = weights_at_start(config, real, federation.averaged, initial)
     like = hospitals_of(hospitals[:1], rows, real, config, best_device(), initial)[0].trainer
     labels = list(range(len(settings.gan.classes)))
-    by_levels = replace(settings, extractor=replace(settings.extractor, name="classifier_levels"))
-    scorer, levels = (
-        scorer_of(like, real, labels, own, config.seed, CLASSIFIER, cache_folder("features"))
-        for own in (settings, by_levels)
-    )
+    scorer = scorer_of(like, real, labels, settings, config.seed, CLASSIFIER, cache_folder("features"))
     effective = config, federation, rows["hospital"].tolist(), varied
     checkpoints = checkpoint_folder(name, "runs", effective, [IMAGES, *data, *initial])
-    return Study(hospitals, rows, real, config, federation, initial, start, like, scorer, levels, checkpoints)
+    return Study(hospitals, rows, real, config, federation, initial, start, like, scorer, checkpoints)
 
 
 def federate(study: Study, name: str, federation: FederationConfig, mods: Sequence[Mod] = ()) -> FederationState:

@@ -245,6 +245,8 @@ def _check_lists(values: Mapping[str, Any], schema: Any, where: str) -> None:
     """Raises ValueError where a single value stands for a list: text would be taken for a list of letters."""
     for name, kind in get_type_hints(schema).items():
         value = values.get(name)
+        if get_origin(kind) is tuple and name in values and value is None:
+            raise ValueError(f"{where}.{name} is null, but it takes a list: write []")
         for one in get_args(kind) if get_origin(kind) is UnionType else (kind,):
             if get_origin(one) is tuple and value is not None and not isinstance(value, (list, tuple)):
                 raise ValueError(f"{where}.{name} is {value!r}, but it takes a list: write [{value}]")
@@ -253,7 +255,11 @@ def _check_lists(values: Mapping[str, Any], schema: Any, where: str) -> None:
 
 
 def _in_words(kind: Any) -> str:
-    """A type as it is written in a schema."""
+    """A type as it is written in a schema; a list by what it holds, settings by their keys."""
+    if get_origin(kind) is tuple and get_args(kind)[-1] is Ellipsis:
+        return f"a list of {_in_words(get_args(kind)[0])}"
+    if dataclasses.is_dataclass(kind):
+        return f"settings with the keys {', '.join(field.name for field in dataclasses.fields(kind))}"
     return kind.__name__ if isinstance(kind, type) and not get_args(kind) else str(kind).replace("typing.", "")
 
 

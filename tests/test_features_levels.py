@@ -44,7 +44,12 @@ class Spread(nn.Module):
 
 
 def hooks_of(module):
-    return [hook for layer in module.modules() for hook in layer._forward_hooks.values()]
+    return [
+        hook
+        for layer in module.modules()
+        for hooks in (layer._forward_hooks, layer._forward_pre_hooks)
+        for hook in hooks.values()
+    ]
 
 
 def test_features_are_means_and_deviations_of_the_last_map_of_each_resolution_finest_first(rng):
@@ -77,6 +82,33 @@ def test_of_many_channels_128_are_taken_evenly_spaced():
     assert not deviations.any()
 
 
+class Windows(nn.Module):
+    """Four windows of each image, as attention has them, before maps of images of the same size."""
+
+    def __init__(self, before):
+        super().__init__()
+        self.before, self.cut, self.after = before, Cut(), nn.AvgPool2d(2)
+
+    def forward(self, images):
+        if self.before:
+            self.cut(images)
+            return self.after(images).mean((2, 3))
+        self.after(images)
+        return self.cut(images).mean((2, 3)).view(len(images), -1)
+
+
+class Cut(nn.Module):
+    def forward(self, images):
+        return images.unfold(2, 16, 16).unfold(3, 16, 16).permute(0, 2, 3, 1, 4, 5).flatten(0, 2)
+
+
+def test_windows_of_an_image_are_not_taken_for_its_map(rng):
+    pixels = pixels_of(rng)
+    before, after = (Levels(classifier_around(Windows(before), 3)).embed(pixels) for before in (True, False))
+    assert before.shape == (5, 2 * 3)
+    assert before.equal(after)
+
+
 @pytest.mark.parametrize("name", ["cnn-108k", "resnet18", "efficientnet_b0", "mobilenetv3_small_050", "googlenet"])
 def test_any_network_of_convolutions_has_levels_whatever_the_batch(name, rng):
     classifier, pixels = built(name), pixels_of(rng)
@@ -98,10 +130,13 @@ def test_images_that_go_through_in_many_batches_keep_their_order(rng, monkeypatc
     torch.testing.assert_close(Levels(classifier).embed(pixels), whole)
 
 
-def test_a_network_without_maps_is_refused_in_one_line_and_left_as_it_was(rng):
-    classifier = built("vit_tiny_patch16_224", image_size=32)
-    with pytest.raises(ValueError, match="no square maps.*set extractor.name to classifier") as caught:
-        Levels(classifier).embed(pixels_of(rng))
+@pytest.mark.parametrize("fused", ["0", "1"])
+@pytest.mark.parametrize(("name", "size"), [("vit_tiny_patch16_224", 32), ("swin_tiny_patch4_window7_224", 56)])
+def test_a_network_without_maps_is_refused_in_one_line_and_left_as_it_was(name, size, fused, rng, monkeypatch):
+    monkeypatch.setattr("timm.layers.config._USE_FUSED_ATTN", int(fused))
+    classifier = built(name, image_size=size)
+    with pytest.raises(ValueError, match="no square maps.*take classifier_levels out of `extractor`") as caught:
+        Levels(classifier).embed(pixels_of(rng, 2, size))
     assert "\n" not in str(caught.value)
     assert not hooks_of(classifier.network)
 

@@ -234,8 +234,17 @@ def test_further_extractors_have_a_part_of_their_own_and_the_others_stay_as_they
     ]
     assert further["GAN"].tolist() == 4 * ["ben"] + 4 * ["mal"]
     assert further["FID (classifier_levels)"].str.split().str[0].tolist()[:2] == ["58.9", "938"]
-    (note,) = set(both.notes) - set(alone.notes)
-    assert "classifier_levels, mean and spread" in note
+    why, counts = sorted(set(both.notes) - set(alone.notes), reverse=True)
+    assert "classifier_levels, mean and spread" in why
+    assert "Of Table 1c and those after it only the floor" in counts
+    assert "Of Table 1c only the floor" in " ".join(alone.notes)
+
+
+def test_inception_beside_the_classifier_says_whose_features_are_not_the_papers():
+    rows, others = rows_of_gan(extractor="inception"), rows_of_gan(extractor="vgg16")
+    both = pd.concat([rows, others[others["metric"] != "ppl"]])
+    assert not any(note.startswith("Features are those") for note in fidelity_of({"ben": rows}).notes)
+    assert any(note.startswith("Features are those of vgg16, the") for note in fidelity_of({"ben": both}).notes)
 
 
 def test_numbers_of_further_extractors_stand_without_the_papers_beside_them():

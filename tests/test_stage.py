@@ -77,6 +77,7 @@ def test_numbers_are_floats_however_yaml_takes_them(tmp_path, written, read):
             r"inner\.learning_rate is true, but it must be a number",
         ),
         ("images: 3, inner: {learning_rate: , seeds: []}", r"inner\.learning_rate is None, but it takes float"),
+        ("images: 3, inner: {learning_rate: 1, seeds: }", r"inner\.seeds is null, but it takes a list: write \[\]"),
         ("images: 3, inner: {learning_rate: 1, seeds: 7}", r"inner\.seeds is 7, but it takes a list: write \[7\]"),
         ("images: 3, inner: {learning_rate: 1, seeds: seven}", r"it takes a list: write \[seven\]"),
         ("images: true, inner: {learning_rate: 1, seeds: []}", "images is true, but it must be a number"),
@@ -87,6 +88,18 @@ def test_a_wrong_key_or_value_is_named_with_its_section(tmp_path, section, messa
         load_params("train", Settings, params(tmp_path, section))
     assert "params.yaml" in str(error.value)
     assert "train" in str(error.value)
+
+
+@dataclass(frozen=True)
+class Several:
+    parts: tuple[Inner, ...]
+
+
+def test_a_list_of_settings_says_what_each_holds(tmp_path):
+    one = "{learning_rate: 1, seeds: []}"
+    assert load_params("train", Several, params(tmp_path, f"parts: [{one}, {one}]")).parts == 2 * (Inner(1.0, ()),)
+    with pytest.raises(ValueError, match="it takes a list of settings with the keys learning_rate, seeds"):
+        load_params("train", Several, params(tmp_path, "parts: [one]"))
 
 
 def test_a_key_like_no_other_is_answered_with_each_known_name_once(tmp_path):

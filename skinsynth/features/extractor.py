@@ -124,7 +124,9 @@ def build_extractors(
     names = [config.name for config in configs]
     twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
     if twice:
-        raise ValueError(f"the extractor {', '.join(twice)} is asked for twice: keep it in one place of the settings")
+        raise ValueError(
+            f"the extractor {', '.join(twice)} is asked for twice: strike it from `further_extractors` in params.yaml"
+        )
     return [build_extractor(config, classifier, device, cache) for config in configs]
 
 

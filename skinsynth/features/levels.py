@@ -6,8 +6,6 @@ and spreads of them are what style is measured by (Huang and Belongie 2017, eq. 
 """
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -16,7 +14,9 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-MOST_CHANNELS = 128  # of a resolution: wide networks have thousands, in which FID would take hours
+# What these give is no map: convolutions before their activation, and what attention multiplies.
+NO_MAPS = (nn.Conv2d, nn.Dropout, nn.Linear, nn.Softmax)
+MOST_CHANNELS = 128  # of a map: wide networks have thousands, in which FID would take hours
 
 
 @runtime_checkable
@@ -41,10 +41,10 @@ class WatchedClassifier(Protocol):
 
 
 class Levels:
-    """Mean and standard deviation of each channel of the last map at every resolution, finest first.
+    """Mean and standard deviation of each channel of the last map of every size, finest first.
 
-    Of more than 128 channels as many are taken, evenly spaced: their order means nothing. Larger images may have more
-    resolutions, and so more features.
+    The last map of a size may be an inner one of the block that makes the next. Of more than 128 channels as many are
+    taken, evenly spaced: their order means nothing. Larger images may have more sizes, and so more features.
     """
 
     def __init__(self, classifier: WatchedClassifier) -> None:
@@ -62,45 +62,54 @@ class Levels:
 
     def embed(self, pixels: UInt8[np.ndarray | Tensor, "n 3 size size"]) -> Float[Tensor, "n dim"]:
         """Features, on the classifier's device; a ValueError where its network makes no square maps, as a ViT."""
-        with _watched(self.classifier.network.body) as of_batches:
+        with Watch(self.classifier.network.body) as watch:
             self.classifier.embed(pixels)
-        return torch.cat(of_batches)
+        return torch.cat(watch.of_batches)
 
 
-@contextmanager
-def _watched(body: nn.Module) -> Iterator[list[Float[Tensor, "batch dim"]]]:
+class Watch:
     """The levels of each batch that goes through a body meanwhile."""
-    maps: dict[int, Tensor] = {}  # the last of each side, in pixels
-    of_batches: list[Tensor] = []
 
-    def keep(layer: nn.Module, _: object, output: object) -> None:
-        # What a bare convolution gives is summed up after the activation that follows.
-        if isinstance(output, Tensor) and not isinstance(layer, nn.Conv2d) and _is_square_map(output):
-            maps[output.shape[-1]] = output
+    def __init__(self, body: nn.Module) -> None:
+        self.body = body
+        self.images = 0  # of the batch
+        self.maps: dict[int, Tensor] = {}  # the last of each side, in pixels
+        self.of_batches: list[Float[Tensor, "batch dim"]] = []
 
-    def sum_up(*_: object) -> None:
-        of_batches.append(_moments(maps))
-        maps.clear()
+    def __enter__(self) -> "Watch":
+        self.hooks = [
+            self.body.register_forward_pre_hook(self._begin),
+            *(layer.register_forward_hook(self._keep) for layer in self.body.modules()),
+            self.body.register_forward_hook(self._sum_up),
+        ]
+        return self
 
-    hooks = [layer.register_forward_hook(keep) for layer in body.modules()]
-    hooks.append(body.register_forward_hook(sum_up))
-    try:
-        yield of_batches
-    finally:
-        for hook in hooks:
+    def __exit__(self, *_: object) -> None:
+        for hook in self.hooks:
             hook.remove()
 
+    def _begin(self, _: nn.Module, given: tuple[Tensor]) -> None:
+        self.images = len(given[0])
+        self.maps.clear()
 
-def _is_square_map(output: Tensor) -> bool:
-    """Whether there is a spread over places."""
-    return output.ndim == 4 and output.shape[2] == output.shape[3] > 1
+    def _keep(self, layer: nn.Module, _: object, output: object) -> None:
+        if isinstance(output, Tensor) and not isinstance(layer, NO_MAPS) and self._is_map(output):
+            self.maps[output.shape[-1]] = output
+
+    def _is_map(self, output: Tensor) -> bool:
+        """Whether it is square, one for each image (windows of attention are more), with a spread over places."""
+        return output.ndim == 4 and len(output) == self.images and output.shape[2] == output.shape[3] > 1
+
+    def _sum_up(self, *_: object) -> None:
+        self.of_batches.append(_moments(self.maps))
+        self.maps.clear()
 
 
 def _moments(maps: dict[int, Float[Tensor, "n channels side side"]]) -> Float[Tensor, "n dim"]:
     if not maps:
         raise ValueError(
-            "the classifier's network makes no square maps, of which classifier_levels are means and spreads: set "
-            "extractor.name to classifier, or train one of convolutions"
+            "the classifier's network makes no square maps, of which classifier_levels are means and spreads: take "
+            "classifier_levels out of `extractor` and `further_extractors`, or train a network of convolutions"
         )
     finest_first = [_evenly_spaced(maps[side]).float() for side in sorted(maps, reverse=True)]
     return torch.cat([part for found in finest_first for part in (found.mean((2, 3)), found.std((2, 3)))], dim=1)
@@ -108,5 +117,6 @@ def _moments(maps: dict[int, Float[Tensor, "n channels side side"]]) -> Float[Te
 
 def _evenly_spaced(maps: Float[Tensor, "n channels side side"]) -> Float[Tensor, "n fewer side side"]:
     channels = maps.shape[1]
-    count = min(channels, MOST_CHANNELS)
-    return maps[:, torch.arange(count, device=maps.device) * channels // count]
+    if channels <= MOST_CHANNELS:
+        return maps
+    return maps[:, torch.arange(MOST_CHANNELS, device=maps.device) * channels // MOST_CHANNELS]

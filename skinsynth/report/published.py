@@ -76,13 +76,14 @@ def fidelity_differences(
     """What forbids to read Table 1 as one number against another, a line each; `further` are other extractors."""
     return [
         *_data(facts),
-        *_features(extractor),
-        *_levels(extractor, further),
+        *_features([extractor, *further]),
+        *_levels([extractor, *further]),
         *_spread_networks(extractor, path_network),
         "FID grows as fewer images are compared, and the paper does not say how many it compares; its interval is for "
         "FID at this number of images. FID extrapolated is extrapolated to infinitely many real and generated images.",
         "Recall falls and coverage rises as more generated images are compared: at unequal counts neither can be "
-        "compared. Of Table 1c only the floor and as many generated images as held out have the same counts.",
+        f"compared. Of {_with_counts(further)} only the floor and as many generated images as held out have the same "
+        "counts.",
         "GANs of one class are compared with the real images of that class: their rows are not to be ranked against "
         "each other or against the others.",
         "The floor compares held-out real images with training images, and is to be read against as many generated "
@@ -131,24 +132,31 @@ def _data(facts: Facts) -> list[str]:
     ]
 
 
-def _features(extractor: str | None) -> list[str]:
-    if extractor in (None, "inception"):
+def _with_counts(further: Collection[str]) -> str:
+    """The tables that have sets of several sizes."""
+    return "Table 1c and those after it" if further else "Table 1c"
+
+
+def _features(extractors: Sequence[str | None]) -> list[str]:
+    others = [name for name in extractors if name not in (None, "inception")]
+    if not others:
         return []
-    ours = "the project's own classifier of real images" if extractor.startswith("classifier") else extractor
+    own = "the project's own classifier of real images"
+    named = dict.fromkeys(own if name in ("classifier", "classifier_levels") else str(name) for name in others)
     return [
-        f"Features are those of {ours}, the paper's of Inception-v3: KID and FID of the two are on different scales, "
-        "and may order GANs differently."
+        f"Features are those of {' and '.join(named)}, the paper's of Inception-v3: KID and FID of the two are on "
+        "different scales, and may order GANs differently."
     ]
 
 
-def _levels(extractor: str | None, further: Collection[str]) -> list[str]:
+def _levels(extractors: Sequence[str | None]) -> list[str]:
     """Why the classifier is asked twice."""
-    if extractor != "classifier" or "classifier_levels" not in further:
+    if not {"classifier", "classifier_levels"} <= set(extractors):
         return []
     return [
-        "The classifier's last features keep what tells the classes apart and drop most else: precision and density in "
-        "them may be high for images that show no lesion. Those of classifier_levels, mean and spread of its maps at "
-        "every resolution, see colours and textures. FID and KID of the two are on different scales."
+        "The classifier's last features (classifier) keep what tells the classes apart and drop most else: precision "
+        "and density in them may be high for images that show no lesion. Those of classifier_levels, mean and spread "
+        "of its maps of every size, see colours and textures. FID and KID of the two are on different scales."
     ]
 
 

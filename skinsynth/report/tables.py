@@ -138,10 +138,10 @@ def fidelity_table(rows_of: Mapping[str, pd.DataFrame], strengths: Mapping[str, 
         *(
             Part(
                 f"Table 1{letter}",
-                f"The same comparisons in features of {name}; {where}.",
+                f"Generated against training and held-out images, and the floor, in features of {name}; {where}.",
                 _in_other_features(list(rows_of), of_one, name),
             )
-            for letter, (name, of_one) in zip(LETTERS, further.items(), strict=False)
+            for letter, (name, of_one) in zip(LETTERS[: len(further)], further.items(), strict=True)
         ),
     ]
     notes = [*fidelity_differences(facts, extractor, path_network, list(further)), *_idle(rows_of, strengths)]
